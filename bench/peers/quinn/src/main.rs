@@ -1,0 +1,3 @@
+//! quinn as a peer of the comparison.
+
+fn main() {}

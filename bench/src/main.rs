@@ -1,0 +1,3 @@
+//! Comparisons with other stacks, side by side.
+
+fn main() {}

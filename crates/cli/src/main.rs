@@ -1,0 +1,3 @@
+//! The warpline command.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Share-nothing workers that run the protocol on packets.

@@ -1,0 +1,1 @@
+//! Frames: the memory that packets live in, handed on by value.

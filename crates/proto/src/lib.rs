@@ -1,0 +1,1 @@
+//! QUIC without I/O: no clock, no socket, no thread.

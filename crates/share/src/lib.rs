@@ -1,0 +1,1 @@
+//! Verified, resumable transfer of directories over QUIC streams.

@@ -1,0 +1,1 @@
+//! A QUIC stack that runs at line rate.

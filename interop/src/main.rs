@@ -1,0 +1,3 @@
+//! Other QUIC implementations as peers.
+
+fn main() {}
