@@ -1,0 +1,48 @@
+//! After warm-up, a packet's life allocates nothing. Alone in its file, since the allocator counts all threads.
+#![cfg(not(loom))]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use warpline_frame::{Chunk, Pool, PoolConfig};
+
+static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
+
+struct Counting;
+
+// SAFETY: every call is passed on to the system allocator unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.dealloc(ptr, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+#[test]
+fn the_steady_state_allocates_nothing() {
+    let mut pool = Pool::new(PoolConfig { frame_size: 65_536, frames: 8, huge_pages: false }).unwrap();
+    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    let mut held = [const { Chunk::new() }; 4];
+    for round in 0..1_000usize {
+        let mut frame = pool.take().unwrap();
+        for packet in 0..40 {
+            let mut datagram = frame.split_to(1_452);
+            datagram[0] = packet;
+            let chunk = datagram.freeze();
+            held[round % 4] = chunk.slice(40..);
+        }
+        assert!(!pool.is_low());
+    }
+    drop(held);
+    assert_eq!(ALLOCATIONS.load(Ordering::Relaxed) - before, 0);
+    assert_eq!(pool.available(), 8);
+}
