@@ -1,1 +1,36 @@
-//! The lock-free structures that connect workers.
+//! The lock-free structures that connect workers, and nothing else that is shared.
+//!
+//! A worker runs alone: its connections, timers and buffers are its own. What has to cross threads goes through one of
+//! these, each with one purpose and its argument for memory order beside the code:
+//!
+//! | structure | from → to | used for |
+//! |---|---|---|
+//! | [`spsc`] | one worker → one worker | packets that arrived at the wrong worker, connections that move |
+//! | [`mailbox`] | any thread → one worker | commands of the program, wake-ups of tasks |
+//! | [`Doorbell`] | any thread → one worker | "look at your queues", with a system call only if it sleeps |
+//! | [`Counters`] | one worker → any reader | statistics |
+//! | [`EpochCell`] | one publisher → all workers | tables that change rarely and are read for every packet |
+//!
+//! All queues are bounded: their memory is allocated when they are made, and what does not fit comes back to the
+//! caller. Read [`spsc::channel`], [`mailbox::mailbox`] and [`Doorbell`] first.
+//!
+//! ```
+//! let (mut producer, mut consumer) = warpline_ring::spsc::channel::<u32>(4);
+//! producer.push(7).expect("the ring is empty");
+//! assert_eq!(consumer.pop(), Some(7));
+//! ```
+//!
+//! Every structure is model-checked: `RUSTFLAGS="--cfg loom" cargo test -p warpline-ring --release --test loom`.
+
+mod counters;
+mod doorbell;
+mod epoch;
+pub mod mailbox;
+mod pad;
+pub mod spsc;
+mod sync;
+
+pub use counters::{Counter, Counters};
+pub use doorbell::{Doorbell, Notify};
+pub use epoch::{EpochCell, EpochReader};
+pub use pad::CachePadded;
