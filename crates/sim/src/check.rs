@@ -1,0 +1,40 @@
+//! Checkers: what must be true of every run, each in a file of its own.
+//!
+//! They see only what a stranger on the network sees, or what the applications report. None asks the protocol code
+//! whether it is right.
+
+mod amplification;
+mod delivery;
+mod liveness;
+mod order;
+mod volume;
+
+pub use amplification::AntiAmplification;
+pub use delivery::check_delivery;
+pub use liveness::Liveness;
+pub use order::Pattern;
+pub use volume::VolumeLimit;
+
+use crate::world::NodeId;
+use crate::{Instant, Packet};
+
+/// Watches the network during a run.
+pub trait Monitor {
+    /// `node` hands `packet` to the network.
+    fn sent(&mut self, now: Instant, node: NodeId, packet: &Packet) {
+        let _ = (now, node, packet);
+    }
+
+    /// `packet` reaches `node`.
+    fn delivered(&mut self, now: Instant, node: NodeId, packet: &Packet) {
+        let _ = (now, node, packet);
+    }
+
+    /// The applications' progress as of `now`: a number that grows with everything useful.
+    fn progress(&mut self, now: Instant, progress: u64) {
+        let _ = (now, progress);
+    }
+
+    /// What has gone wrong, if anything has. Asked after every event.
+    fn violation(&self) -> Option<String>;
+}

@@ -1,0 +1,215 @@
+//! Anti-amplification (RFC 9000, section 8.1): to an address that is not validated the server sends at most three times
+//! what it received from there.
+//!
+//! The checker reads only what header protection leaves open. An address that begins with an Initial counts as validated
+//! once a Handshake packet, or an Initial with a token, has arrived from it. An address that begins in the middle of a
+//! connection (a migration) cannot be validated before a path challenge has gone there and back, so the limit holds for
+//! one least round-trip time. Damage on the way may make the checker believe in a validation too early: it errs towards
+//! silence.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::Monitor;
+use crate::world::NodeId;
+use crate::{Instant, Packet};
+
+/// Watches what the server sends to each address.
+#[derive(Debug)]
+pub struct AntiAmplification {
+    least_rtt: Duration,
+    addresses: BTreeMap<SocketAddr, Account>,
+    violation: Option<String>,
+}
+
+#[derive(Debug)]
+struct Account {
+    received: u64,
+    sent: u64,
+    limited: Limited,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Limited {
+    UntilHandshake,
+    Until(Instant),
+    No,
+}
+
+impl AntiAmplification {
+    /// `least_rtt` is the least time that anything needs to the client and back.
+    pub fn new(least_rtt: Duration) -> Self {
+        Self { least_rtt, addresses: BTreeMap::new(), violation: None }
+    }
+}
+
+impl Monitor for AntiAmplification {
+    fn delivered(&mut self, now: Instant, node: NodeId, packet: &Packet) {
+        if node != NodeId::SERVER {
+            return;
+        }
+        let account = self.addresses.entry(packet.src).or_insert_with(|| {
+            let begins_long = packet.payload.first().is_some_and(|first| first & 0x80 != 0);
+            let limited = if begins_long { Limited::UntilHandshake } else { Limited::Until(now + self.least_rtt) };
+            Account { received: 0, sent: 0, limited }
+        });
+        account.received += packet.payload.len() as u64;
+        if account.limited == Limited::UntilHandshake && validates(&packet.payload) {
+            account.limited = Limited::No;
+        }
+    }
+
+    fn sent(&mut self, now: Instant, node: NodeId, packet: &Packet) {
+        if node != NodeId::SERVER || self.violation.is_some() {
+            return;
+        }
+        let Some(account) = self.addresses.get_mut(&packet.dst) else {
+            self.violation = Some(format!("server sent {} bytes to {} unasked", packet.payload.len(), packet.dst));
+            return;
+        };
+        account.sent += packet.payload.len() as u64;
+        let limited = match account.limited {
+            Limited::UntilHandshake => true,
+            Limited::Until(end) => now < end,
+            Limited::No => false,
+        };
+        if limited && account.sent > 3 * account.received {
+            let Account { received, sent, .. } = account;
+            self.violation = Some(format!("server sent {sent} bytes to {}, which had sent {received}", packet.dst));
+        }
+    }
+
+    fn violation(&self) -> Option<String> {
+        self.violation.clone()
+    }
+}
+
+/// Whether a datagram holds a Handshake packet or an Initial with a token, anywhere among its coalesced packets.
+fn validates(mut datagram: &[u8]) -> bool {
+    loop {
+        match long_packet(datagram) {
+            Some((Kind::Initial { token: true } | Kind::Handshake, _)) => return true,
+            Some((_, rest)) => datagram = rest,
+            None => return false,
+        }
+    }
+}
+
+enum Kind {
+    Initial { token: bool },
+    Handshake,
+    ZeroRtt,
+}
+
+/// The kind of the first packet and what follows it; `None` at the end, at a short header, at anything odd.
+fn long_packet(datagram: &[u8]) -> Option<(Kind, &[u8])> {
+    const V2: u32 = 0x6b33_43cf;
+    let (&first, rest) = datagram.split_first()?;
+    if first & 0x80 == 0 {
+        return None;
+    }
+    let (version, rest) = rest.split_first_chunk::<4>()?;
+    let version = u32::from_be_bytes(*version);
+    let rest = skip_cid(skip_cid(rest)?)?;
+    // RFC 9369, section 3.2: version 2 counts the same types from 1.
+    let kind = if version == V2 { (first >> 4).wrapping_sub(1) & 3 } else { (first >> 4) & 3 };
+    let (kind, rest) = match kind {
+        0 => {
+            let (token_len, rest) = varint(rest)?;
+            (Kind::Initial { token: token_len > 0 }, rest.get(usize::try_from(token_len).ok()?..)?)
+        }
+        1 => (Kind::ZeroRtt, rest),
+        2 => (Kind::Handshake, rest),
+        _ => return None,
+    };
+    let (len, rest) = varint(rest)?;
+    Some((kind, rest.get(usize::try_from(len).ok()?..)?))
+}
+
+fn skip_cid(bytes: &[u8]) -> Option<&[u8]> {
+    let (&len, rest) = bytes.split_first()?;
+    rest.get(usize::from(len)..)
+}
+
+fn varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    let len = 1usize << (bytes.first()? >> 6);
+    let (number, rest) = bytes.split_at_checked(len)?;
+    let value = number.iter().fold(0u64, |value, byte| value << 8 | u64::from(*byte));
+    Some((value & ((1 << (8 * len - 2)) - 1), rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn initial(token: &[u8]) -> Vec<u8> {
+        let mut packet = vec![0xc0, 0, 0, 0, 1, 8, 1, 2, 3, 4, 5, 6, 7, 8, 0, token.len() as u8];
+        packet.extend(token);
+        packet.extend([0x40, 100]);
+        packet.resize(packet.len() + 100, 0);
+        packet
+    }
+
+    fn handshake() -> Vec<u8> {
+        let mut packet = vec![0xe0, 0, 0, 0, 1, 0, 0, 3];
+        packet.extend([1, 2, 3]);
+        packet
+    }
+
+    fn up(payload: Vec<u8>) -> Packet {
+        Packet { payload, ..crate::hop::testing::packet(0) }
+    }
+
+    fn down(len: usize) -> Packet {
+        let packet = crate::hop::testing::packet(len);
+        Packet { src: packet.dst, dst: packet.src, ..packet }
+    }
+
+    #[test]
+    fn the_limit_is_three_times_until_a_handshake_packet() {
+        let now = Instant::from_nanos(0);
+        let mut check = AntiAmplification::new(Duration::ZERO);
+        let first = initial(&[]);
+        let allowed = 3 * first.len();
+        check.delivered(now, NodeId::SERVER, &up(first));
+        check.sent(now, NodeId::SERVER, &down(allowed));
+        assert_eq!(check.violation(), None);
+        let mut coalesced = initial(&[]);
+        coalesced.extend(handshake());
+        check.delivered(now, NodeId::SERVER, &up(coalesced));
+        check.sent(now, NodeId::SERVER, &down(100_000));
+        assert_eq!(check.violation(), None);
+    }
+
+    #[test]
+    fn one_byte_too_many_is_seen() {
+        let now = Instant::from_nanos(0);
+        let mut check = AntiAmplification::new(Duration::ZERO);
+        let first = initial(&[]);
+        let allowed = 3 * first.len();
+        check.delivered(now, NodeId::SERVER, &up(first));
+        check.sent(now, NodeId::SERVER, &down(allowed + 1));
+        assert!(check.violation().is_some());
+    }
+
+    #[test]
+    fn tokens_and_migrations_have_their_own_rules() {
+        let at = |ms| Instant::from_nanos(0) + Duration::from_millis(ms);
+        let mut check = AntiAmplification::new(Duration::from_millis(50));
+        check.delivered(at(0), NodeId::SERVER, &up(initial(&[9, 9])));
+        check.sent(at(0), NodeId::SERVER, &down(100_000));
+        assert_eq!(check.violation(), None);
+
+        let mut check = AntiAmplification::new(Duration::from_millis(50));
+        check.delivered(at(0), NodeId::SERVER, &up(vec![0x40; 100]));
+        check.sent(at(49), NodeId::SERVER, &down(300));
+        check.sent(at(50), NodeId::SERVER, &down(5_000));
+        assert_eq!(check.violation(), None);
+
+        let mut check = AntiAmplification::new(Duration::from_millis(50));
+        check.delivered(at(0), NodeId::SERVER, &up(vec![0x40; 100]));
+        check.sent(at(49), NodeId::SERVER, &down(301));
+        assert!(check.violation().is_some());
+    }
+}

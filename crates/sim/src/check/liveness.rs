@@ -1,0 +1,51 @@
+//! Liveness: as long as the network carries anything, something useful happens within a bounded time.
+
+use std::time::Duration;
+
+use super::Monitor;
+use crate::Instant;
+
+/// Fails when the applications make no progress for too long.
+#[derive(Debug)]
+pub struct Liveness {
+    bound: Duration,
+    last: (Instant, u64),
+    now: Instant,
+}
+
+impl Liveness {
+    /// `bound` must cover the longest dark window of the path and the probe timeouts that follow it.
+    pub fn new(bound: Duration) -> Self {
+        Self { bound, last: (Instant::from_nanos(0), 0), now: Instant::from_nanos(0) }
+    }
+}
+
+impl Monitor for Liveness {
+    fn progress(&mut self, now: Instant, progress: u64) {
+        self.now = now;
+        if progress > self.last.1 {
+            self.last = (now, progress);
+        }
+    }
+
+    fn violation(&self) -> Option<String> {
+        let idle = self.now - self.last.0;
+        (idle > self.bound).then(|| format!("no progress for {idle:?} (bound {:?})", self.bound))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn standing_still_is_noticed() {
+        let s = |n| Instant::from_nanos(0) + Duration::from_secs(n);
+        let mut liveness = Liveness::new(Duration::from_secs(5));
+        liveness.progress(s(4), 1);
+        liveness.progress(s(9), 1);
+        assert_eq!(liveness.violation(), None);
+        liveness.progress(s(10), 1);
+        assert!(liveness.violation().is_some());
+    }
+}
