@@ -1,0 +1,227 @@
+//! The stacks that are compared, and how their programs are built.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::Result;
+
+/// Name of the reference without QUIC.
+pub const TCP: &str = "tcp";
+
+/// A row's competitor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peer {
+    /// Name on the command line and in the results.
+    pub name: &'static str,
+    /// Package of this workspace that has its program.
+    package: &'static str,
+    /// Name of the program.
+    program: &'static str,
+    /// Arguments before the role.
+    prefix: &'static [&'static str],
+    /// The back end to ask for, for Warpline.
+    backend: Option<&'static str>,
+    /// Package in the lock file whose version is the stack's.
+    pub locked: &'static str,
+}
+
+const fn warpline(name: &'static str, backend: &'static str) -> Peer {
+    Peer {
+        name,
+        package: "warpline-cli",
+        program: "warpline",
+        prefix: &["perf"],
+        backend: Some(backend),
+        locked: "warpline",
+    }
+}
+
+const fn other(name: &'static str, package: &'static str, locked: &'static str) -> Peer {
+    Peer { name, package, program: package, prefix: &[], backend: None, locked }
+}
+
+/// Every peer, in the order of the table.
+pub const PEERS: &[Peer] = &[
+    warpline("warpline-udp", "udp"),
+    warpline("warpline-uring", "uring"),
+    warpline("warpline-xdp", "xdp"),
+    other("quinn", "warpline-peer-quinn", "quinn"),
+];
+
+/// Whether `name` is one of ours.
+pub fn is_ours(name: &str) -> bool {
+    name.starts_with("warpline-")
+}
+
+/// The peers called `names`, in the table's order; all of them if `names` is empty.
+pub fn select(names: &[String]) -> Result<Vec<Peer>, String> {
+    let known = |name: &String| PEERS.iter().any(|peer| peer.name == name);
+    if let Some(unknown) = names.iter().find(|name| !known(name)) {
+        let all: Vec<_> = PEERS.iter().map(|peer| peer.name).collect();
+        return Err(format!("no peer {unknown}; there are {}", all.join(", ")));
+    }
+    Ok(PEERS.iter().filter(|peer| names.is_empty() || names.iter().any(|name| name == peer.name)).copied().collect())
+}
+
+/// Whether a peer can be started.
+#[derive(Debug)]
+pub enum Availability {
+    /// As this program with these first arguments, then the role.
+    Ready(Program),
+    /// It is not in this build.
+    Absent(String),
+    /// It should be there and is not.
+    Failed(String),
+}
+
+/// How to start a peer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Program {
+    path: PathBuf,
+    prefix: &'static [&'static str],
+    backend: Option<&'static str>,
+}
+
+impl Program {
+    /// The executable.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The arguments that start `role`, with the role's own `args` behind them.
+    pub fn args(&self, role: &str, args: impl IntoIterator<Item = String>) -> Vec<String> {
+        let mut all: Vec<String> = self.prefix.iter().map(|&arg| arg.to_owned()).collect();
+        all.push(role.to_owned());
+        all.extend(args);
+        if let Some(backend) = self.backend {
+            all.extend(["--backend".to_owned(), backend.to_owned()]);
+        }
+        all
+    }
+}
+
+impl Peer {
+    /// Builds the peer's program and looks whether it is what was asked for.
+    pub fn prepare(&self, workspace: &Workspace) -> Availability {
+        if let Err(error) = workspace.build(self.package) {
+            return Availability::Failed(error.to_string());
+        }
+        let path = workspace.release_dir.join(self.program);
+        let program = Program { path, prefix: self.prefix, backend: self.backend };
+        let Some(backend) = self.backend else { return Availability::Ready(program) };
+        let help = match help(&program) {
+            Ok(help) => help,
+            Err(error) => return Availability::Failed(error.to_string()),
+        };
+        match offered(&help, backend) {
+            Offer::Chosen => Availability::Ready(program),
+            Offer::Only => Availability::Ready(Program { backend: None, ..program }),
+            Offer::Missing => Availability::Absent(format!("this build of warpline has no back end {backend}")),
+        }
+    }
+}
+
+/// What a build of Warpline says of a back end.
+#[derive(Debug, PartialEq, Eq)]
+enum Offer {
+    /// It is one of those to choose from.
+    Chosen,
+    /// There is no choice, and it is the one.
+    Only,
+    /// It is not there.
+    Missing,
+}
+
+fn offered(help: &str, backend: &str) -> Offer {
+    let Some((_, option)) = help.split_once("--backend") else {
+        return if backend == "udp" { Offer::Only } else { Offer::Missing };
+    };
+    // The option's text ends where the next option begins.
+    let end = option.match_indices('\n').find(|(at, _)| option[at + 1..].trim_start().starts_with('-'));
+    let option = &option[..end.map_or(option.len(), |(at, _)| at)];
+    let named = option.split(|c: char| !c.is_ascii_alphanumeric()).any(|word| word == backend);
+    if named { Offer::Chosen } else { Offer::Missing }
+}
+
+fn help(program: &Program) -> Result<String> {
+    let output = Command::new(&program.path).args(program.prefix).args(["server", "--help"]).output()?;
+    if !output.status.success() {
+        return Err(format!("`{} perf server --help`: {}", program.path.display(), output.status).into());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// The workspace that the programs are built from.
+#[derive(Debug)]
+pub struct Workspace {
+    /// Its root.
+    pub root: PathBuf,
+    release_dir: PathBuf,
+}
+
+impl Workspace {
+    /// Finds the workspace that this package belongs to.
+    pub fn find() -> Result<Self> {
+        let manifest_dir = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let output =
+            cargo().current_dir(manifest_dir).args(["metadata", "--no-deps", "--format-version=1"]).output()?;
+        if !output.status.success() {
+            return Err(format!("cargo metadata: {}", String::from_utf8_lossy(&output.stderr).trim()).into());
+        }
+        let metadata: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+        let path = |key: &str| metadata[key].as_str().map(PathBuf::from).ok_or(format!("cargo metadata without {key}"));
+        Ok(Self { root: path("workspace_root")?, release_dir: path("target_directory")?.join("release") })
+    }
+
+    /// Builds a package in release mode; does nothing if it is up to date.
+    fn build(&self, package: &str) -> Result<()> {
+        eprintln!("building {package}");
+        let output = cargo()
+            .current_dir(&self.root)
+            .args(["build", "--release", "--quiet", "--package", package])
+            .stdin(Stdio::null())
+            .output()?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let text = String::from_utf8_lossy(&output.stderr);
+        let error = text.lines().find(|line| line.starts_with("error")).unwrap_or("cargo build failed");
+        eprintln!("{text}");
+        Err(format!("cannot build {package}: {error}").into())
+    }
+}
+
+fn cargo() -> Command {
+    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn selects_by_name() {
+        assert_eq!(select(&[]).unwrap().len(), PEERS.len());
+        assert_eq!(select(&["quinn".to_owned()]).unwrap()[0].locked, "quinn");
+        assert!(select(&["qinn".to_owned()]).unwrap_err().contains("quinn"));
+        assert!(is_ours("warpline-udp") && !is_ours("quinn"));
+    }
+
+    #[test]
+    fn a_back_end_is_only_there_if_the_program_says_so() {
+        let none = "Usage: warpline perf server [OPTIONS]\n  --bind <ADDR>\n";
+        assert_eq!(offered(none, "udp"), Offer::Only);
+        assert_eq!(offered(none, "xdp"), Offer::Missing);
+        let some = "  --backend <BACKEND>\n      how packets move [possible values: udp, uring]\n  --xdp-queue <N>\n";
+        assert_eq!(offered(some, "udp"), Offer::Chosen);
+        assert_eq!(offered(some, "uring"), Offer::Chosen);
+        assert_eq!(offered(some, "xdp"), Offer::Missing);
+    }
+
+    #[test]
+    fn arguments_in_order() {
+        let program = Program { path: "warpline".into(), prefix: &["perf"], backend: Some("udp") };
+        let args = program.args("server", ["--bind".to_owned(), "x".to_owned()]);
+        assert_eq!(args, ["perf", "server", "--bind", "x", "--backend", "udp"]);
+    }
+}
