@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use warpline_peer_kit::Scenario;
+
 use crate::Result;
 
 /// Name of the reference without QUIC.
@@ -23,6 +25,8 @@ pub struct Peer {
     backend: Option<&'static str>,
     /// Package in the lock file whose version is the stack's.
     pub locked: &'static str,
+    /// Scenarios that the stack has nothing for.
+    lacks: &'static [Scenario],
 }
 
 const fn warpline(name: &'static str, backend: &'static str) -> Peer {
@@ -33,12 +37,17 @@ const fn warpline(name: &'static str, backend: &'static str) -> Peer {
         prefix: &["perf"],
         backend: Some(backend),
         locked: "warpline",
+        lacks: &[],
     }
 }
 
 const fn other(name: &'static str, package: &'static str, locked: &'static str) -> Peer {
-    Peer { name, package, program: package, prefix: &[], backend: None, locked }
+    Peer { name, package, program: package, prefix: &[], backend: None, locked, lacks: &[] }
 }
+
+/// What the reference has nothing for: TCP has no datagrams, its 0-RTT is another thing, and a blocking thread for each
+/// connection says nothing about the memory of idle ones.
+const TCP_LACKS: &[Scenario] = &[Scenario::Datagram, Scenario::DatagramEcho, Scenario::ZeroRtt, Scenario::Idle];
 
 /// Every peer, in the order of the table.
 pub const PEERS: &[Peer] = &[
@@ -46,6 +55,8 @@ pub const PEERS: &[Peer] = &[
     warpline("warpline-uring", "uring"),
     warpline("warpline-xdp", "xdp"),
     other("quinn", "warpline-peer-quinn", "quinn"),
+    other("noq", "warpline-peer-noq", "noq"),
+    Peer { lacks: TCP_LACKS, ..other(TCP, "warpline-peer-tcp", "rustls") },
 ];
 
 /// Whether `name` is one of ours.
@@ -101,6 +112,11 @@ impl Program {
 }
 
 impl Peer {
+    /// Whether the stack has what `scenario` is about.
+    pub fn has(&self, scenario: Scenario) -> bool {
+        !self.lacks.contains(&scenario)
+    }
+
     /// Builds the peer's program and looks whether it is what was asked for.
     pub fn prepare(&self, workspace: &Workspace) -> Availability {
         if let Err(error) = workspace.build(self.package) {
@@ -205,6 +221,13 @@ mod tests {
         assert_eq!(select(&["quinn".to_owned()]).unwrap()[0].locked, "quinn");
         assert!(select(&["qinn".to_owned()]).unwrap_err().contains("quinn"));
         assert!(is_ours("warpline-udp") && !is_ours("quinn"));
+    }
+
+    #[test]
+    fn the_reference_is_left_out_where_it_has_nothing() {
+        let tcp = select(&[TCP.to_owned()]).unwrap()[0];
+        assert!(tcp.has(Scenario::Download) && !tcp.has(Scenario::Datagram));
+        assert!(PEERS[0].has(Scenario::Datagram));
     }
 
     #[test]

@@ -1,0 +1,170 @@
+//! noq's calls behind the load program's traits.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use noq::crypto::rustls::QuicClientConfig;
+use noq::{ClientConfig, Endpoint, RecvStream, SendStream, TransportConfig, VarInt, ZeroRttAccepted};
+use tokio::sync::Mutex;
+use warpline_peer_kit::load::{Connection, Dialer, Outcome, ReadBuffers, RecvHalf, SendHalf};
+use warpline_peer_kit::tls::{self, Tickets};
+use warpline_peer_kit::{Result, SERVER_NAME};
+
+/// Opens connections from one endpoint.
+pub struct NoqDialer {
+    endpoint: Endpoint,
+    remote: SocketAddr,
+    ca: PathBuf,
+    transport: Arc<TransportConfig>,
+    config: ClientConfig,
+    tickets: Option<Arc<Tickets>>,
+}
+
+impl NoqDialer {
+    /// A dialer of full handshakes.
+    pub fn new(endpoint: Endpoint, remote: SocketAddr, ca: PathBuf, transport: Arc<TransportConfig>) -> Result<Self> {
+        let config = client_config(&ca, None, &transport)?;
+        Ok(Self { endpoint, remote, ca, transport, config, tickets: None })
+    }
+
+    fn opened(&self, connection: noq::Connection, early: Option<ZeroRttAccepted>, full_before: u64) -> NoqConnection {
+        NoqConnection {
+            connection,
+            early: Arc::new(Mutex::new(early)),
+            tickets: self.tickets.clone().map(|tickets| (tickets, full_before)),
+        }
+    }
+
+    fn full_handshakes(&self) -> u64 {
+        self.tickets.as_ref().map_or(0, |tickets| tickets.full_handshakes())
+    }
+}
+
+fn client_config(ca: &Path, tickets: Option<Arc<Tickets>>, transport: &Arc<TransportConfig>) -> Result<ClientConfig> {
+    let tls = QuicClientConfig::try_from(tls::client_config(ca, tickets)?)?;
+    let mut config = ClientConfig::new(Arc::new(tls));
+    config.transport_config(transport.clone());
+    Ok(config)
+}
+
+impl Dialer for NoqDialer {
+    type Connection = NoqConnection;
+
+    async fn dial(&self) -> Result<NoqConnection> {
+        let full_before = self.full_handshakes();
+        let connecting = self.endpoint.connect_with(self.config.clone(), self.remote, SERVER_NAME)?;
+        Ok(self.opened(connecting.await?, None, full_before))
+    }
+
+    async fn dial_early(&self) -> Result<NoqConnection> {
+        let full_before = self.full_handshakes();
+        let connecting = self.endpoint.connect_with(self.config.clone(), self.remote, SERVER_NAME)?;
+        match connecting.into_0rtt() {
+            Ok((connection, accepted)) => Ok(self.opened(connection, Some(accepted), full_before)),
+            // No ticket: counts as a fallback, whatever the handshake becomes.
+            Err(connecting) => Ok(self.opened(connecting.await?, None, u64::MAX)),
+        }
+    }
+
+    fn with_own_tickets(&self) -> Result<Self> {
+        let tickets = Arc::new(Tickets::default());
+        Ok(Self {
+            endpoint: self.endpoint.clone(),
+            remote: self.remote,
+            ca: self.ca.clone(),
+            transport: self.transport.clone(),
+            config: client_config(&self.ca, Some(tickets.clone()), &self.transport)?,
+            tickets: Some(tickets),
+        })
+    }
+
+    async fn ticket(&self, _: &NoqConnection) -> Result<()> {
+        if let Some(tickets) = &self.tickets {
+            tickets.available().await;
+        }
+        Ok(())
+    }
+}
+
+/// A connection of either side.
+#[derive(Clone)]
+pub struct NoqConnection {
+    connection: noq::Connection,
+    early: Arc<Mutex<Option<ZeroRttAccepted>>>,
+    /// The dialer's tickets, and the full handshakes it had made before this connection.
+    tickets: Option<(Arc<Tickets>, u64)>,
+}
+
+impl NoqConnection {
+    /// The server's side of a connection.
+    pub fn accepted(connection: noq::Connection) -> Self {
+        Self { connection, early: Arc::default(), tickets: None }
+    }
+}
+
+impl Connection for NoqConnection {
+    type Send = NoqSend;
+    type Recv = NoqRecv;
+
+    async fn open(&self) -> Result<(NoqSend, NoqRecv)> {
+        let (send, recv) = self.connection.open_bi().await?;
+        Ok((NoqSend(send), NoqRecv(recv)))
+    }
+
+    async fn accept(&self) -> Option<(NoqSend, NoqRecv)> {
+        let (send, recv) = self.connection.accept_bi().await.ok()?;
+        Some((NoqSend(send), NoqRecv(recv)))
+    }
+
+    async fn send_datagram(&self, data: Bytes) -> Result<()> {
+        Ok(self.connection.send_datagram_wait(data).await?)
+    }
+
+    async fn recv_datagram(&self) -> Option<Bytes> {
+        self.connection.read_datagram().await.ok()
+    }
+
+    fn close(&self) {
+        self.connection.close(VarInt::from_u32(0), &[]);
+    }
+
+    fn udp_payload(&self) -> Option<u64> {
+        Some(self.connection.path_stats(noq::PathId::ZERO)?.current_mtu.into())
+    }
+
+    async fn outcome(&self) -> Outcome {
+        let early = self.early.lock().await.take();
+        let refused = match early {
+            Some(accepted) => !accepted.await,
+            None => false,
+        };
+        match &self.tickets {
+            Some((tickets, before)) if refused || tickets.full_handshakes() != *before => Outcome::Fallback,
+            _ => Outcome::AsAsked,
+        }
+    }
+}
+
+/// The sending half of a stream.
+pub struct NoqSend(SendStream);
+
+impl SendHalf for NoqSend {
+    async fn write(&mut self, data: Bytes) -> Result<()> {
+        Ok(self.0.write_chunk(data).await?)
+    }
+
+    fn finish(&mut self) -> Result<()> {
+        Ok(self.0.finish()?)
+    }
+}
+
+/// The receiving half of a stream.
+pub struct NoqRecv(RecvStream);
+
+impl RecvHalf for NoqRecv {
+    async fn read(&mut self, buffers: &mut ReadBuffers) -> Result<Option<usize>> {
+        Ok(self.0.read_many_chunks(buffers).await?)
+    }
+}
