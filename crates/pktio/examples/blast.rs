@@ -1,0 +1,128 @@
+//! GSO trains from one thread to another over loopback, each on a core of its own: what the kernel can carry.
+//!
+//! `cargo run --release -p warpline-pktio --example blast -- [datagram bytes] [seconds] [rounds]`
+//!
+//! Nothing holds the sender back, so what the receiver cannot take is lost in its socket buffer and shows as the
+//! difference of the two rates. The time per packet of a side is its CPU time (user and system) over its packets.
+
+#[cfg(target_os = "linux")]
+fn main() -> std::io::Result<()> {
+    let mut args = std::env::args().skip(1).map(|arg| arg.parse::<usize>().expect("arguments are numbers"));
+    let size = args.next().unwrap_or(1452);
+    let seconds = args.next().unwrap_or(2) as u64;
+    let rounds = args.next().unwrap_or(5);
+    println!("{size}-byte datagrams, {seconds} s a round");
+    for round in 1..=rounds {
+        linux::round(round, size, std::time::Duration::from_secs(seconds))?;
+    }
+    Ok(())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn main() {
+    println!("this measurement needs Linux");
+}
+
+#[cfg(target_os = "linux")]
+mod linux {
+    use std::io;
+    use std::net::SocketAddr;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::thread;
+    use std::time::{Duration, Instant};
+
+    use rustix::thread::{CpuSet, sched_setaffinity};
+    use rustix::time::{ClockId, clock_gettime};
+    use warpline_pktio::{Io, IoConfig, TxMeta, limits};
+
+    /// What a side did: packets, calls, and the CPU time that it took.
+    struct Side {
+        packets: u64,
+        trains: u64,
+        calls: u64,
+        cpu: Duration,
+    }
+
+    pub(super) fn round(round: usize, size: usize, time: Duration) -> io::Result<()> {
+        let here = SocketAddr::from(([127, 0, 0, 1], 0));
+        let config = IoConfig { busy_poll: Duration::from_micros(50), ..IoConfig::default() };
+        let (tx, rx) = (Io::udp(here, &config)?, Io::udp(here, &config)?);
+        let (to, stop) = (rx.local_addr(), AtomicBool::new(false));
+        let start = Instant::now();
+        let (sent, received) = thread::scope(|scope| {
+            let receiver = scope.spawn(|| receive(rx, &stop));
+            let sender = scope.spawn(|| {
+                let sent = send(tx, to, size, time);
+                stop.store(true, Ordering::Relaxed);
+                sent
+            });
+            (sender.join().expect("no panic"), receiver.join().expect("no panic"))
+        });
+        let (sent, received) = (sent?, received?);
+        let seconds = start.elapsed().as_secs_f64();
+        let rate = |side: &Side| side.packets as f64 / seconds / 1e6;
+        let cost = |side: &Side| side.cpu.as_nanos() as f64 / side.packets as f64;
+        println!(
+            "round {round}: sent {:.2} M/s ({:.0} ns/packet, {:.1} a train), received {:.2} M/s = {:.1} Gbit/s \
+             ({:.0} ns/packet, {:.1} a train, {:.1} a call)",
+            rate(&sent),
+            cost(&sent),
+            sent.packets as f64 / sent.trains as f64,
+            rate(&received),
+            rate(&received) * size as f64 * 8e-3,
+            cost(&received),
+            received.packets as f64 / received.trains as f64,
+            received.packets as f64 / received.calls as f64,
+        );
+        Ok(())
+    }
+
+    fn send(mut io: Io, remote: SocketAddr, segment_size: usize, time: Duration) -> io::Result<Side> {
+        pin(0)?;
+        let segments = (limits::TRAIN_BYTES_MAX / segment_size).min(io.gso_segments_max());
+        let len = segments * segment_size;
+        let start = Instant::now();
+        while start.elapsed() < time {
+            while io.tx_pending() < 4
+                && let Some(buffer) = io.tx_buffer()
+            {
+                // As much of the train is touched as a sender would write at least.
+                buffer[..len].chunks_mut(segment_size).for_each(|datagram| datagram[0] = 0x40);
+                io.tx_commit(TxMeta { remote, local: None, ecn: None, segment_size, len });
+            }
+            io.flush()?;
+            if io.tx_pending() > 0 {
+                io.wait(Some(Duration::from_millis(1)))?;
+            }
+        }
+        let stats = io.stats().snapshot();
+        Ok(Side { packets: stats.tx_datagrams, trains: stats.tx_trains, calls: stats.send_calls, cpu: cpu_time() })
+    }
+
+    fn receive(mut io: Io, stop: &AtomicBool) -> io::Result<Side> {
+        pin(1)?;
+        let mut batch = Vec::new();
+        loop {
+            if io.recv(&mut batch)? == 0 {
+                if stop.load(Ordering::Relaxed) {
+                    break;
+                }
+                io.wait(Some(Duration::from_millis(1)))?;
+            }
+        }
+        let stats = io.stats().snapshot();
+        assert_eq!(stats.drop_rx_no_memory, 0, "frames are dropped at once");
+        Ok(Side { packets: stats.rx_datagrams, trains: stats.rx_trains, calls: stats.recv_calls, cpu: cpu_time() })
+    }
+
+    fn pin(core: usize) -> io::Result<()> {
+        let mut set = CpuSet::new();
+        set.set(core % thread::available_parallelism()?.get());
+        Ok(sched_setaffinity(None, &set)?)
+    }
+
+    fn cpu_time() -> Duration {
+        let time = clock_gettime(ClockId::ThreadCPUTime);
+        Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+    }
+}

@@ -1,0 +1,214 @@
+//! The one type that the engine sees.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use warpline_frame::Pages;
+
+use crate::bell::Doorbell;
+use crate::config::IoConfig;
+use crate::memory::Port;
+use crate::meta::{Received, TxMeta};
+use crate::portable::Portable;
+use crate::stats::StatsHandle;
+#[cfg(target_os = "linux")]
+use crate::udp::{Steering, Udp};
+
+/// Which backend an [`Io`] is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IoKind {
+    /// A Linux UDP socket with GSO and GRO.
+    Udp,
+    /// A plain UDP socket.
+    Portable,
+    /// Queues in the process.
+    Memory,
+}
+
+/// One worker's end of the network. A closed set of backends: the branch is predicted, and there is no indirect call.
+pub enum Io {
+    /// A Linux UDP socket with GSO and GRO.
+    #[cfg(target_os = "linux")]
+    Udp(Box<Udp>),
+    /// A plain UDP socket.
+    Portable(Box<Portable>),
+    /// Queues in the process.
+    Memory(Port),
+}
+
+/// The same call on whichever backend there is.
+macro_rules! on {
+    ($self:expr, $io:ident => $call:expr) => {
+        match $self {
+            #[cfg(target_os = "linux")]
+            Io::Udp($io) => $call,
+            Io::Portable($io) => $call,
+            Io::Memory($io) => $call,
+        }
+    };
+}
+
+impl Io {
+    /// The best backend that the system has, at `addr`. Fails as binding does.
+    pub fn bind(addr: SocketAddr, config: &IoConfig) -> io::Result<Io> {
+        #[cfg(target_os = "linux")]
+        return Io::udp(addr, config);
+        #[cfg(not(target_os = "linux"))]
+        Io::portable(addr, config)
+    }
+
+    /// A Linux UDP socket. `[::]` is dual-stack. Fails as binding does.
+    #[cfg(target_os = "linux")]
+    pub fn udp(addr: SocketAddr, config: &IoConfig) -> io::Result<Io> {
+        Udp::bind(addr, config).map(|udp| Io::Udp(Box::new(udp)))
+    }
+
+    /// One socket per worker on the same port, in the order of the workers; the kernel steers by connection ID. Open
+    /// and close a group as a whole. Fails as binding does.
+    #[cfg(target_os = "linux")]
+    pub fn udp_group(addr: SocketAddr, workers: u16, config: &IoConfig, steering: &Steering) -> io::Result<Vec<Io>> {
+        let group = Udp::group(addr, workers, config, steering)?;
+        Ok(group.into_iter().map(|udp| Io::Udp(Box::new(udp))).collect())
+    }
+
+    /// A plain UDP socket. Fails as binding does.
+    pub fn portable(addr: SocketAddr, config: &IoConfig) -> io::Result<Io> {
+        Portable::bind(addr, config).map(|portable| Io::Portable(Box::new(portable)))
+    }
+
+    /// Replaces the content of `out` by what has arrived: at most [`RECV_BATCH`](crate::limits::RECV_BATCH) messages
+    /// (each may become several trains if memory is short). Never blocks; 0 if there is nothing. Fails only if the
+    /// socket is unusable.
+    pub fn recv(&mut self, out: &mut Vec<Received>) -> io::Result<usize> {
+        on!(self, io => io.recv(out))
+    }
+
+    /// A buffer of [`TRAIN_BYTES_MAX`](crate::limits::TRAIN_BYTES_MAX) bytes to build a train in, aligned to 64 bytes;
+    /// its content is unspecified. Sends what is queued if there is no room otherwise; `None` if that did not help:
+    /// [`wait`](Self::wait), then go on.
+    pub fn tx_buffer(&mut self) -> Option<&mut [u8]> {
+        on!(self, io => io.tx_buffer())
+    }
+
+    /// Queues the train that was built in the last buffer. It leaves with the next [`flush`](Self::flush).
+    ///
+    /// # Panics
+    /// If there is no buffer, or the lengths are not as [`TxMeta`] demands.
+    pub fn tx_commit(&mut self, meta: TxMeta) {
+        on!(self, io => io.tx_commit(meta));
+    }
+
+    /// Sends what is queued. `Ok` with [`tx_pending`](Self::tx_pending) above 0 means that there was no room: the
+    /// trains are kept, `wait` ends when there may be, and the next flush continues. What the network refuses is
+    /// dropped and counted. Fails only if the socket is unusable.
+    pub fn flush(&mut self) -> io::Result<()> {
+        match self {
+            #[cfg(target_os = "linux")]
+            Io::Udp(udp) => udp.flush(),
+            Io::Portable(portable) => portable.flush(),
+            Io::Memory(port) => {
+                port.flush();
+                Ok(())
+            }
+        }
+    }
+
+    /// How many trains are queued.
+    pub fn tx_pending(&self) -> usize {
+        match self {
+            #[cfg(target_os = "linux")]
+            Io::Udp(udp) => udp.tx_pending(),
+            Io::Portable(portable) => portable.tx_pending(),
+            // A port's flush sends everything.
+            Io::Memory(_) => 0,
+        }
+    }
+
+    /// Returns when there is something to receive, room for what could not be sent, the doorbell was rung (since the
+    /// last wait), or the time is over; sometimes without any of these. `None` has no limit. Polls for
+    /// [`busy_poll`](IoConfig::busy_poll) before it sleeps.
+    pub fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        match self {
+            #[cfg(target_os = "linux")]
+            Io::Udp(udp) => udp.wait(timeout),
+            Io::Portable(portable) => portable.wait(timeout),
+            Io::Memory(port) => {
+                port.wait(timeout);
+                Ok(())
+            }
+        }
+    }
+
+    /// The handle that ends a wait from another thread.
+    pub fn doorbell(&self) -> Doorbell {
+        on!(self, io => io.doorbell())
+    }
+
+    /// The bound address.
+    pub fn local_addr(&self) -> SocketAddr {
+        on!(self, io => io.local_addr())
+    }
+
+    /// The counters, for any thread.
+    pub fn stats(&self) -> StatsHandle {
+        on!(self, io => io.stats())
+    }
+
+    /// Which backend it is.
+    pub fn kind(&self) -> IoKind {
+        match self {
+            #[cfg(target_os = "linux")]
+            Io::Udp(_) => IoKind::Udp,
+            Io::Portable(_) => IoKind::Portable,
+            Io::Memory(_) => IoKind::Memory,
+        }
+    }
+
+    /// How many datagrams of a train leave in one message: 1 without GSO. Falls to 1 if the system turns out to
+    /// refuse trains. Longer trains are cut.
+    pub fn gso_segments_max(&self) -> usize {
+        match self {
+            #[cfg(target_os = "linux")]
+            Io::Udp(udp) => udp.gso_segments_max(),
+            Io::Portable(_) => 1,
+            Io::Memory(_) => crate::limits::GSO_SEGMENTS_NEW,
+        }
+    }
+
+    /// Whether datagrams arrive as trains.
+    pub fn gro(&self) -> bool {
+        match self {
+            #[cfg(target_os = "linux")]
+            Io::Udp(udp) => udp.gro(),
+            Io::Portable(_) => false,
+            Io::Memory(_) => true,
+        }
+    }
+
+    /// The granted socket buffers (receive, send) in bytes as the system accounts them; `None` if it does not say.
+    pub fn socket_buffers(&self) -> Option<(usize, usize)> {
+        match self {
+            #[cfg(target_os = "linux")]
+            Io::Udp(udp) => Some(udp.socket_buffers()),
+            Io::Portable(_) | Io::Memory(_) => None,
+        }
+    }
+
+    /// What kind of pages the receive memory is on; `None` if frames come from the heap.
+    pub fn pages(&self) -> Option<Pages> {
+        match self {
+            #[cfg(target_os = "linux")]
+            Io::Udp(udp) => Some(udp.pages()),
+            Io::Portable(portable) => Some(portable.pages()),
+            Io::Memory(_) => None,
+        }
+    }
+}
+
+impl fmt::Debug for Io {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Io").field("kind", &self.kind()).field("local_addr", &self.local_addr()).finish_non_exhaustive()
+    }
+}

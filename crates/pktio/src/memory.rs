@@ -1,0 +1,165 @@
+//! A network inside the process, for tests: ports that deliver to each other at once and in order.
+//!
+//! The same calls on one thread always give the same result: there is no time, no loss but by the bound on a port's
+//! queue ([`MEMORY_QUEUE_MAX`] datagrams), and trains arrive as they were sent. Ports may be used from different
+//! threads, and then [`wait`](crate::Io::wait) sleeps until something arrives.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use warpline_frame::Frame;
+
+use crate::Io;
+use crate::bell::{Doorbell, Waker};
+use crate::limits::{MEMORY_QUEUE_MAX, RECV_BATCH};
+use crate::meta::{Received, TxMeta};
+use crate::stats::{Stat, StatsHandle};
+use crate::tx::TxQueue;
+
+/// A network that ports attach to.
+#[derive(Debug, Clone, Default)]
+pub struct Hub(Arc<Mutex<BTreeMap<SocketAddr, Arc<Inbox>>>>);
+
+/// What has arrived at a port.
+#[derive(Debug)]
+struct Inbox {
+    queue: Mutex<Queue>,
+    bell: Doorbell,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    trains: VecDeque<Received>,
+    datagrams: usize,
+}
+
+impl Hub {
+    /// A network without ports.
+    pub fn new() -> Hub {
+        Hub::default()
+    }
+
+    /// A port at `addr`. Fails with `AddrInUse` if there is one.
+    pub fn attach(&self, addr: SocketAddr) -> io::Result<Io> {
+        let inbox = Arc::new(Inbox { queue: Mutex::default(), bell: Doorbell::new(Waker::thread()) });
+        let mut ports = lock(&self.0);
+        if ports.contains_key(&addr) {
+            return Err(io::ErrorKind::AddrInUse.into());
+        }
+        let queue = TxQueue::new()?;
+        ports.insert(addr, inbox.clone());
+        Ok(Io::Memory(Port { hub: self.clone(), addr, inbox, queue, stats: StatsHandle::default() }))
+    }
+}
+
+/// Two ports on a network of their own.
+pub fn pair(a: SocketAddr, b: SocketAddr) -> io::Result<(Io, Io)> {
+    let hub = Hub::new();
+    Ok((hub.attach(a)?, hub.attach(b)?))
+}
+
+/// One end in a [`Hub`].
+pub struct Port {
+    hub: Hub,
+    addr: SocketAddr,
+    inbox: Arc<Inbox>,
+    queue: TxQueue,
+    stats: StatsHandle,
+}
+
+impl Port {
+    pub(crate) fn recv(&mut self, out: &mut Vec<Received>) -> io::Result<usize> {
+        out.clear();
+        self.stats.add(Stat::RecvCalls, 1);
+        let mut queue = lock(&self.inbox.queue);
+        let count = queue.trains.len().min(RECV_BATCH);
+        for train in queue.trains.drain(..count) {
+            self.stats.add(Stat::RxTrains, 1);
+            self.stats.add(Stat::RxDatagrams, train.count());
+            self.stats.add(Stat::RxBytes, train.frame.len());
+            out.push(train);
+        }
+        queue.datagrams -= out.iter().map(Received::count).sum::<usize>();
+        Ok(out.len())
+    }
+
+    pub(crate) fn tx_buffer(&mut self) -> Option<&mut [u8]> {
+        if self.queue.buffer().is_none() {
+            self.flush();
+        }
+        self.queue.buffer()
+    }
+
+    pub(crate) fn tx_commit(&mut self, meta: TxMeta) {
+        self.queue.commit(meta);
+    }
+
+    pub(crate) fn flush(&mut self) {
+        while let Some(train) = self.queue.pending().first() {
+            let TxMeta { remote, local, ecn, segment_size, len } = train.meta;
+            let frame = Frame::from_vec(self.queue.bytes(train, 0, len).to_vec());
+            let from = SocketAddr::new(local.unwrap_or(self.addr.ip()), self.addr.port());
+            let received = Received { frame, segment_size, remote: from, local: Some(remote.ip()), ecn };
+            self.send(remote, received);
+            self.queue.advance(len);
+        }
+    }
+
+    fn send(&self, remote: SocketAddr, train: Received) {
+        self.stats.add(Stat::SendCalls, 1);
+        let (count, len) = (train.count(), train.frame.len());
+        let Some(inbox) = lock(&self.hub.0).get(&remote).cloned() else {
+            self.stats.add(Stat::DropTxRefused, count);
+            return;
+        };
+        self.stats.add(Stat::TxTrains, 1);
+        self.stats.add(Stat::TxDatagrams, count);
+        self.stats.add(Stat::TxBytes, len);
+        let mut queue = lock(&inbox.queue);
+        // Beyond the bound it is lost, as in a socket buffer: the sender cannot know.
+        if queue.datagrams + count <= MEMORY_QUEUE_MAX {
+            queue.datagrams += count;
+            queue.trains.push_back(train);
+        }
+        drop(queue);
+        inbox.bell.ring();
+    }
+
+    pub(crate) fn wait(&mut self, timeout: Option<Duration>) {
+        let bell = self.inbox.bell.inner();
+        if bell.take() || timeout == Some(Duration::ZERO) || !lock(&self.inbox.queue).trains.is_empty() {
+            return;
+        }
+        if !bell.prepare_sleep() {
+            return;
+        }
+        self.stats.add(Stat::WaitCalls, 1);
+        bell.notifier().sleep(timeout);
+        bell.wake();
+    }
+
+    pub(crate) fn doorbell(&self) -> Doorbell {
+        self.inbox.bell.clone()
+    }
+
+    pub(crate) fn local_addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    pub(crate) fn stats(&self) -> StatsHandle {
+        self.stats.clone()
+    }
+}
+
+impl Drop for Port {
+    fn drop(&mut self) {
+        lock(&self.hub.0).remove(&self.addr);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,190 @@
+//! The frames that reception uses, and which data goes into which.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+
+use warpline_frame::{Frame, Pages, Pool, PoolConfig};
+
+use crate::config::IoConfig;
+use crate::limits::{LARGE_FRAME, MEDIUM_FRAME, RECV_BATCH, SMALL_FRAME};
+use crate::meta::{Ecn, Received};
+use crate::stats::{Stat, StatsHandle};
+
+/// What the kernel says about a message in a receive buffer.
+#[derive(Clone, Copy)]
+pub(crate) struct Arrival {
+    pub(crate) len: usize,
+    pub(crate) segment_size: usize,
+    pub(crate) remote: SocketAddr,
+    pub(crate) local: Option<IpAddr>,
+    pub(crate) ecn: Option<Ecn>,
+}
+
+impl Arrival {
+    fn with(&self, frame: Frame) -> Received {
+        let Arrival { segment_size, remote, local, ecn, .. } = *self;
+        Received { frame, segment_size, remote, local, ecn }
+    }
+}
+
+/// One pool per frame class.
+pub(crate) struct Pools {
+    large: Pool,
+    medium: Pool,
+    small: Pool,
+}
+
+impl Pools {
+    /// Fails with `InvalidInput` if a class is too small to work with, or as memory mapping does.
+    pub(crate) fn new(config: &IoConfig) -> io::Result<Pools> {
+        if config.large_frames < 2 * RECV_BATCH {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "too few large frames for two receive batches"));
+        }
+        let pool = |frame_size, frames, huge_pages| Pool::new(PoolConfig { frame_size, frames, huge_pages });
+        Ok(Pools {
+            large: pool(LARGE_FRAME, config.large_frames, config.huge_pages)?,
+            medium: pool(MEDIUM_FRAME, config.medium_frames, false)?,
+            small: pool(SMALL_FRAME, config.small_frames, false)?,
+        })
+    }
+
+    /// A large frame for the kernel to write to.
+    pub(crate) fn take_large(&mut self) -> Option<Frame> {
+        self.large.take()
+    }
+
+    pub(crate) fn pages(&self) -> Pages {
+        self.large.pages()
+    }
+
+    /// Hands the message at the start of `slot` on. Afterwards `slot` is free to be written again: either its content
+    /// was copied (a small piece, or large frames are running out), or another frame took its place, or, when there
+    /// is no memory at all, the content was dropped.
+    pub(crate) fn deliver(&mut self, slot: &mut Frame, arrival: Arrival, out: &mut Vec<Received>, stats: &StatsHandle) {
+        if arrival.len == 0 || arrival.segment_size == 0 || arrival.len > slot.len() {
+            stats.add(Stat::DropRxTruncated, 1);
+            return;
+        }
+        let count = arrival.len.div_ceil(arrival.segment_size);
+        let small_piece = arrival.len < MEDIUM_FRAME;
+        if (small_piece || self.large.is_low()) && self.copy_out(&slot[..arrival.len], &arrival, out) {
+            stats.add(Stat::RxCopied, 1);
+        } else if let Some(fresh) = self.large.take() {
+            let mut full = std::mem::replace(slot, fresh);
+            full.truncate(arrival.len);
+            out.push(arrival.with(full));
+        } else {
+            stats.add(Stat::DropRxNoMemory, count);
+            return;
+        }
+        stats.add(Stat::RxTrains, 1);
+        stats.add(Stat::RxDatagrams, count);
+        stats.add(Stat::RxBytes, arrival.len);
+    }
+
+    /// Copies a message into smaller frames, cut between datagrams if it must be; all of it or nothing.
+    fn copy_out(&mut self, data: &[u8], arrival: &Arrival, out: &mut Vec<Received>) -> bool {
+        if data.len() <= SMALL_FRAME
+            && let Some(frame) = self.small.take()
+        {
+            out.push(arrival.with(filled(frame, data)));
+            return true;
+        }
+        let piece = if data.len() <= MEDIUM_FRAME {
+            data.len()
+        } else {
+            MEDIUM_FRAME / arrival.segment_size * arrival.segment_size
+        };
+        if piece == 0 || self.medium.available() < data.len().div_ceil(piece) {
+            return false;
+        }
+        for piece in data.chunks(piece) {
+            let frame = self.medium.take().expect("the pool was asked for as many");
+            out.push(arrival.with(filled(frame, piece)));
+        }
+        true
+    }
+}
+
+fn filled(mut frame: Frame, data: &[u8]) -> Frame {
+    frame.truncate(data.len());
+    frame.copy_from_slice(data);
+    frame
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn arrival(len: usize, segment_size: usize) -> Arrival {
+        Arrival { len, segment_size, remote: ([127, 0, 0, 1], 1).into(), local: None, ecn: None }
+    }
+
+    fn pools(large: usize, medium: usize, small: usize) -> Pools {
+        let config = IoConfig { large_frames: large, medium_frames: medium, small_frames: small, ..Default::default() };
+        Pools::new(&config).expect("the pools are small")
+    }
+
+    fn slot(pools: &mut Pools) -> Frame {
+        let mut slot = pools.take_large().expect("the pool is fresh");
+        for (n, byte) in slot.iter_mut().enumerate() {
+            *byte = (n / 1000) as u8;
+        }
+        slot
+    }
+
+    #[test]
+    fn each_size_goes_where_it_pins_little() {
+        let mut pools = pools(32, 4, 4);
+        let (mut slot, stats, mut out) = (slot(&mut pools), StatsHandle::default(), Vec::new());
+        for len in [1, 2048, 2049, 16_383, 16_384, 65_000] {
+            pools.deliver(&mut slot, arrival(len, 1000), &mut out, &stats);
+        }
+        let free = (pools.small.available(), pools.medium.available(), pools.large.available());
+        assert_eq!(free, (2, 2, 29), "two of each class are in use, and the slot");
+        let stats = stats.snapshot();
+        assert_eq!((stats.rx_copied, stats.rx_trains, stats.rx_datagrams), (4, 6, 1 + 3 + 3 + 17 + 17 + 65));
+        assert!(out.iter().all(|r| r.frame.as_ptr() != slot.as_ptr()));
+    }
+
+    #[test]
+    fn large_trains_are_cut_and_copied_when_large_frames_run_out() {
+        let mut pools = pools(32, 5, 1);
+        let (mut slot, stats, mut out) = (slot(&mut pools), StatsHandle::default(), Vec::new());
+        let held: Vec<Frame> = (0..28).map(|_| pools.take_large().expect("there are 31")).collect();
+        slot[..60_000].iter_mut().enumerate().for_each(|(n, byte)| *byte = (n / 1452) as u8);
+        pools.deliver(&mut slot, arrival(60_000, 1452), &mut out, &stats);
+        assert_eq!(out.len(), 4, "60,000 bytes in pieces of 11 × 1,452");
+        let datagrams: Vec<Frame> = out.drain(..).flat_map(Received::datagrams).collect();
+        assert_eq!(datagrams.len(), 42);
+        assert!(datagrams.iter().enumerate().all(|(n, d)| d.iter().all(|&b| b == n as u8)));
+        // One medium frame is left: not enough, so the next train takes the large frames that are left, then none.
+        let train = || arrival(60_000, 1452);
+        let mut kept = Vec::new();
+        for _ in 0..4 {
+            pools.deliver(&mut slot, train(), &mut kept, &stats);
+        }
+        assert_eq!(kept.len(), 3);
+        assert_eq!(stats.snapshot().drop_rx_no_memory, 42);
+        drop((held, datagrams));
+        pools.deliver(&mut slot, train(), &mut kept, &stats);
+        assert_eq!(kept.len(), 4, "reception goes on when frames come back");
+    }
+
+    #[test]
+    fn senseless_messages_are_dropped() {
+        let mut pools = pools(32, 1, 1);
+        let (mut slot, stats, mut out) = (slot(&mut pools), StatsHandle::default(), Vec::new());
+        for (len, segment_size) in [(0, 0), (0, 100), (100, 0), (70_000, 1000)] {
+            pools.deliver(&mut slot, arrival(len, segment_size), &mut out, &stats);
+        }
+        assert!(out.is_empty());
+        assert_eq!(stats.snapshot().drop_rx_truncated, 4);
+    }
+
+    #[test]
+    fn a_pool_smaller_than_two_batches_is_refused() {
+        let config = IoConfig { large_frames: RECV_BATCH, ..Default::default() };
+        assert_eq!(Pools::new(&config).err().map(|e| e.kind()), Some(io::ErrorKind::InvalidInput));
+    }
+}

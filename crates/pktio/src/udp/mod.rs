@@ -1,0 +1,211 @@
+//! A UDP socket with everything that Linux offers to move many datagrams per system call.
+//!
+//! - Reception: `recvmmsg` into large frames with `UDP_GRO` (one message is a train of datagrams of one sender).
+//! - Transmission: `sendmmsg` with `UDP_SEGMENT` (one message is a train). What does not go out stays queued.
+//! - Each message carries its ECN codepoint and the local address, both ways.
+//! - "Don't fragment" is set and the kernel's own path MTU estimate is ignored (`IP_PMTUDISC_PROBE`), as a protocol
+//!   that searches the path MTU itself needs it (RFC 9000 §14).
+//! - [Groups](crate::Io::udp_group) of sockets on one port, one per worker, with the kernel steering by connection ID.
+
+mod address;
+mod control;
+mod probe;
+mod receive;
+mod socket;
+mod steering;
+mod transmit;
+
+pub use steering::Steering;
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use warpline_frame::Pages;
+
+use crate::bell::{Doorbell, Waker};
+use crate::config::IoConfig;
+use crate::meta::{Received, TxMeta};
+use crate::pools::Pools;
+use crate::stats::{Stat, StatsHandle};
+use crate::tx::TxQueue;
+
+use receive::ReceiveRing;
+use socket::Bound;
+use transmit::{Blocked, Sender};
+
+/// How long to wait before the next attempt when the device, not the socket, had no room: nothing announces the end
+/// of that.
+const DEVICE_RETRY: Duration = Duration::from_millis(1);
+
+/// One worker's socket.
+pub struct Udp {
+    bound: Bound,
+    pools: Pools,
+    receive: ReceiveRing,
+    queue: TxQueue,
+    sender: Sender,
+    bell: Doorbell,
+    busy_poll: Duration,
+    stats: StatsHandle,
+}
+
+impl Udp {
+    pub(crate) fn bind(addr: SocketAddr, config: &IoConfig) -> io::Result<Udp> {
+        Udp::new(Bound::new(addr, config, false)?, config)
+    }
+
+    /// One socket per worker on the same port, in the order of the workers.
+    pub(crate) fn group(
+        addr: SocketAddr,
+        workers: u16,
+        config: &IoConfig,
+        steering: &Steering,
+    ) -> io::Result<Vec<Udp>> {
+        if workers == 0 {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a group has at least one worker"));
+        }
+        let mut group: Vec<Udp> = Vec::with_capacity(workers.into());
+        for _ in 0..workers {
+            // The first one may choose the port; the others join it.
+            let addr = group.first().map_or(addr, Udp::local_addr);
+            let bound = Bound::new(addr, config, true)?;
+            if group.is_empty() {
+                steering.attach(bound.socket(), workers)?;
+            }
+            group.push(Udp::new(bound, config)?);
+        }
+        Ok(group)
+    }
+
+    fn new(bound: Bound, config: &IoConfig) -> io::Result<Udp> {
+        let mut pools = Pools::new(config)?;
+        let receive = ReceiveRing::new(&mut pools)?;
+        let segments_max = if config.gso { probe::gso_segments_max() } else { 1 };
+        Ok(Udp {
+            sender: Sender::new(bound.family(), bound.is_wildcard(), segments_max),
+            bound,
+            pools,
+            receive,
+            queue: TxQueue::new()?,
+            bell: Doorbell::new(Waker::event()?),
+            busy_poll: config.busy_poll,
+            stats: StatsHandle::default(),
+        })
+    }
+
+    pub(crate) fn recv(&mut self, out: &mut Vec<Received>) -> io::Result<usize> {
+        self.receive.recv(&self.bound, &mut self.pools, out, &self.stats)
+    }
+
+    pub(crate) fn tx_buffer(&mut self) -> Option<&mut [u8]> {
+        if self.queue.buffer().is_none() && self.flush().is_err() {
+            // The caller's own flush meets the same error and reports it.
+            return None;
+        }
+        self.queue.buffer()
+    }
+
+    pub(crate) fn tx_commit(&mut self, meta: TxMeta) {
+        self.queue.commit(meta);
+    }
+
+    pub(crate) fn tx_pending(&self) -> usize {
+        self.queue.pending().len()
+    }
+
+    pub(crate) fn flush(&mut self) -> io::Result<()> {
+        self.sender.flush(&mut self.queue, &self.stats, |batch| transmit::sendmmsg(self.bound.socket(), batch))
+    }
+
+    pub(crate) fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        let bell = self.bell.clone();
+        if bell.inner().take() {
+            return Ok(());
+        }
+        let busy = timeout.map_or(self.busy_poll, |limit| limit.min(self.busy_poll));
+        if !busy.is_zero() {
+            let start = Instant::now();
+            while start.elapsed() < busy {
+                if bell.inner().take() || self.poll(Some(Duration::ZERO))? {
+                    return Ok(());
+                }
+                std::hint::spin_loop();
+            }
+        }
+        let timeout = timeout.map(|limit| limit.saturating_sub(busy));
+        if timeout == Some(Duration::ZERO) {
+            return self.poll(timeout).map(drop);
+        }
+        if !bell.inner().prepare_sleep() {
+            return Ok(());
+        }
+        let result = self.poll(timeout);
+        bell.inner().wake();
+        result.map(drop)
+    }
+
+    /// Waits for the socket or the eventfd; whether there was something.
+    fn poll(&self, timeout: Option<Duration>) -> io::Result<bool> {
+        let mut interest = PollFlags::IN;
+        let mut timeout = timeout;
+        match self.sender.blocked() {
+            Blocked::No => (),
+            Blocked::Socket => interest |= PollFlags::OUT,
+            Blocked::Device => timeout = Some(timeout.map_or(DEVICE_RETRY, |limit| limit.min(DEVICE_RETRY))),
+        }
+        let timeout = timeout.map(|limit| Timespec {
+            tv_sec: limit.as_secs().try_into().unwrap_or(i64::MAX),
+            tv_nsec: limit.subsec_nanos().into(),
+        });
+        let Waker::Event(event) = self.bell.inner().notifier() else { return Ok(true) };
+        let mut fds = [PollFd::new(self.bound.socket(), interest), PollFd::new(event, PollFlags::IN)];
+        self.stats.add(Stat::WaitCalls, 1);
+        match poll(&mut fds, timeout.as_ref()) {
+            Ok(ready) => {
+                if fds[1].revents().contains(PollFlags::IN) {
+                    clear(event);
+                }
+                Ok(ready > 0)
+            }
+            // A signal handler ran: the caller looks around and waits again.
+            Err(rustix::io::Errno::INTR) => Ok(true),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    pub(crate) fn doorbell(&self) -> Doorbell {
+        self.bell.clone()
+    }
+
+    pub(crate) fn local_addr(&self) -> SocketAddr {
+        self.bound.local_addr()
+    }
+
+    pub(crate) fn stats(&self) -> StatsHandle {
+        self.stats.clone()
+    }
+
+    pub(crate) fn gso_segments_max(&self) -> usize {
+        self.sender.segments_max()
+    }
+
+    pub(crate) fn gro(&self) -> bool {
+        self.bound.gro()
+    }
+
+    pub(crate) fn socket_buffers(&self) -> (usize, usize) {
+        self.bound.buffers()
+    }
+
+    pub(crate) fn pages(&self) -> Pages {
+        self.pools.pages()
+    }
+}
+
+/// Makes the eventfd unreadable again. It cannot fail but by being so already.
+fn clear(event: &OwnedFd) {
+    let _ = rustix::io::read(event.as_fd(), &mut [0; 8]);
+}

@@ -1,0 +1,79 @@
+//! What the stories share: making backends, sending trains, collecting datagrams.
+#![allow(dead_code, reason = "each test binary uses its own part")]
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use warpline_pktio::{Ecn, Io, IoConfig, Received, TxMeta};
+
+/// How often a test looks before it gives up; each look sleeps at most this long.
+pub const LOOKS: usize = 100;
+pub const LOOK: Duration = Duration::from_millis(100);
+
+/// Small pools, so that tests in parallel take little memory.
+pub fn config() -> IoConfig {
+    IoConfig { large_frames: 64, medium_frames: 32, small_frames: 256, ..IoConfig::default() }
+}
+
+pub fn addr(text: &str) -> SocketAddr {
+    text.parse().expect("a literal")
+}
+
+/// A socket, or `None` (said in one line) if the system lacks the address family.
+pub fn udp(text: &str) -> Option<Io> {
+    match Io::udp(addr(text), &config()) {
+        Ok(io) => Some(io),
+        Err(error) => {
+            println!("skipped: no socket at {text}: {error}");
+            None
+        }
+    }
+}
+
+/// Queues a train of `len` bytes whose datagrams are filled with their number, counted from `first`.
+pub fn train(io: &mut Io, remote: SocketAddr, len: usize, segment_size: usize, first: u8) {
+    train_with(io, TxMeta { remote, local: None, ecn: None, segment_size, len }, first);
+}
+
+pub fn train_with(io: &mut Io, meta: TxMeta, first: u8) {
+    let buffer = io.tx_buffer().expect("there is room");
+    for (n, datagram) in buffer[..meta.len].chunks_mut(meta.segment_size).enumerate() {
+        datagram.fill(first.wrapping_add(n as u8));
+    }
+    io.tx_commit(meta);
+}
+
+/// What is known of a datagram, its length and its filling.
+#[derive(Debug, PartialEq, Eq, Clone, Copy)]
+pub struct Seen {
+    pub remote: SocketAddr,
+    pub local: Option<std::net::IpAddr>,
+    pub ecn: Option<Ecn>,
+    pub len: usize,
+    pub fill: u8,
+}
+
+/// Receives until `count` datagrams are there.
+pub fn collect(io: &mut Io, count: usize) -> Vec<Seen> {
+    let (mut seen, mut batch) = (Vec::new(), Vec::new());
+    for _ in 0..LOOKS {
+        while io.recv(&mut batch).expect("the socket is usable") > 0 {
+            seen.extend(batch.drain(..).flat_map(datagrams));
+        }
+        if seen.len() >= count {
+            break;
+        }
+        io.wait(Some(LOOK)).expect("the socket is usable");
+    }
+    assert_eq!(seen.len(), count, "datagrams that arrived");
+    seen
+}
+
+pub fn datagrams(received: Received) -> impl Iterator<Item = Seen> {
+    let Received { remote, local, ecn, .. } = received;
+    assert_eq!(received.count(), received.frame.len().div_ceil(received.segment_size));
+    received.datagrams().map(move |datagram| {
+        assert!(datagram.iter().all(|&byte| byte == datagram[0]), "a datagram is in one piece");
+        Seen { remote, local, ecn, len: datagram.len(), fill: datagram[0] }
+    })
+}

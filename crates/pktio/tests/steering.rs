@@ -1,0 +1,106 @@
+//! The kernel sends each datagram to the socket that the arithmetic on its connection ID says.
+#![cfg(target_os = "linux")]
+
+mod common;
+
+use common::{addr, collect, config, udp};
+use warpline_pktio::udp::Steering;
+use warpline_pktio::{Io, TxMeta};
+
+const STEERING: Steering = Steering { key_offset: 6, slots: 1021 };
+
+fn worker(key: u16, workers: u16) -> usize {
+    usize::from(key % STEERING.slots % workers)
+}
+
+fn send(io: &mut Io, remote: std::net::SocketAddr, payload: &[u8]) {
+    let buffer = io.tx_buffer().expect("there is room");
+    buffer[..payload.len()].copy_from_slice(payload);
+    let len = payload.len();
+    io.tx_commit(TxMeta { remote, local: None, ecn: None, segment_size: len, len });
+    io.flush().expect("the socket is usable");
+}
+
+/// A payload with the key at `at`, and everything else such that a wrong place would show.
+fn payload(first: u8, at: usize, key: u16) -> Vec<u8> {
+    let mut payload = vec![0xEE; 40];
+    payload[0] = first;
+    payload[at..at + 2].copy_from_slice(&key.to_be_bytes());
+    payload
+}
+
+/// Receives the datagrams of all workers: for each, how many.
+fn counts(group: &mut [Io]) -> Vec<usize> {
+    let mut batch = Vec::new();
+    group
+        .iter_mut()
+        .map(|io| {
+            let mut count = 0;
+            while io.recv(&mut batch).expect("the socket is usable") > 0 {
+                count += batch.iter().map(|r| r.count()).sum::<usize>();
+            }
+            count
+        })
+        .collect()
+}
+
+#[test]
+fn every_key_goes_to_its_worker() {
+    for address in ["127.0.0.1:0", "[::1]:0"] {
+        let Some(mut sender) = udp(address) else { continue };
+        let mut group = Io::udp_group(addr(address), 3, &config(), &STEERING).unwrap();
+        let to = group[0].local_addr();
+        assert!(group.iter().all(|io| io.local_addr() == to));
+        let keys = (0..=u16::MAX).step_by(251).chain([0, 1, 2, 1020, 1021, 1022, 2042, u16::MAX]);
+        for key in keys {
+            for (first, at) in [(0xC3, 12), (0x80, 12), (0x43, 7), (0x7F, 7)] {
+                send(&mut sender, to, &payload(first, at, key));
+                let expected = worker(key, 3);
+                let got = counts(&mut group);
+                assert_eq!((got[expected], got.iter().sum::<usize>()), (1, 1), "key {key}, first octet {first:#x}");
+            }
+        }
+    }
+}
+
+#[test]
+fn short_payloads_go_to_the_first_worker() {
+    let Some(mut sender) = udp("127.0.0.1:0") else { return };
+    let mut group = Io::udp_group(addr("127.0.0.1:0"), 3, &config(), &STEERING).unwrap();
+    let to = group[0].local_addr();
+    for payload in [&payload(0x43, 7, 1)[..8], &payload(0xC3, 12, 1)[..13], &[0x43], &[0xC3]] {
+        send(&mut sender, to, payload);
+        assert_eq!(counts(&mut group), [1, 0, 0]);
+    }
+    // One byte more and the key counts.
+    send(&mut sender, to, &payload(0x43, 7, 1)[..9]);
+    send(&mut sender, to, &payload(0xC3, 12, 2)[..14]);
+    assert_eq!(counts(&mut group), [0, 1, 1]);
+}
+
+#[test]
+fn answers_come_from_the_shared_port() {
+    let Some(mut client) = udp("127.0.0.1:0") else { return };
+    let mut group = Io::udp_group(addr("0.0.0.0:0"), 2, &config(), &STEERING).unwrap();
+    let port = group[0].local_addr().port();
+    let remote = client.local_addr();
+    for io in &mut group {
+        common::train_with(
+            io,
+            TxMeta { remote, local: Some([127, 0, 0, 3].into()), ecn: None, segment_size: 9, len: 9 },
+            1,
+        );
+        io.flush().unwrap();
+    }
+    let expected = std::net::SocketAddr::from(([127, 0, 0, 3], port));
+    assert!(collect(&mut client, 2).iter().all(|d| d.remote == expected));
+}
+
+#[test]
+fn a_group_needs_workers_and_slots() {
+    let no_slots = Steering { slots: 0, ..STEERING };
+    for (workers, steering) in [(0, STEERING), (2, no_slots)] {
+        let error = Io::udp_group(addr("127.0.0.1:0"), workers, &config(), &steering).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
+    }
+}
