@@ -101,7 +101,29 @@ fn mailbox_delivers_each_message_once_in_order_of_its_sender() {
     });
 }
 
-/// One slot, reused while two senders fight for it: what the tag is for.
+/// The first free slot goes away and comes back while a sender is about to take it, with another one behind it: what
+/// the tag is for.
+#[test]
+fn mailbox_takes_no_slot_that_is_in_use() {
+    loom::model(|| {
+        let (sender, mut receiver) = mailbox::<usize>(2);
+        let other = sender.clone();
+        let thread = thread::spawn(move || other.send(9).is_ok());
+        let sent = [0, 1].map(|n| sender.send(n).is_ok());
+        let mut drain = receiver.drain();
+        let mut got: Vec<usize> = drain.next().into_iter().collect();
+        let sent_later = sender.send(2).is_ok();
+        got.extend(&mut drain);
+        drop(drain);
+        let sent_there = thread.join().expect("the sender does not panic");
+        got.extend(receiver.drain());
+        got.sort_unstable();
+        let all = [(0, sent[0]), (1, sent[1]), (2, sent_later), (9, sent_there)];
+        assert_eq!(got, all.into_iter().filter(|m| m.1).map(|m| m.0).collect::<Vec<_>>());
+    });
+}
+
+/// Two slots, reused while two senders fight for them.
 #[test]
 fn mailbox_reuses_slots_without_confusion() {
     bounded(3, || {
