@@ -136,10 +136,7 @@ impl Udp {
             }
         }
         let timeout = timeout.map(|limit| limit.saturating_sub(busy));
-        if timeout == Some(Duration::ZERO) {
-            return self.poll(timeout).map(drop);
-        }
-        if !bell.inner().prepare_sleep() {
+        if timeout == Some(Duration::ZERO) || !bell.inner().prepare_sleep() {
             return Ok(());
         }
         let result = self.poll(timeout);
