@@ -26,6 +26,8 @@ const SETTLE: Duration = Duration::from_secs(3);
 const FALLBACKS_MAX_PERCENT: u64 = 1;
 /// Deviation of the payload size that a stack reports, in a hundred, that is still the size asked for.
 const PAYLOAD_TOLERANCE_PERCENT: u64 = 2;
+/// The one cipher suite of the comparison.
+const CIPHER: &str = "TLS_AES_128_GCM_SHA256";
 /// Bytes of a full short-header packet that are not stream data: 1 + 8 (ID) + 2 (number) + 16 (tag) + 5 (frame).
 const PACKET_OVERHEAD: f64 = 32.0;
 
@@ -141,6 +143,9 @@ fn check(report: &Report, row: &Row) -> Result<()> {
     if report.fallbacks * 100 > report.requests * FALLBACKS_MAX_PERCENT {
         return Err(format!("{} of {} operations were not {}", report.fallbacks, report.requests, row.name).into());
     }
+    if report.cipher.as_deref().is_some_and(|cipher| cipher != CIPHER) {
+        return Err(format!("used {:?} instead of {CIPHER}", report.cipher).into());
+    }
     let wanted = u64::from(row.payload);
     match report.udp_payload {
         Some(sent) if sent.abs_diff(wanted) * 100 > wanted * PAYLOAD_TOLERANCE_PERCENT => {
@@ -245,6 +250,8 @@ mod tests {
         let resumed = Report { requests: 1_000, fallbacks: 10, ..Report::default() };
         assert!(check(&resumed, &row("resume")).is_ok());
         assert!(check(&Report { fallbacks: 11, ..resumed }, &row("resume")).is_err());
+        let other = Report { cipher: Some("TLS_AES_256_GCM_SHA384".to_owned()), ..Report::default() };
+        assert!(check(&other, &row("download")).is_err());
         let jumbo = Report { udp_payload: Some(1_452), ..Report::default() };
         assert!(check(&jumbo, &row("download")).is_ok());
         assert!(check(&jumbo, &row("download-jumbo")).unwrap_err().to_string().contains("8972"));

@@ -56,6 +56,7 @@ pub const PEERS: &[Peer] = &[
     warpline("warpline-xdp", "xdp"),
     other("quinn", "warpline-peer-quinn", "quinn"),
     other("noq", "warpline-peer-noq", "noq"),
+    Peer { lacks: &[Scenario::ZeroRtt], ..other("s2n-quic", "warpline-peer-s2n-quic", "s2n-quic") },
     Peer { lacks: TCP_LACKS, ..other(TCP, "warpline-peer-tcp", "rustls") },
 ];
 

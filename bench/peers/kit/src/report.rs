@@ -57,6 +57,9 @@ pub struct Report {
     /// The UDP payload size in bytes that the stack itself says it sends, where it can say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub udp_payload: Option<u64>,
+    /// The cipher suite by its IANA name, where the stack could choose and can say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cipher: Option<String>,
 }
 
 impl Report {

@@ -14,9 +14,13 @@ use crate::{ClientArgs, Counters, REQUEST_LEN, RESPONSE_LEN, Report, Result, Sce
 const OPENING: usize = 32;
 
 /// Keeps `args.in_flight` handshakes going.
-pub(super) fn start<D: Dialer>(dialer: &D, args: &ClientArgs, counters: &Arc<Counters>, workers: &mut Workers) {
+pub(super) fn start<D: Dialer>(dialer: &Arc<D>, args: &ClientArgs, counters: &Arc<Counters>, workers: &mut Workers) {
     for _ in 0..args.in_flight.max(1) {
-        let (dialer, counters, scenario) = (dialer.with_own_tickets(), counters.clone(), args.scenario);
+        let (counters, scenario) = (counters.clone(), args.scenario);
+        let dialer = match scenario {
+            Scenario::Connect => Ok(dialer.clone()),
+            _ => dialer.with_own_tickets().map(Arc::new),
+        };
         workers.spawn(async move {
             let dialer = dialer?;
             if scenario != Scenario::Connect {
@@ -28,8 +32,8 @@ pub(super) fn start<D: Dialer>(dialer: &D, args: &ClientArgs, counters: &Arc<Cou
                 let started = Instant::now();
                 match scenario {
                     Scenario::Connect => dialer.dial().await?.close(),
-                    Scenario::Resume => resume(&dialer, &counters).await?,
-                    _ => request_early(&dialer, &counters).await?,
+                    Scenario::Resume => resume(&*dialer, &counters).await?,
+                    _ => request_early(&*dialer, &counters).await?,
                 }
                 counters.latency.record(started.elapsed().as_nanos() as u64);
                 counters.add_op(0);
@@ -40,10 +44,10 @@ pub(super) fn start<D: Dialer>(dialer: &D, args: &ClientArgs, counters: &Arc<Cou
 
 async fn resume<D: Dialer>(dialer: &D, counters: &Counters) -> Result<()> {
     let connection = dialer.dial().await?;
+    dialer.ticket(&connection).await?;
     if connection.outcome().await == Outcome::Fallback {
         counters.add_fallback();
     }
-    dialer.ticket(&connection).await?;
     connection.close();
     Ok(())
 }
@@ -51,10 +55,10 @@ async fn resume<D: Dialer>(dialer: &D, counters: &Counters) -> Result<()> {
 async fn request_early<D: Dialer>(dialer: &D, counters: &Counters) -> Result<()> {
     let connection = dialer.dial_early().await?;
     exchange(&connection, request(REQUEST_LEN, RESPONSE_LEN), RESPONSE_LEN).await?;
+    dialer.ticket(&connection).await?;
     if connection.outcome().await == Outcome::Fallback {
         counters.add_fallback();
     }
-    dialer.ticket(&connection).await?;
     connection.close();
     Ok(())
 }

@@ -35,7 +35,7 @@ pub async fn run<D: Dialer>(dialer: D, args: &ClientArgs) -> Result<()> {
         Scenario::Idle => return handshakes::idle(&dialer, args).await,
         Scenario::Datagram => datagrams::one_way(&*dialer, args, &mut workers).await?,
         Scenario::Connect | Scenario::Resume | Scenario::ZeroRtt => {
-            handshakes::start(&*dialer, args, &counters, &mut workers);
+            handshakes::start(&dialer, args, &counters, &mut workers);
             measure(args, &counters, &mut workers).await?
         }
         _ => {
@@ -49,6 +49,7 @@ pub async fn run<D: Dialer>(dialer: D, args: &ClientArgs) -> Result<()> {
             let measured = measure(args, &counters, &mut workers).await?;
             let mut report = Report::new(args.scenario, &measured, &counters.latency);
             report.udp_payload = connections.first().and_then(D::Connection::udp_payload);
+            report.cipher = connections.first().and_then(D::Connection::cipher);
             return report.print();
         }
     };

@@ -64,6 +64,11 @@ pub trait Connection: Clone + Send + Sync + 'static {
     /// The largest UDP payload that the stack sends now, where it says.
     fn udp_payload(&self) -> Option<u64>;
 
+    /// The cipher suite, where the stack has more than the one of the comparison and says which it uses.
+    fn cipher(&self) -> Option<String> {
+        None
+    }
+
     /// How the connection came about: waits for the server's word on early data if need be.
     fn outcome(&self) -> impl Future<Output = Outcome> + Send;
 }
