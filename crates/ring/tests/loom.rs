@@ -105,7 +105,7 @@ fn mailbox_delivers_each_message_once_in_order_of_its_sender() {
 /// the tag is for.
 #[test]
 fn mailbox_takes_no_slot_that_is_in_use() {
-    loom::model(|| {
+    bounded(3, || {
         let (sender, mut receiver) = mailbox::<usize>(2);
         let other = sender.clone();
         let thread = thread::spawn(move || other.send(9).is_ok());
