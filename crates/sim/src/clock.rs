@@ -42,6 +42,11 @@ impl<T> EventQueue<T> {
         Some((at, event))
     }
 
+    /// When the next event happens.
+    pub fn next_time(&self) -> Option<Instant> {
+        self.heap.peek().map(|scheduled| scheduled.at)
+    }
+
     /// How many events lie ahead.
     pub fn len(&self) -> usize {
         self.heap.len()

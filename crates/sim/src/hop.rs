@@ -90,7 +90,7 @@ pub enum Dropped {
 }
 
 /// One hop of a path.
-pub trait Hop: std::fmt::Debug {
+pub trait Hop: std::fmt::Debug + Send {
     /// Takes a packet that goes in `direction` and tells `cx` what becomes of it.
     fn forward(&mut self, cx: &mut HopCx<'_>, direction: Direction, packet: Packet);
 

@@ -1,0 +1,7 @@
+//! Peers against peers, one file per pair. One binary, because linking several stacks takes longer than running them.
+#![forbid(unsafe_code)]
+
+mod aioquic_quinn;
+mod proxy;
+mod quinn_quinn;
+mod stage;
