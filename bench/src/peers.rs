@@ -57,6 +57,7 @@ pub const PEERS: &[Peer] = &[
     other("quinn", "warpline-peer-quinn", "quinn"),
     other("noq", "warpline-peer-noq", "noq"),
     Peer { lacks: &[Scenario::ZeroRtt], ..other("s2n-quic", "warpline-peer-s2n-quic", "s2n-quic") },
+    other("quiche", "warpline-peer-quiche", "quiche"),
     Peer { lacks: TCP_LACKS, ..other(TCP, "warpline-peer-tcp", "rustls") },
 ];
 

@@ -8,6 +8,7 @@
 //! - [`Scenario`]: what a client can be asked to do.
 //! - [`Counters`] and [`Report`]: what was counted, and the one JSON line that says it.
 //! - [`load`] (feature `load`): the load program itself for stacks with an asynchronous API.
+//! - [`driven`] (feature `driven`): the same for stacks that are driven by a loop of their caller's.
 //! - [`tls`] (feature `tls`): one cipher suite, one key exchange, for stacks that take rustls.
 //!
 //! It is not a place for anything that a stack wants done in its own way: sockets' event loops, timers and batching
@@ -27,6 +28,8 @@
 
 mod args;
 mod counters;
+#[cfg(feature = "driven")]
+pub mod driven;
 mod histogram;
 #[cfg(feature = "load")]
 pub mod load;
