@@ -14,59 +14,68 @@ impl core::fmt::Display for Truncated {
 
 impl core::error::Error for Truncated {}
 
-/// Reads from the front of a slice.
+/// Reads from the front of a slice. A read that fails leaves it as it was.
 #[derive(Clone, Debug)]
 pub struct Reader<'a> {
-    bytes: &'a [u8],
-    at: usize,
+    /// What is left. (With an index instead, every read would check two bounds.)
+    rest: &'a [u8],
+    total: usize,
 }
 
 impl<'a> Reader<'a> {
     /// A reader at the beginning of `bytes`.
     #[inline]
     pub const fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes, at: 0 }
+        Self { rest: bytes, total: bytes.len() }
     }
 
     /// Bytes read so far.
     #[inline]
     pub const fn position(&self) -> usize {
-        self.at
+        self.total - self.rest.len()
     }
 
     /// Bytes left.
     #[inline]
     pub const fn remaining(&self) -> usize {
-        self.bytes.len() - self.at
+        self.rest.len()
     }
 
     /// True when everything was read.
     #[inline]
     pub const fn is_empty(&self) -> bool {
-        self.at == self.bytes.len()
+        self.rest.is_empty()
     }
 
     /// The next `n` bytes.
     #[inline]
     pub fn bytes(&mut self, n: usize) -> Result<&'a [u8], Truncated> {
-        let end = self.at.checked_add(n).ok_or(Truncated)?;
-        let out = self.bytes.get(self.at..end).ok_or(Truncated)?;
-        self.at = end;
+        let (out, rest) = self.rest.split_at_checked(n).ok_or(Truncated)?;
+        self.rest = rest;
         Ok(out)
     }
 
     /// The next `N` bytes as an array.
     #[inline]
     pub fn array<const N: usize>(&mut self) -> Result<[u8; N], Truncated> {
-        let out = *self.bytes.get(self.at..).and_then(<[u8]>::first_chunk).ok_or(Truncated)?;
-        self.at += N;
-        Ok(out)
+        let (out, rest) = self.rest.split_first_chunk().ok_or(Truncated)?;
+        self.rest = rest;
+        Ok(*out)
     }
 
     /// The next byte, without moving on.
     #[inline]
     pub fn peek(&self) -> Option<u8> {
-        self.bytes.get(self.at).copied()
+        self.rest.first().copied()
+    }
+
+    /// Moves over the zero bytes at the front and returns how many there were. An Initial packet has about a thousand of
+    /// them, so it goes by sixteen.
+    pub(crate) fn skip_zeros(&mut self) -> usize {
+        let blocks = self.rest.as_chunks::<16>().0.iter().take_while(|block| u128::from_ne_bytes(**block) == 0).count();
+        let zeros = blocks * 16 + self.rest.iter().skip(blocks * 16).take_while(|byte| **byte == 0).count();
+        self.rest = self.rest.get(zeros..).unwrap_or_default();
+        zeros
     }
 
     /// One byte.
@@ -96,16 +105,16 @@ impl<'a> Reader<'a> {
     /// A variable-length integer.
     #[inline]
     pub fn varint(&mut self) -> Result<u64, Truncated> {
-        let (value, len) = self.bytes.get(self.at..).and_then(varint::decode).ok_or(Truncated)?;
-        self.at += len;
+        let (value, len) = varint::decode(self.rest).ok_or(Truncated)?;
+        self.rest = self.rest.get(len..).ok_or(Truncated)?;
         Ok(value)
     }
 
     /// Everything that is left.
     #[inline]
     pub fn rest(&mut self) -> &'a [u8] {
-        let out = self.bytes.get(self.at..).unwrap_or_default();
-        self.at = self.bytes.len();
+        let (out, end) = self.rest.split_at(self.rest.len());
+        self.rest = end;
         out
     }
 }

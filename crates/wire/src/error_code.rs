@@ -67,6 +67,11 @@ impl TransportErrorCode {
     pub const fn crypto(alert: u8) -> Self {
         Self(0x100 | alert as u64)
     }
+
+    /// The TLS alert that the code stands for, if it is one of the codes for them.
+    pub const fn alert(self) -> Option<u8> {
+        if self.0 >> 8 == 1 { Some(self.0 as u8) } else { None }
+    }
 }
 
 impl fmt::Display for TransportErrorCode {

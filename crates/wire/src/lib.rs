@@ -1,9 +1,10 @@
 //! QUIC on the wire: bytes to meaning and back, without I/O and without unsafe.
 //!
 //! # What it is
-//! Formats of RFC 8999, 9000, 9001, 9369, 9221, 9287 and 9368 and of the extensions for acknowledgement frequency, reliable reset
-//! and address discovery. Parsers take any bytes and never panic; what they return makes sense as far as the format
-//! tells. Writers work in room that the caller has checked.
+//! Formats of RFC 8999, 9000, 9001, 9369, 9221, 9287 and 9368 and of the extensions for acknowledgement frequency,
+//! reliable reset and address discovery. Parsers take any bytes and never panic; what they return makes sense as far as
+//! the format tells. Writers work in room that the caller has checked. Nothing on the path of a packet allocates; only
+//! transport parameters and the Retry pseudo-packet, once a connection, use the heap.
 //!
 //! # What it is not
 //! There is no state here: whether a frame is in its place is decided by `warpline-proto`.
@@ -20,7 +21,10 @@
 //! assert_eq!(frame::decode(&mut reader), Ok(Frame::MaxData(1024)));
 //! assert!(reader.is_empty());
 //! ```
+#![no_std]
 #![forbid(unsafe_code)]
+
+extern crate alloc;
 
 pub mod cid;
 mod cursor;

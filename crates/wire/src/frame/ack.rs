@@ -22,7 +22,9 @@ pub struct Ack<'a> {
     largest: u64,
     delay: u64,
     first_range: u64,
-    /// Gap and length of each further range.
+    /// How many further ranges there are.
+    count: u64,
+    /// Gap and length of each of them.
     ranges: &'a [u8],
     ecn: Option<EcnCounts>,
 }
@@ -46,7 +48,23 @@ impl<'a> Ack<'a> {
         self.ecn
     }
 
-    /// The acknowledged ranges, highest first.
+    /// Bytes that [`encode`](Self::encode) writes.
+    pub fn encoded_len(&self) -> usize {
+        let fields = [self.largest, self.delay, self.count, self.first_range];
+        1 + fields.into_iter().map(varint::len).sum::<usize>() + self.ranges.len() + ecn_len(self.ecn)
+    }
+
+    /// Writes the frame as it was received. (To acknowledge something, [`encode_ack`].)
+    pub fn encode(&self, w: &mut Writer<'_>) {
+        w.u8(if self.ecn.is_some() { kind::ACK_ECN } else { kind::ACK } as u8);
+        for field in [self.largest, self.delay, self.count, self.first_range] {
+            w.varint(field);
+        }
+        w.slice(self.ranges);
+        encode_ecn(w, self.ecn);
+    }
+
+    /// The acknowledged ranges, highest first; at least one, and between any two there is a gap.
     #[inline]
     pub fn ranges(&self) -> impl Iterator<Item = RangeInclusive<u64>> + use<'a> {
         let mut reader = Reader::new(self.ranges);
@@ -79,11 +97,12 @@ pub(super) fn decode<'a>(r: &mut Reader<'a>, with_ecn: bool) -> Result<Ack<'a>, 
     }
     let ranges = r.bytes(look.position() - r.position())?;
     let ecn = if with_ecn { Some(EcnCounts { ect0: r.varint()?, ect1: r.varint()?, ce: r.varint()? }) } else { None };
-    Ok(Ack { largest, delay, first_range, ranges, ecn })
+    Ok(Ack { largest, delay, first_range, count, ranges, ecn })
 }
 
-/// Writes an ACK frame of `ranges`, highest first. The oldest ranges that find no room are left out; false when not even the first
-/// one does, or when there is none.
+/// Writes an ACK frame of `ranges`, highest first, none of them empty and each at least two below the one before. The oldest
+/// ranges that find no room in `w` are left out (RFC 9000 section 13.2.3); false, and nothing written, when not even the
+/// first one does or when there is none. To give it less room than the packet has, pass a writer over a part of it.
 #[inline]
 pub fn encode_ack(
     w: &mut Writer<'_>,
@@ -92,9 +111,8 @@ pub fn encode_ack(
     ecn: Option<EcnCounts>,
 ) -> bool {
     let Some(first) = ranges.next() else { return false };
-    let ecn_len = ecn.map_or(0, |c| varint::len(c.ect0) + varint::len(c.ect1) + varint::len(c.ce));
     let fixed = 1 + varint::len(*first.end()) + varint::len(delay) + 2 + varint::len(first.end() - first.start());
-    let Some(mut room) = w.remaining().checked_sub(fixed + ecn_len) else { return false };
+    let Some(mut room) = w.remaining().checked_sub(fixed + ecn_len(ecn)) else { return false };
     let mut count = 0;
     let mut smallest = *first.start();
     for range in ranges.clone() {
@@ -118,10 +136,20 @@ pub fn encode_ack(
         w.varint(range.end() - range.start());
         smallest = *range.start();
     }
+    encode_ecn(w, ecn);
+    true
+}
+
+#[inline]
+fn ecn_len(ecn: Option<EcnCounts>) -> usize {
+    ecn.map_or(0, |c| varint::len(c.ect0) + varint::len(c.ect1) + varint::len(c.ce))
+}
+
+#[inline]
+fn encode_ecn(w: &mut Writer<'_>, ecn: Option<EcnCounts>) {
     if let Some(counts) = ecn {
         w.varint(counts.ect0);
         w.varint(counts.ect1);
         w.varint(counts.ce);
     }
-    true
 }

@@ -86,7 +86,13 @@ pub fn encode_handshake_done(w: &mut Writer<'_>) {
     w.u8(kind::HANDSHAKE_DONE as u8);
 }
 
-/// Writes a NEW_TOKEN frame.
+/// A token; an empty one is an error (section 19.7).
+pub(super) fn decode_new_token<'a>(r: &mut Reader<'a>) -> Result<&'a [u8], FrameError> {
+    let token = counted(r)?;
+    if token.is_empty() { Err(FrameError::Invalid("an empty token in NEW_TOKEN")) } else { Ok(token) }
+}
+
+/// Writes a NEW_TOKEN frame; `token` is not empty.
 pub fn encode_new_token(w: &mut Writer<'_>, token: &[u8]) {
     w.u8(kind::NEW_TOKEN as u8);
     w.varint(token.len() as u64);
@@ -127,6 +133,22 @@ pub(super) fn decode_ack_frequency(r: &mut Reader<'_>) -> Result<AckFrequency, F
     })
 }
 
+impl AckFrequency {
+    /// Writes the frame.
+    pub fn encode(&self, w: &mut Writer<'_>) {
+        w.varint(kind::ACK_FREQUENCY);
+        w.varint(self.sequence);
+        w.varint(self.threshold);
+        w.varint(self.max_ack_delay);
+        w.varint(self.reordering_threshold);
+    }
+}
+
+/// Writes an IMMEDIATE_ACK frame.
+pub fn encode_immediate_ack(w: &mut Writer<'_>) {
+    w.u8(kind::IMMEDIATE_ACK as u8);
+}
+
 /// The address that the peer sees this endpoint at (draft-ietf-quic-address-discovery).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ObservedAddress {
@@ -141,4 +163,22 @@ pub(super) fn decode_observed(r: &mut Reader<'_>, v6: bool) -> Result<ObservedAd
     let ip =
         if v6 { IpAddr::V6(Ipv6Addr::from(r.array::<16>()?)) } else { IpAddr::V4(Ipv4Addr::from(r.array::<4>()?)) };
     Ok(ObservedAddress { sequence, address: SocketAddr::new(ip, r.u16()?) })
+}
+
+impl ObservedAddress {
+    /// The frame type, which tells the address family.
+    pub const fn frame_type(&self) -> u64 {
+        if self.address.is_ipv6() { kind::OBSERVED_ADDRESS_V6 } else { kind::OBSERVED_ADDRESS_V4 }
+    }
+
+    /// Writes the frame.
+    pub fn encode(&self, w: &mut Writer<'_>) {
+        w.varint(self.frame_type());
+        w.varint(self.sequence);
+        match self.address.ip() {
+            IpAddr::V4(ip) => w.slice(&ip.octets()),
+            IpAddr::V6(ip) => w.slice(&ip.octets()),
+        }
+        w.u16(self.address.port());
+    }
 }

@@ -3,13 +3,14 @@
 mod ack;
 mod close;
 mod connection;
+mod encode;
 mod stream;
 
 pub use ack::{Ack, EcnCounts, encode_ack};
 pub use close::{ConnectionClose, encode_application_close, encode_transport_close};
 pub use connection::{
-    AckFrequency, Crypto, NewConnectionId, ObservedAddress, encode_crypto, encode_handshake_done, encode_new_token,
-    encode_path_challenge, encode_path_response, encode_ping, encode_retire_connection_id,
+    AckFrequency, Crypto, NewConnectionId, ObservedAddress, encode_crypto, encode_handshake_done, encode_immediate_ack,
+    encode_new_token, encode_path_challenge, encode_path_response, encode_ping, encode_retire_connection_id,
 };
 pub use stream::{
     ResetStream, ResetStreamAt, StopSending, Stream, StreamHeader, encode_data_blocked, encode_datagram_header,
@@ -182,20 +183,13 @@ fn decode_other<'a>(r: &mut Reader<'a>) -> Result<Frame<'a>, FrameError> {
         return Err(FrameError::Invalid("a frame type is not in its shortest form"));
     }
     Ok(match frame_type {
-        kind::PADDING => {
-            let mut run = 1;
-            while r.peek() == Some(0) {
-                r.u8()?;
-                run += 1;
-            }
-            Frame::Padding(run)
-        }
+        kind::PADDING => Frame::Padding(1 + r.skip_zeros()),
         kind::PING => Frame::Ping,
         kind::ACK | kind::ACK_ECN => Frame::Ack(ack::decode(r, frame_type == kind::ACK_ECN)?),
         kind::RESET_STREAM => Frame::ResetStream(stream::decode_reset(r)?),
         kind::STOP_SENDING => Frame::StopSending(stream::decode_stop(r)?),
         kind::CRYPTO => Frame::Crypto(connection::decode_crypto(r)?),
-        kind::NEW_TOKEN => Frame::NewToken(counted(r)?),
+        kind::NEW_TOKEN => Frame::NewToken(connection::decode_new_token(r)?),
         kind::STREAM..=kind::STREAM_LAST => Frame::Stream(stream::decode_stream(r, frame_type as u8)?),
         kind::MAX_DATA => Frame::MaxData(r.varint()?),
         kind::MAX_STREAM_DATA => Frame::MaxStreamData { id: StreamId(r.varint()?), max: r.varint()? },
@@ -270,13 +264,22 @@ impl Frame<'_> {
         !matches!(self, Frame::Ack(_) | Frame::Padding(_) | Frame::ConnectionClose(_))
     }
 
-    /// PATH_CHALLENGE, PATH_RESPONSE, NEW_CONNECTION_ID and PADDING (RFC 9000 section 9.1).
+    /// PATH_CHALLENGE, PATH_RESPONSE, NEW_CONNECTION_ID and PADDING (RFC 9000 section 9.1), and OBSERVED_ADDRESS
+    /// (draft-ietf-quic-address-discovery section 4.1).
     #[inline]
     pub const fn is_probing(&self) -> bool {
-        matches!(self, Frame::PathChallenge(_) | Frame::PathResponse(_) | Frame::NewConnectionId(_) | Frame::Padding(_))
+        matches!(
+            self,
+            Frame::PathChallenge(_)
+                | Frame::PathResponse(_)
+                | Frame::NewConnectionId(_)
+                | Frame::Padding(_)
+                | Frame::ObservedAddress(_)
+        )
     }
 
-    /// Whether a packet of this kind may carry the frame (RFC 9000 table 3).
+    /// Whether a packet of this kind may carry the frame (RFC 9000 section 12.4, table 3). Table 3 lets 0-RTT carry
+    /// RETIRE_CONNECTION_ID, but section 12.5 says that it cannot: a client has no ID of the server to retire yet.
     pub const fn allowed_in(&self, packet: PacketKind) -> bool {
         match packet {
             PacketKind::OneRtt => true,

@@ -20,6 +20,14 @@ pub struct Stream<'a> {
     pub data: &'a [u8],
 }
 
+impl Stream<'_> {
+    /// All but the data, with its length.
+    #[inline]
+    pub const fn header(&self) -> StreamHeader {
+        StreamHeader { id: self.id, offset: self.offset, fin: self.fin, len: Some(self.data.len()) }
+    }
+}
+
 #[inline]
 pub(super) fn decode_stream<'a>(r: &mut Reader<'a>, first: u8) -> Result<Stream<'a>, FrameError> {
     let id = StreamId(r.varint()?);

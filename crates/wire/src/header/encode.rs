@@ -1,7 +1,9 @@
 //! From headers to bytes.
 
+use alloc::vec::Vec;
+
 use super::{FIXED_BIT, LONG_FORM, PacketKind, long_type};
-use crate::{ConnectionId, Version, Writer};
+use crate::{ConnectionId, Version, Writer, varint};
 
 /// What a long header says.
 #[derive(Clone, Copy, Debug)]
@@ -28,8 +30,20 @@ pub struct LongLayout {
 }
 
 impl LongHeader<'_> {
-    /// Writes the header with a length field that is patched once the length is known.
+    /// Bytes that the header takes with a packet number of `pn_len` bytes.
+    pub fn encoded_len(&self, pn_len: usize) -> usize {
+        let token = match self.kind {
+            PacketKind::Initial => varint::len(self.token.len() as u64) + self.token.len(),
+            _ => 0,
+        };
+        7 + self.dcid.len() + self.scid.len() + token + 2 + pn_len
+    }
+
+    /// Writes the header with a length field that is patched once the length is known. `pn_len` is 1 to 4, and the kind one
+    /// of those that have a length field: Initial, 0-RTT and Handshake.
     pub fn encode(&self, w: &mut Writer<'_>, pn: u64, pn_len: usize) -> LongLayout {
+        debug_assert!(matches!(self.kind, PacketKind::Initial | PacketKind::ZeroRtt | PacketKind::Handshake));
+        debug_assert!((1..=4).contains(&pn_len), "a packet number takes 1 to 4 bytes");
         w.u8(LONG_FORM | FIXED_BIT | long_type(self.kind, self.version) << 4 | (pn_len - 1) as u8);
         w.u32(self.version.0);
         encode_cid(w, &self.dcid);
@@ -57,9 +71,10 @@ pub struct ShortFlags {
     pub fixed_bit: bool,
 }
 
-/// Writes a short header and returns where the packet number begins.
+/// Writes a short header and returns where the packet number, 1 to 4 bytes, begins.
 #[inline]
 pub fn encode_short(w: &mut Writer<'_>, dcid: &ConnectionId, flags: ShortFlags, pn: u64, pn_len: usize) -> usize {
+    debug_assert!((1..=4).contains(&pn_len), "a packet number takes 1 to 4 bytes");
     let mut first = (pn_len - 1) as u8;
     if flags.fixed_bit {
         first |= FIXED_BIT;
@@ -110,9 +125,10 @@ pub fn encode_version_negotiation(
     }
 }
 
-/// Writes a Retry packet without its integrity tag.
+/// Writes a Retry packet without its integrity tag. `dcid` is the client's ID, `scid` the one it shall use from now on.
 pub fn encode_retry(w: &mut Writer<'_>, version: Version, dcid: &ConnectionId, scid: &ConnectionId, token: &[u8]) {
-    w.u8(LONG_FORM | FIXED_BIT | long_type(PacketKind::Retry, version) << 4);
+    // The low four bits have no meaning; set, as in the examples of RFC 9001 and RFC 9369, appendix A.4.
+    w.u8(LONG_FORM | FIXED_BIT | long_type(PacketKind::Retry, version) << 4 | 0x0f);
     w.u32(version.0);
     encode_cid(w, dcid);
     encode_cid(w, scid);

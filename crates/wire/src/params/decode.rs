@@ -1,11 +1,13 @@
 //! Bytes to transport parameters, with every rule of RFC 9000 sections 7.4 and 18.2.
 
+use alloc::vec::Vec;
 use core::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6};
 
 use super::{PreferredAddress, TransportParameterError as Error, TransportParameters, VersionInformation, id};
 use crate::{ConnectionId, Reader, ResetToken, Side, Truncated, Version};
 
-/// Parameters beyond this number are refused: each unknown one is kept to find duplicates.
+/// More parameters than this are refused: each is kept, and looked through for every other, to find duplicates. There are
+/// 23 that this crate knows.
 const PARAMETERS_MAX: usize = 64;
 
 impl From<Truncated> for Error {
@@ -22,31 +24,44 @@ impl TransportParameters {
     /// ignored (section 7.4.2).
     pub fn decode(bytes: &[u8], from: Side) -> Result<Self, Error> {
         let mut out = Self::default();
-        let mut seen = Vec::with_capacity(24);
+        let mut seen = [0; PARAMETERS_MAX];
+        let mut seen_len = 0;
         let mut r = Reader::new(bytes);
         while !r.is_empty() {
             let key = r.varint()?;
             let len = usize::try_from(r.varint()?).map_err(|_| Error::Malformed)?;
             let value = r.bytes(len)?;
-            if seen.contains(&key) {
+            if seen.iter().take(seen_len).any(|earlier| *earlier == key) {
                 return Err(Error::Duplicate(key));
             }
-            if seen.len() == PARAMETERS_MAX {
-                return Err(Error::Malformed);
-            }
-            seen.push(key);
+            *seen.get_mut(seen_len).ok_or(Error::Malformed)? = key;
+            seen_len += 1;
             let server_only =
                 matches!(key, id::ORIGINAL_DCID | id::RESET_TOKEN | id::PREFERRED_ADDRESS | id::RETRY_SCID);
             if server_only && from == Side::Client {
                 return Err(Error::ServerOnly(key));
             }
             let mut v = Reader::new(value);
-            out.take(key, &mut v)?;
+            out.take(key, &mut v, from)?;
         }
+        out.check_together()?;
         Ok(out)
     }
 
-    fn take(&mut self, key: u64, v: &mut Reader<'_>) -> Result<(), Error> {
+    /// The rules that no parameter breaks by itself.
+    fn check_together(&self) -> Result<(), Error> {
+        // draft-ietf-quic-ack-frequency section 3; one is in microseconds, the other in milliseconds.
+        if self.min_ack_delay.is_some_and(|us| us > self.max_ack_delay * 1000) {
+            return Err(Error::OutOfRange(id::MIN_ACK_DELAY));
+        }
+        // RFC 9000 section 18.2: who is reached without connection IDs has none for another address.
+        if self.preferred_address.is_some() && self.initial_source_connection_id.is_some_and(|cid| cid.is_empty()) {
+            return Err(Error::OutOfRange(id::PREFERRED_ADDRESS));
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, key: u64, v: &mut Reader<'_>, from: Side) -> Result<(), Error> {
         match key {
             id::MAX_IDLE_TIMEOUT => self.max_idle_timeout = v.varint()?,
             id::MAX_UDP_PAYLOAD => self.max_udp_payload_size = ranged(v, key, 1200, u64::MAX)?,
@@ -63,14 +78,14 @@ impl TransportParameters {
             id::GREASE_QUIC_BIT => self.grease_quic_bit = true,
             id::RESET_STREAM_AT => self.reset_stream_at = true,
             id::MAX_DATAGRAM => self.max_datagram_frame_size = Some(v.varint()?),
-            id::MIN_ACK_DELAY => self.min_ack_delay = Some(ranged(v, key, 0, (1 << 24) - 1)?),
+            id::MIN_ACK_DELAY => self.min_ack_delay = Some(v.varint()?),
             id::OBSERVED_ADDRESS => self.observed_address = Some(ranged(v, key, 0, 2)?),
             id::ORIGINAL_DCID => self.original_destination_connection_id = Some(cid(v)?),
             id::INITIAL_SCID => self.initial_source_connection_id = Some(cid(v)?),
             id::RETRY_SCID => self.retry_source_connection_id = Some(cid(v)?),
             id::RESET_TOKEN => self.stateless_reset_token = Some(ResetToken(v.array()?)),
             id::PREFERRED_ADDRESS => self.preferred_address = Some(preferred_address(v)?),
-            id::VERSION_INFORMATION => self.version_information = Some(version_information(v, key)?),
+            id::VERSION_INFORMATION => self.version_information = Some(version_information(v, key, from)?),
             _unknown => {
                 v.rest();
             }
@@ -97,14 +112,18 @@ fn preferred_address(v: &mut Reader<'_>) -> Result<PreferredAddress, Error> {
     Ok(PreferredAddress { v4, v6, cid, reset_token: ResetToken(v.array()?) })
 }
 
-fn version_information(v: &mut Reader<'_>, key: u64) -> Result<VersionInformation, Error> {
+fn version_information(v: &mut Reader<'_>, key: u64, from: Side) -> Result<VersionInformation, Error> {
     let chosen = Version(v.u32()?);
     let mut available = Vec::new();
     while !v.is_empty() {
         available.push(Version(v.u32()?));
     }
-    // RFC 9368 section 4: version 0 is no version.
-    if chosen.0 == 0 || available.contains(&Version(0)) || available.len() > PARAMETERS_MAX {
+    // RFC 9368 section 4: version 0 is no version, and a client could have had what it chose.
+    let is_valid = chosen.0 != 0
+        && !available.contains(&Version(0))
+        && available.len() <= PARAMETERS_MAX
+        && (from == Side::Server || available.contains(&chosen));
+    if !is_valid {
         return Err(Error::OutOfRange(key));
     }
     Ok(VersionInformation { chosen, available })

@@ -1,5 +1,7 @@
 //! Transport parameters to bytes.
 
+use alloc::vec::Vec;
+
 use super::{TransportParameters, id};
 use crate::{Side, varint};
 
@@ -9,7 +11,7 @@ impl TransportParameters {
         let defaults = Self::default();
         let mut number = |key, value: u64, default: u64| {
             if value != default {
-                put(out, key, |out| put_varint(out, value));
+                put_number(out, key, value);
             }
         };
         number(id::MAX_IDLE_TIMEOUT, self.max_idle_timeout, 0);
@@ -29,7 +31,7 @@ impl TransportParameters {
             (id::OBSERVED_ADDRESS, self.observed_address),
         ] {
             if let Some(value) = value {
-                put(out, key, |out| put_varint(out, value));
+                put_number(out, key, value);
             }
         }
         for (key, set) in [
@@ -38,22 +40,22 @@ impl TransportParameters {
             (id::RESET_STREAM_AT, self.reset_stream_at),
         ] {
             if set {
-                put(out, key, |_| {});
+                put(out, key, &[]);
             }
         }
         if let Some(cid) = &self.initial_source_connection_id {
-            put(out, id::INITIAL_SCID, |out| out.extend_from_slice(cid));
+            put(out, id::INITIAL_SCID, &[cid]);
         }
         if let Some(info) = &self.version_information {
-            put(out, id::VERSION_INFORMATION, |out| {
-                out.extend_from_slice(&info.chosen.0.to_be_bytes());
-                info.available.iter().for_each(|v| out.extend_from_slice(&v.0.to_be_bytes()));
-            });
+            put_varint(out, id::VERSION_INFORMATION);
+            put_varint(out, 4 + 4 * info.available.len() as u64);
+            out.extend_from_slice(&info.chosen.0.to_be_bytes());
+            info.available.iter().for_each(|v| out.extend_from_slice(&v.0.to_be_bytes()));
         }
         if let Some(seed) = self.grease {
             // Reserved IDs are 31 * N + 27 (section 18.1).
             let key = 31 * (seed % (1 << 24)) + 27;
-            put(out, key, |out| out.extend_from_slice(&seed.to_be_bytes()[..(seed % 8) as usize]));
+            put(out, key, &[&seed.to_be_bytes()[..(seed % 8) as usize]]);
         }
         if from == Side::Server {
             self.encode_server_only(out);
@@ -62,35 +64,41 @@ impl TransportParameters {
 
     fn encode_server_only(&self, out: &mut Vec<u8>) {
         if let Some(cid) = &self.original_destination_connection_id {
-            put(out, id::ORIGINAL_DCID, |out| out.extend_from_slice(cid));
+            put(out, id::ORIGINAL_DCID, &[cid]);
         }
         if let Some(cid) = &self.retry_source_connection_id {
-            put(out, id::RETRY_SCID, |out| out.extend_from_slice(cid));
+            put(out, id::RETRY_SCID, &[cid]);
         }
         if let Some(token) = &self.stateless_reset_token {
-            put(out, id::RESET_TOKEN, |out| out.extend_from_slice(&token.0));
+            put(out, id::RESET_TOKEN, &[&token.0]);
         }
         if let Some(preferred) = &self.preferred_address {
-            put(out, id::PREFERRED_ADDRESS, |out| {
-                out.extend_from_slice(&preferred.v4.ip().octets());
-                out.extend_from_slice(&preferred.v4.port().to_be_bytes());
-                out.extend_from_slice(&preferred.v6.ip().octets());
-                out.extend_from_slice(&preferred.v6.port().to_be_bytes());
-                out.push(preferred.cid.len() as u8);
-                out.extend_from_slice(&preferred.cid);
-                out.extend_from_slice(&preferred.reset_token.0);
-            });
+            let value: [&[u8]; 7] = [
+                &preferred.v4.ip().octets(),
+                &preferred.v4.port().to_be_bytes(),
+                &preferred.v6.ip().octets(),
+                &preferred.v6.port().to_be_bytes(),
+                &[preferred.cid.len() as u8],
+                &preferred.cid,
+                &preferred.reset_token.0,
+            ];
+            put(out, id::PREFERRED_ADDRESS, &value);
         }
     }
 }
 
-/// One parameter: ID, length, value.
-fn put(out: &mut Vec<u8>, key: u64, value: impl FnOnce(&mut Vec<u8>)) {
+/// One parameter: ID, length, and the value in parts.
+fn put(out: &mut Vec<u8>, key: u64, value: &[&[u8]]) {
     put_varint(out, key);
-    let mut bytes = Vec::new();
-    value(&mut bytes);
-    put_varint(out, bytes.len() as u64);
-    out.extend_from_slice(&bytes);
+    put_varint(out, value.iter().map(|part| part.len() as u64).sum());
+    value.iter().for_each(|part| out.extend_from_slice(part));
+}
+
+/// One parameter whose value is a number.
+fn put_number(out: &mut Vec<u8>, key: u64, value: u64) {
+    put_varint(out, key);
+    put_varint(out, varint::len(value) as u64);
+    put_varint(out, value);
 }
 
 fn put_varint(out: &mut Vec<u8>, value: u64) {

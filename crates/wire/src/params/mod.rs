@@ -3,6 +3,7 @@
 mod decode;
 mod encode;
 
+use alloc::vec::Vec;
 use core::net::{SocketAddrV4, SocketAddrV6};
 
 use crate::{ConnectionId, ResetToken, Version};
@@ -29,7 +30,7 @@ pub(crate) mod id {
     pub(crate) const VERSION_INFORMATION: u64 = 0x11;
     pub(crate) const MAX_DATAGRAM: u64 = 0x20;
     pub(crate) const GREASE_QUIC_BIT: u64 = 0x2ab2;
-    pub(crate) const RESET_STREAM_AT: u64 = 0x0017_f758_6d2c_b571;
+    pub(crate) const RESET_STREAM_AT: u64 = 0x1d;
     pub(crate) const MIN_ACK_DELAY: u64 = 0xff04_de1b;
     pub(crate) const OBSERVED_ADDRESS: u64 = 0x9f81_a176;
 }
@@ -77,9 +78,10 @@ pub struct TransportParameters {
     pub max_datagram_frame_size: Option<u64>,
     /// The fixed bit may be greased (RFC 9287).
     pub grease_quic_bit: bool,
-    /// RESET_STREAM_AT is understood.
+    /// RESET_STREAM_AT is understood (draft-ietf-quic-reliable-stream-reset section 3).
     pub reset_stream_at: bool,
-    /// Shortest delay of acknowledgements, microseconds (draft-ietf-quic-ack-frequency).
+    /// Shortest delay of acknowledgements, microseconds, at most `max_ack_delay` (draft-ietf-quic-ack-frequency
+    /// section 3).
     pub min_ack_delay: Option<u64>,
     /// Address discovery: 0 gives observations, 1 wants them, 2 both.
     pub observed_address: Option<u64>,
@@ -143,7 +145,7 @@ pub struct VersionInformation {
 /// Why parameters are refused: TRANSPORT_PARAMETER_ERROR on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TransportParameterError {
-    /// They end within a parameter, or a parameter does not fill its length.
+    /// They end within a parameter, a value does not have the form it must have, or there are too many.
     Malformed,
     /// The same parameter twice.
     Duplicate(u64),
@@ -156,7 +158,7 @@ pub enum TransportParameterError {
 impl core::fmt::Display for TransportParameterError {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
-            Self::Malformed => f.write_str("transport parameters are cut off"),
+            Self::Malformed => f.write_str("transport parameters are malformed"),
             Self::Duplicate(id) => write!(f, "transport parameter {id:#x} stands twice"),
             Self::OutOfRange(id) => write!(f, "transport parameter {id:#x} is out of range"),
             Self::ServerOnly(id) => write!(f, "transport parameter {id:#x} from a client"),
