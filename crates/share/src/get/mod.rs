@@ -1,0 +1,262 @@
+//! The receiver: fetches a share into a directory.
+//!
+//! One thread plans (takes the list of files, makes directories and links, decides what is there already and asks for the rest), one
+//! writes (verifies what comes and puts it into place), and two tasks keep the streams moving between them. Whatever is
+//! under a final name was verified; everything else is in a directory of its own below the target.
+
+mod finish;
+mod partial;
+mod pending;
+mod plan;
+mod target;
+mod writer;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+use warpline::{ClientConfig, Connection, Endpoint, SendStream, TransportConfig};
+use warpline_frame::Chunk;
+use warpline_wire::Reader;
+
+use self::pending::Pending;
+use self::target::Target;
+use crate::auth::{self, Role};
+use crate::code::JoinCode;
+use crate::error::ShareError;
+use crate::limits::{MESSAGES_AHEAD, NAME_MAX};
+use crate::message::{ALPN, VERSION, Want, kind, message, take_bytes};
+use crate::progress::Progress;
+use crate::stream::MessageReader;
+
+/// How long one address of a host is tried.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Wants that wait for the network.
+const WANTS_AHEAD: usize = 4096;
+
+/// Where to put a share.
+#[derive(Clone, Debug)]
+pub struct GetOptions {
+    /// The directory to fetch into; `None` for the share's own name in the current directory.
+    pub target: Option<PathBuf>,
+}
+
+/// What a transfer came to.
+#[derive(Clone, Debug, Default)]
+pub struct GetReport {
+    /// Bytes of all files of the share.
+    pub bytes: u64,
+    /// Files.
+    pub files: u64,
+    /// Entries of any kind.
+    pub entries: u64,
+    /// Bytes that were there already and were not sent.
+    pub reused_bytes: u64,
+    /// Bytes of files that came over the network.
+    pub received_bytes: u64,
+    /// Ranges that came wrong and were fetched again.
+    pub refetched: u64,
+    /// Time from the first message to the last file in place.
+    pub duration: Duration,
+    /// Every byte that was received matched its hash.
+    pub verified: bool,
+    /// Where it is.
+    pub target: PathBuf,
+    /// What could not be fetched or kept, with the reason: path and why.
+    pub not_kept: Vec<(Vec<u8>, String)>,
+    /// How many more there are than `not_kept` holds.
+    pub not_kept_more: u64,
+}
+
+/// Opens an endpoint for receivers.
+///
+/// # Errors
+/// The system gives no socket or threads.
+pub fn receiver_endpoint(v6: bool) -> Result<Endpoint, ShareError> {
+    let any: std::net::SocketAddr = if v6 { ([0u16; 8], 0).into() } else { ([0u8; 4], 0).into() };
+    Endpoint::builder().bind(any).workers(1).start().map_err(|e| ShareError::connection(format!("no socket: {e}")))
+}
+
+/// Connects to the host of a code, by the first of its addresses that answers.
+///
+/// # Errors
+/// None of the addresses leads to the host that the code names.
+pub async fn connect(code: &JoinCode, transport: &TransportConfig) -> Result<(Endpoint, Connection), ShareError> {
+    let config = ClientConfig::with_pinned_fingerprint(&code.fingerprint, &[ALPN])
+        .and_then(|config| config.transport(transport.clone()))
+        .map_err(ShareError::connection)?;
+    let config = Arc::new(config);
+    let mut failures = Vec::new();
+    for address in &code.addresses {
+        let endpoint = receiver_endpoint(address.is_ipv6())?;
+        let attempt = endpoint.connect(*address, "warpline", config.clone());
+        match tokio::time::timeout(CONNECT_TIMEOUT, attempt).await {
+            Ok(Ok(connection)) => return Ok((endpoint, connection)),
+            Ok(Err(error)) => failures.push(format!("{address}: {error}")),
+            Err(_) => failures.push(format!("{address}: no answer")),
+        }
+        endpoint.close(0, b"");
+    }
+    Err(ShareError::Connection(format!("the host cannot be reached ({})", failures.join("; "))))
+}
+
+/// What the host says of itself once both sides have proved the secret.
+#[derive(Debug)]
+pub(crate) struct Welcome {
+    /// The name of what is shared.
+    pub(crate) name: Vec<u8>,
+    /// One file is shared, not a directory.
+    pub(crate) single: bool,
+}
+
+/// Greets the host and is greeted.
+pub(crate) async fn greet(
+    connection: &Connection,
+    code: &JoinCode,
+) -> Result<(SendStream, MessageReader, Welcome), ShareError> {
+    let (mut control, receive) = connection.open_bi().await.map_err(ShareError::connection)?;
+    let proof = auth::proof(connection, &code.secret, Role::Receiver).await?;
+    let hello = message(kind::HELLO, |out| {
+        out.extend_from_slice(&VERSION.to_be_bytes());
+        out.extend_from_slice(proof.as_bytes());
+    });
+    control.write_all(&hello).await.map_err(ShareError::connection)?;
+    let mut answers = MessageReader::new(receive);
+    let expected = auth::proof(connection, &code.secret, Role::Host).await?;
+    let welcome = match answers.next().await? {
+        Some((kind::WELCOME, body)) => read_welcome(body, &expected)?,
+        Some((kind::REFUSE, body)) => return Err(read_refusal(body)),
+        _ => return Err(ShareError::peer("the host does not greet")),
+    };
+    Ok((control, answers, welcome))
+}
+
+fn read_welcome(body: &[u8], expected: &blake3::Hash) -> Result<Welcome, ShareError> {
+    let malformed = || ShareError::peer("a greeting that cannot be read");
+    let mut r = Reader::new(body);
+    let version = r.u32().map_err(|_| malformed())?;
+    if version != VERSION {
+        return Err(ShareError::Version { theirs: version, ours: VERSION });
+    }
+    let proof: [u8; 32] = r.array().map_err(|_| malformed())?;
+    if *expected != proof {
+        return Err(ShareError::WrongSecret);
+    }
+    let name = take_bytes(&mut r, NAME_MAX).ok_or_else(malformed)?.to_vec();
+    let single = r.u8().map_err(|_| malformed())? == 1;
+    if name.is_empty() || name == b"." || name == b".." || name.contains(&b'/') || name.contains(&0) {
+        return Err(ShareError::peer("the share has a name that no file can have"));
+    }
+    Ok(Welcome { name, single })
+}
+
+fn read_refusal(body: &[u8]) -> ShareError {
+    let mut r = Reader::new(body);
+    match (r.u32(), r.u8()) {
+        (Ok(_), Ok(1)) => ShareError::WrongSecret,
+        (Ok(theirs), Ok(_)) => ShareError::Version { theirs, ours: VERSION },
+        _ => ShareError::peer("a refusal that cannot be read"),
+    }
+}
+
+/// Fetches the share behind `connection`, or what is missing of it.
+///
+/// # Errors
+/// See [`ShareError`]; what arrived is kept, and the same call goes on from there.
+pub async fn get(
+    connection: &Connection,
+    code: &JoinCode,
+    options: &GetOptions,
+    progress: &Arc<Progress>,
+) -> Result<GetReport, ShareError> {
+    let began = Instant::now();
+    let (control, answers, welcome) = greet(connection, code).await?;
+    let target = Arc::new(Target::open(options.target.clone(), &welcome)?);
+    let pending = Arc::new(Pending::new(progress.clone()));
+    let (wants, outgoing) = mpsc::channel::<Want>(WANTS_AHEAD);
+    let (batches, planned) = mpsc::channel::<(u8, Vec<u8>)>(MESSAGES_AHEAD);
+    let (parts, arrived) = mpsc::channel::<(u8, Vec<u8>)>(MESSAGES_AHEAD);
+    let (spare, spares) = std::sync::mpsc::channel::<Vec<u8>>();
+
+    let planning = {
+        let (target, pending, wants, writer) = (target.clone(), pending.clone(), wants.clone(), parts.clone());
+        tokio::task::spawn_blocking(move || plan::run(&target, &pending, planned, &wants, &writer))
+    };
+    let writing = {
+        let (target, pending) = (target.clone(), pending.clone());
+        tokio::task::spawn_blocking(move || writer::run(&target, &pending, arrived, &wants, &spare))
+    };
+    let streams = async {
+        let data = connection.accept_uni().await.map_err(ShareError::connection)?;
+        let (asked, listed, received) = tokio::join!(
+            ask(control, outgoing),
+            pump(answers, batches, None),
+            pump(MessageReader::new(data), parts, Some(spares)),
+        );
+        asked.and(listed).and(received)
+    };
+    let (moved, planned, written) = tokio::join!(streams, planning, writing);
+    let joined = |e| ShareError::connection(format!("a thread failed: {e}"));
+    let planned = planned.map_err(joined)?;
+    let written = written.map_err(joined)?;
+    // What stopped the disk explains why the streams stopped, not the other way round.
+    let plan = match (planned, written) {
+        (Ok(plan), Ok(())) => moved.map(|()| plan)?,
+        (Err(error), _) | (_, Err(error)) if !error.is_passing() => return Err(error),
+        (planned, written) => {
+            let cause = connection.close_reason().map(ShareError::connection);
+            return Err(cause.or(planned.err()).or(written.err()).unwrap_or_else(|| ShareError::connection("cut off")));
+        }
+    };
+    let finished = {
+        let (target, pending) = (target.clone(), pending.clone());
+        tokio::task::spawn_blocking(move || finish::run(&target, &pending)).await.map_err(joined)?
+    };
+    finished?;
+    connection.close(0, b"");
+    let (not_kept, not_kept_more) = pending.take_not_kept();
+    Ok(GetReport {
+        bytes: progress.bytes_total.get(),
+        files: progress.files_total.get(),
+        entries: plan.entries,
+        reused_bytes: progress.bytes_reused.get(),
+        received_bytes: progress.bytes_received.get(),
+        refetched: progress.refetched.get(),
+        duration: began.elapsed(),
+        verified: true,
+        target: target.path().to_path_buf(),
+        not_kept,
+        not_kept_more,
+    })
+}
+
+/// Sends requests; what is waiting goes in one piece.
+async fn ask(mut control: SendStream, mut wants: mpsc::Receiver<Want>) -> Result<(), ShareError> {
+    while let Some(want) = wants.recv().await {
+        let mut bytes = want.encode();
+        while let Ok(more) = wants.try_recv() {
+            bytes.extend_from_slice(&more.encode());
+            if bytes.len() > 64 * 1024 {
+                break;
+            }
+        }
+        control.write_chunk(Chunk::from(bytes)).await.map_err(ShareError::connection)?;
+    }
+    control.finish().map_err(ShareError::connection)
+}
+
+/// Moves messages from a stream to a thread, in buffers that come back.
+async fn pump(
+    mut messages: MessageReader,
+    to: mpsc::Sender<(u8, Vec<u8>)>,
+    spares: Option<std::sync::mpsc::Receiver<Vec<u8>>>,
+) -> Result<(), ShareError> {
+    loop {
+        let mut body = spares.as_ref().and_then(|s| s.try_recv().ok()).unwrap_or_default();
+        let Some(kind) = messages.next_into(&mut body).await? else { return Ok(()) };
+        if to.send((kind, body)).await.is_err() {
+            return Ok(());
+        }
+    }
+}

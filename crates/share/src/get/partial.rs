@@ -1,0 +1,200 @@
+//! A large file that is on its way: its data so far, and the record of which parts of it are verified.
+//!
+//! The record is a file of its own with 32 bytes for each part: the part's chaining value once its data was verified and written, zeros
+//! before. A part is recorded after its data went to the system, so whatever kills the process leaves a record
+//! that is true. After a crash of the machine, which may have lost data that the record already claims, every
+//! recorded part is read and verified against its value.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+
+use rustix::fs::{AtFlags, Mode, OFlags, openat, unlinkat};
+
+use super::target::Target;
+use crate::error::ShareError;
+use crate::hash::{self, Value};
+use crate::limits::{GROUP_LEN, PART_LEN};
+use crate::manifest::Entry;
+
+/// In front of the record: the boot in which it was written.
+const HEADER_LEN: u64 = 64;
+const VALUE_LEN: u64 = 32;
+const ABSENT: Value = [0; 32];
+
+/// A file of several parts that is not complete.
+#[derive(Debug)]
+pub(super) struct Partial {
+    data: File,
+    record: File,
+    name: String,
+    size: u64,
+    missing: u64,
+}
+
+impl Partial {
+    /// Opens what an earlier run left of the file, or begins anew. The name is derived from path, size and time of change, so what is
+    /// left of another version of the file is never mixed in.
+    pub(super) fn open(target: &Target, entry: &Entry, size: u64) -> Result<Self, ShareError> {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&entry.path);
+        hasher.update(&size.to_be_bytes());
+        hasher.update(&entry.mtime.seconds.to_be_bytes());
+        hasher.update(&entry.mtime.nanos.to_be_bytes());
+        let name = hasher.finalize().to_hex()[..32].to_owned();
+        let open = |suffix: &str| {
+            let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            openat(&target.partial, format!("{name}.{suffix}"), flags, Mode::RUSR | Mode::WUSR)
+                .map(File::from)
+                .map_err(|e| ShareError::io(target.shown(&entry.path), "cannot be begun", e))
+        };
+        let (data, record) = (open("data")?, open("record")?);
+        let mut partial = Self { data, record, name, size, missing: 0 };
+        partial.prepare().map_err(|e| ShareError::io(target.shown(&entry.path), "cannot be begun", e))?;
+        Ok(partial)
+    }
+
+    fn parts(&self) -> u64 {
+        self.size.div_ceil(PART_LEN as u64)
+    }
+
+    /// Length of a part.
+    pub(super) fn part_len(&self, part: u64) -> usize {
+        (self.size - part * PART_LEN as u64).min(PART_LEN as u64) as usize
+    }
+
+    fn prepare(&mut self) -> std::io::Result<()> {
+        let boot = boot_id();
+        let record_len = HEADER_LEN + self.parts() * VALUE_LEN;
+        let mut written_in = [0; HEADER_LEN as usize];
+        let known = self.record.metadata()?.len() == record_len && self.data.metadata()?.len() == self.size;
+        if !known {
+            self.record.set_len(0)?;
+            self.record.set_len(record_len)?;
+            self.data.set_len(0)?;
+            self.data.set_len(self.size)?;
+        } else {
+            self.record.read_exact_at(&mut written_in, 0)?;
+            if written_in != boot {
+                self.recheck()?;
+            }
+        }
+        self.record.write_all_at(&boot, 0)?;
+        self.missing = self.missing_parts()?.iter().map(|(from, to)| to - from).sum();
+        Ok(())
+    }
+
+    /// Keeps of the record only what the data bears out.
+    fn recheck(&self) -> std::io::Result<()> {
+        let mut buffer = vec![0; PART_LEN];
+        for part in 0..self.parts() {
+            let recorded = self.value(part)?;
+            if recorded == ABSENT {
+                continue;
+            }
+            let bytes = &mut buffer[..self.part_len(part)];
+            self.data.read_exact_at(bytes, part * PART_LEN as u64)?;
+            let groups: Vec<Value> = bytes
+                .chunks(GROUP_LEN)
+                .enumerate()
+                .map(|(i, g)| hash::group_value(part * PART_LEN as u64 + (i * GROUP_LEN) as u64, g, self.size))
+                .collect();
+            if hash::part_value(&groups, false) != recorded {
+                self.record.write_all_at(&ABSENT, HEADER_LEN + part * VALUE_LEN)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn value(&self, part: u64) -> std::io::Result<Value> {
+        let mut value = ABSENT;
+        self.record.read_exact_at(&mut value, HEADER_LEN + part * VALUE_LEN)?;
+        Ok(value)
+    }
+
+    fn values(&self) -> std::io::Result<Vec<Value>> {
+        let mut bytes = vec![0; (self.parts() * VALUE_LEN) as usize];
+        self.record.read_exact_at(&mut bytes, HEADER_LEN)?;
+        Ok(hash::values(&bytes).copied().collect())
+    }
+
+    /// Runs of parts that are missing: first, and the one after the last.
+    pub(super) fn missing_parts(&self) -> std::io::Result<Vec<(u64, u64)>> {
+        let mut runs: Vec<(u64, u64)> = Vec::new();
+        for (part, value) in (0..).zip(self.values()?) {
+            if value != ABSENT {
+                continue;
+            }
+            match runs.last_mut() {
+                Some((_, end)) if *end == part => *end += 1,
+                _ => runs.push((part, part + 1)),
+            }
+        }
+        Ok(runs)
+    }
+
+    /// Bytes that are there.
+    pub(super) fn bytes_there(&self) -> std::io::Result<u64> {
+        let missing: u64 = self
+            .missing_parts()?
+            .iter()
+            .map(|(from, to)| (to * PART_LEN as u64).min(self.size) - from * PART_LEN as u64)
+            .sum();
+        Ok(self.size - missing)
+    }
+
+    /// Writes verified data.
+    pub(super) fn write(&self, offset: u64, data: &[u8]) -> std::io::Result<()> {
+        self.data.write_all_at(data, offset)
+    }
+
+    /// All groups of the part are verified and written. False when it was recorded before.
+    pub(super) fn record(&mut self, part: u64, value: &Value) -> std::io::Result<bool> {
+        let fresh = self.value(part)? == ABSENT;
+        self.record.write_all_at(value, HEADER_LEN + part * VALUE_LEN)?;
+        self.missing -= u64::from(fresh);
+        Ok(fresh)
+    }
+
+    pub(super) fn is_complete(&self) -> bool {
+        self.missing == 0
+    }
+
+    /// The hash of the whole, from the values of its parts.
+    pub(super) fn root(&self) -> std::io::Result<Value> {
+        Ok(hash::root(&self.values()?))
+    }
+
+    /// Begins anew: what is there belongs to no single version of the file.
+    pub(super) fn forget(&mut self) -> std::io::Result<()> {
+        let len = HEADER_LEN + self.parts() * VALUE_LEN;
+        self.record.set_len(HEADER_LEN)?;
+        self.record.set_len(len)?;
+        self.data.set_len(0)?;
+        self.data.set_len(self.size)?;
+        self.missing = self.parts();
+        Ok(())
+    }
+
+    pub(super) fn data(&self) -> &File {
+        &self.data
+    }
+
+    /// Name of the data in the partial directory.
+    pub(super) fn data_name(&self) -> Vec<u8> {
+        format!("{}.data", self.name).into_bytes()
+    }
+
+    /// The data has its final name: the record goes.
+    pub(super) fn remove_record(&self, target: &Target) {
+        let _ = unlinkat(&target.partial, format!("{}.record", self.name), AtFlags::empty());
+    }
+}
+
+/// What tells one run of the machine from another.
+fn boot_id() -> [u8; HEADER_LEN as usize] {
+    let mut out = [0; HEADER_LEN as usize];
+    let text = std::fs::read("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let len = text.len().min(out.len());
+    out[..len].copy_from_slice(&text[..len]);
+    out
+}

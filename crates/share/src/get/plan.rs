@@ -1,0 +1,202 @@
+//! The planning thread: takes the list of files, makes what needs no data, and asks for what is missing.
+
+use std::os::fd::AsFd;
+
+use rustix::fs::{FileType, Mode, OFlags, openat, readlinkat};
+use tokio::sync::mpsc;
+use warpline_wire::Reader;
+
+use super::finish::Later;
+use super::partial::Partial;
+use super::pending::{Pending, Wanted};
+use super::target::{LastParent, Target, is_same_file};
+use super::writer::WAKE;
+use crate::error::{ShareError, display_path};
+use crate::limits::{PART_LEN, PATH_MAX};
+use crate::manifest::{Entry, Kind, OrderCheck, decode_entry};
+use crate::message::{Want, kind, take_bytes};
+
+/// What the list came to.
+pub(super) struct Planned {
+    pub(super) entries: u64,
+}
+
+/// Works the list off; returns once all of it was seen.
+pub(super) fn run(
+    target: &Target,
+    pending: &Pending,
+    mut batches: mpsc::Receiver<(u8, Vec<u8>)>,
+    wants: &mpsc::Sender<Want>,
+    writer: &mpsc::Sender<(u8, Vec<u8>)>,
+) -> Result<Planned, ShareError> {
+    let later = Later::create(target)?;
+    let mut plan = Plan {
+        target,
+        pending,
+        wants,
+        later,
+        order: OrderCheck::default(),
+        previous: Vec::new(),
+        parent: LastParent::default(),
+        entries: 0,
+    };
+    let outcome = plan.run(&mut batches);
+    if outcome.is_err() {
+        pending.stop();
+    }
+    drop(plan);
+    // The writer may have nothing left to wait for. Should it be gone, so is the need to wake it.
+    let _ = writer.blocking_send((WAKE, Vec::new()));
+    outcome
+}
+
+struct Plan<'a> {
+    target: &'a Target,
+    pending: &'a Pending,
+    wants: &'a mpsc::Sender<Want>,
+    later: Later,
+    order: OrderCheck,
+    previous: Vec<u8>,
+    parent: LastParent,
+    entries: u64,
+}
+
+impl Plan<'_> {
+    fn run(&mut self, batches: &mut mpsc::Receiver<(u8, Vec<u8>)>) -> Result<Planned, ShareError> {
+        while let Some((what, body)) = batches.blocking_recv() {
+            let mut r = Reader::new(&body);
+            match what {
+                kind::ENTRIES => {
+                    while !r.is_empty() {
+                        let entry = decode_entry(&mut r, &self.previous)?;
+                        self.order.check(&entry)?;
+                        self.previous.clone_from(&entry.path);
+                        self.entries += 1;
+                        self.entry(entry)?;
+                    }
+                }
+                kind::SKIPPED => {
+                    let (path, why) = (take_bytes(&mut r, PATH_MAX), take_bytes(&mut r, 1024));
+                    let (Some(path), Some(why)) = (path, why) else {
+                        return Err(ShareError::peer("a notice that cannot be read"));
+                    };
+                    self.pending.not_kept(path, String::from_utf8_lossy(why));
+                }
+                kind::LIST_END => {
+                    if r.varint() != Ok(self.entries) {
+                        return Err(ShareError::peer("the list of files is incomplete"));
+                    }
+                    self.pending.progress.listed.set();
+                    self.pending.set_planned();
+                    return Ok(Planned { entries: self.entries });
+                }
+                _ => return Err(ShareError::peer("a message that hosts do not send here")),
+            }
+        }
+        Err(ShareError::connection("the list of files was cut off"))
+    }
+
+    fn entry(&mut self, entry: Entry) -> Result<(), ShareError> {
+        match &entry.kind {
+            Kind::Directory => {
+                if !entry.path.is_empty() {
+                    let (dir, name) = self.target.parent(&mut self.parent, &entry.path)?;
+                    self.target.make_directory(dir, name, &entry)?;
+                }
+                self.later.push(&entry)
+            }
+            Kind::HardLink { .. } => self.later.push(&entry),
+            Kind::Symlink { target } => {
+                let (dir, name) = self.target.parent(&mut self.parent, &entry.path)?;
+                let there = readlinkat(dir, name, Vec::new()).is_ok_and(|to| to.as_bytes() == target.as_slice());
+                if !there {
+                    self.target.make_symlink(dir, name, &entry, target)?;
+                }
+                self.target.set_link_attributes(dir, name, &entry, self.pending);
+                Ok(())
+            }
+            Kind::File { size } => {
+                let size = *size;
+                self.file(entry, size)
+            }
+        }
+    }
+
+    fn file(&mut self, entry: Entry, size: u64) -> Result<(), ShareError> {
+        let progress = &self.pending.progress;
+        progress.files_total.add(1);
+        progress.bytes_total.add(size);
+        let (dir, name) = self.target.parent(&mut self.parent, &entry.path)?;
+        if let Some(stat) = self.target.stat(dir, name)? {
+            if is_same_file(&stat, size, entry.mtime) {
+                if (stat.st_mode & 0o7777) as u16 != entry.mode {
+                    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+                    let fd = openat(dir, name, flags, Mode::empty())
+                        .map_err(|e| ShareError::io(self.target.shown(&entry.path), "cannot be opened", e))?;
+                    self.target.set_attributes(fd.as_fd(), &entry, self.pending)?;
+                }
+                progress.bytes_reused.add(size);
+                progress.bytes_done.add(size);
+                progress.files_done.add(1);
+                return Ok(());
+            }
+            if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+                return Err(ShareError::Misuse {
+                    path: self.target.shown(&entry.path).into(),
+                    what: "is a directory where the share has a file; move it and run the command again".into(),
+                });
+            }
+        }
+        if size == 0 {
+            return self.empty_file(&entry);
+        }
+        self.ask(entry, size)
+    }
+
+    fn empty_file(&mut self, entry: &Entry) -> Result<(), ShareError> {
+        let temporary = self.target.temporary();
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let fd = openat(&self.target.partial, &temporary[..], flags, Mode::RUSR | Mode::WUSR)
+            .map_err(|e| ShareError::io(self.target.shown(&entry.path), "cannot be made", e))?;
+        self.target.set_attributes(fd.as_fd(), entry, self.pending)?;
+        let (dir, name) = self.target.parent(&mut self.parent, &entry.path)?;
+        self.target.place(&temporary, dir, name, entry)?;
+        self.pending.progress.files_done.add(1);
+        Ok(())
+    }
+
+    /// Asks for a file, or for the parts of it that are missing.
+    fn ask(&mut self, entry: Entry, size: u64) -> Result<(), ShareError> {
+        let id = self.entries;
+        let shown = display_path(&entry.path);
+        let io = |e| ShareError::io(&shown, "what an earlier run left of it cannot be read", e);
+        let want = |start, end| Want { id, path: entry.path.clone(), size, mtime: entry.mtime, start, end };
+        let mut ranges = Vec::new();
+        let mut partial = None;
+        if size > PART_LEN as u64 {
+            let opened = Partial::open(self.target, &entry, size)?;
+            let there = opened.bytes_there().map_err(io)?;
+            self.pending.progress.bytes_reused.add(there);
+            self.pending.progress.bytes_done.add(there);
+            for (from, to) in opened.missing_parts().map_err(io)? {
+                ranges.push(want(from * PART_LEN as u64, (to * PART_LEN as u64).min(size)));
+            }
+            if ranges.is_empty() {
+                // All parts were there but the file was not put into place: its last part comes once more and brings it to its end.
+                let last = (size - 1) / PART_LEN as u64;
+                ranges.push(want(last * PART_LEN as u64, size));
+            }
+            partial = Some(opened);
+        } else {
+            ranges.push(want(0, size));
+        }
+        let wanted = Wanted { entry, size, partial, open_wants: ranges.len() as u32 };
+        if !self.pending.add(id, wanted) {
+            return Err(ShareError::connection("the transfer has stopped"));
+        }
+        for range in ranges {
+            self.wants.blocking_send(range).map_err(|_| ShareError::connection("the host has gone"))?;
+        }
+        Ok(())
+    }
+}

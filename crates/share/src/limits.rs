@@ -1,0 +1,52 @@
+//! Every bound on what the other side can make this one hold or do, with its reason.
+
+use std::time::Duration;
+
+/// Length of a group, the unit in which a wrong byte is found and fetched again.
+pub const GROUP_LEN: usize = 16 * 1024;
+
+/// Length of a part, the unit in which files travel and progress is recorded: 64 groups. A killed transfer repeats at most the parts that were
+/// under way.
+pub const PART_LEN: usize = 1 << 20;
+
+/// Longest path of an entry, Linux' PATH_MAX.
+pub const PATH_MAX: usize = 4096;
+
+/// Longest name in it, as every file system has it.
+pub const NAME_MAX: usize = 255;
+
+/// Deepest entry: deeper trees cannot be named by a path of [`PATH_MAX`] anyway.
+pub const DEPTH_MAX: usize = 2048;
+
+/// Extended attributes of one entry, all names and values together; the kernel's own bound for one value.
+pub const XATTRS_LEN_MAX: usize = 64 * 1024;
+
+/// Entries of one tree. Their list is kept on disk, some 100 bytes each.
+pub const ENTRIES_MAX: u64 = 1 << 32;
+
+/// Largest file, the largest offset that the kernel takes.
+pub const FILE_LEN_MAX: u64 = i64::MAX as u64;
+
+/// Longest message on a stream, a part with its list of extents included.
+pub const MESSAGE_LEN_MAX: usize = PART_LEN + 256 * 1024;
+
+/// Data extents in one part: every other block of 4 KiB, and one more.
+pub const EXTENTS_MAX: usize = PART_LEN / 4096 + 1;
+
+/// How often one range is fetched again because it was wrong. A fault that comes four times in a row is not a passing one.
+pub const REFETCHES_MAX: u32 = 3;
+
+/// Parts that a host has read and not yet handed to the transport, per receiver.
+pub const PARTS_AHEAD: usize = 8;
+
+/// Messages that a receiver has taken from the transport and not yet written.
+pub const MESSAGES_AHEAD: usize = 16;
+
+/// Receivers served at once.
+pub const SESSIONS_MAX: usize = 256;
+
+/// Failed proofs after which a host refuses newcomers for a while; with 128 bits of secret, guessing is hopeless long before.
+pub const FAILED_PROOFS_MAX: u32 = 64;
+
+/// That while.
+pub const FAILED_PROOFS_PAUSE: Duration = Duration::from_secs(10);
