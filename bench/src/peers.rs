@@ -58,6 +58,7 @@ pub const PEERS: &[Peer] = &[
     other("noq", "warpline-peer-noq", "noq"),
     Peer { lacks: &[Scenario::ZeroRtt], ..other("s2n-quic", "warpline-peer-s2n-quic", "s2n-quic") },
     other("quiche", "warpline-peer-quiche", "quiche"),
+    Peer { lacks: &[Scenario::Datagram, Scenario::DatagramEcho], ..other("tquic", "warpline-peer-tquic", "tquic") },
     Peer { lacks: TCP_LACKS, ..other(TCP, "warpline-peer-tcp", "rustls") },
 ];
 

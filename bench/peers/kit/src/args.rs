@@ -86,6 +86,12 @@ impl ClientArgs {
         addresses.next().ok_or_else(|| format!("{} has no address", self.target).into())
     }
 
+    /// Whether the scenario fills packets, so that their size means something.
+    #[must_use]
+    pub fn is_bulk(&self) -> bool {
+        matches!(self.scenario, Scenario::Download | Scenario::Upload | Scenario::Bidi)
+    }
+
     /// Time to measure.
     #[must_use]
     pub fn duration(&self) -> Duration {

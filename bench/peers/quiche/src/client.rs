@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use boring::ssl::SslRef;
 use quiche::{Config, Connection, ConnectionId, Header, MAX_CONN_ID_LEN, RecvInfo};
-use warpline_peer_kit::driven::{ClientSession, Plan, Step, Tick, Train, Wire};
+use warpline_peer_kit::driven::{ClientSession, Inbox, Plan, Step, Tick, Train, Wire};
 use warpline_peer_kit::{ClientArgs, Result, SERVER_NAME, Scenario, exit_on_stdin_eof};
 
 use crate::config;
@@ -48,7 +48,7 @@ struct Client {
 pub fn run(args: ClientArgs) -> Result<()> {
     let remote = args.address()?;
     let any = SocketAddr::new(if remote.is_ipv4() { [0; 4].into() } else { [0; 16].into() }, 0);
-    let mut wire = Wire::bind(any)?;
+    let wire = Wire::bind(any)?;
     let mut client = Client {
         config: config::client(&args.ca, args.payload, args.window)?,
         local: wire.local(),
@@ -64,7 +64,7 @@ pub fn run(args: ClientArgs) -> Result<()> {
         open: 0,
         issued: 0,
     };
-    let mut train = Train::default();
+    let (mut inbox, mut train) = (Inbox::default(), Train::default());
     loop {
         for _ in 0..client.plan.to_open(client.open) {
             client.open(None)?;
@@ -74,12 +74,12 @@ pub fn run(args: ClientArgs) -> Result<()> {
             wire.wait(patience)?;
         }
         for _ in 0..BATCHES {
-            if !wire.recv(|packet, from| client.packet(packet, from))? {
+            if !wire.recv(&mut inbox, |packet, from| client.packet(packet, from))? {
                 break;
             }
         }
         let now = Instant::now();
-        if client.turn(now)? {
+        if client.turn(now, &wire)? {
             return Ok(());
         }
         for index in std::mem::take(&mut client.dirty) {
@@ -131,7 +131,7 @@ impl Client {
     }
 
     /// Timers and the plan's time. Whether the run is over.
-    fn turn(&mut self, now: Instant) -> Result<bool> {
+    fn turn(&mut self, now: Instant, wire: &Wire) -> Result<bool> {
         while let Some(index) = self.timers.due(now) {
             if let Some(peer) = &mut self.peers[index] {
                 if peer.connection.timeout_instant().is_some_and(|deadline| deadline <= now) {
@@ -157,8 +157,10 @@ impl Client {
             Some(Tick::Over(mut report)) => {
                 let mut peers = self.peers.iter_mut().flatten();
                 if let Some(first) = peers.find(|peer| peer.connection.is_established()) {
-                    report.udp_payload = Some(first.connection.max_send_udp_payload_size() as u64);
                     report.cipher = cipher(&mut first.connection);
+                }
+                if self.plan.args.is_bulk() {
+                    report.udp_payload = wire.full_packet();
                 }
                 report.print()?;
                 if self.plan.args.scenario == Scenario::Idle {

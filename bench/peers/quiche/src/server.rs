@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use quiche::{Config, Connection, ConnectionId, Header, MAX_CONN_ID_LEN, RecvInfo, Type};
-use warpline_peer_kit::driven::{ServerSession, Train, Wire};
+use warpline_peer_kit::driven::{Inbox, ServerSession, Train, Wire};
 use warpline_peer_kit::{Result, ServerArgs, announce, exit_on_stdin_eof};
 
 use crate::config;
@@ -40,7 +40,7 @@ struct Server {
 
 /// Serves until the process ends.
 pub fn run(args: &ServerArgs) -> Result<()> {
-    let mut wire = Wire::bind(args.bind)?;
+    let wire = Wire::bind(args.bind)?;
     let mut server = Server {
         config: config::server(&args.cert, &args.key, args.payload, args.window)?,
         local: wire.local(),
@@ -53,13 +53,13 @@ pub fn run(args: &ServerArgs) -> Result<()> {
         buffer: vec![0; 64 << 10],
         issued: 0,
     };
-    let mut train = Train::default();
+    let (mut inbox, mut train) = (Inbox::default(), Train::default());
     exit_on_stdin_eof();
     announce(wire.local())?;
     loop {
         wire.wait(server.timers.quiet(Instant::now(), PATIENCE))?;
         for _ in 0..BATCHES {
-            if !wire.recv(|packet, from| server.packet(packet, from))? {
+            if !wire.recv(&mut inbox, |packet, from| server.packet(packet, from))? {
                 break;
             }
         }

@@ -14,6 +14,11 @@ pub trait Link {
     /// is 0 while the stream is blocked.
     fn send(&mut self, stream: u64, data: &[u8], fin: bool) -> Result<usize>;
 
+    /// As [`send`](Self::send), for data that lives on: stacks that can keep a reference to it need not copy it.
+    fn send_static(&mut self, stream: u64, data: &'static [u8], fin: bool) -> Result<usize> {
+        self.send(stream, data, fin)
+    }
+
     /// Reads into `buffer`: how many bytes, and whether the stream ends there. `None` if there is nothing now.
     fn recv(&mut self, stream: u64, buffer: &mut [u8]) -> Result<Option<(usize, bool)>>;
 
@@ -74,7 +79,7 @@ impl Outgoing {
         let mut sent = 0;
         while !self.done {
             let part = self.filler.min(BLOCK.len() as u64);
-            let taken = link.send(stream, &BLOCK[..part as usize], part == self.filler)? as u64;
+            let taken = link.send_static(stream, &BLOCK[..part as usize], part == self.filler)? as u64;
             sent += taken;
             self.filler -= taken;
             if taken == part && self.filler == 0 {

@@ -12,4 +12,4 @@ pub use client::{ClientSession, Step};
 pub use link::{Link, Outgoing};
 pub use plan::{Plan, Tick};
 pub use server::ServerSession;
-pub use wire::{Train, Wire};
+pub use wire::{Inbox, Train, Wire};

@@ -1,5 +1,6 @@
 //! A UDP socket with GSO and GRO.
 
+use std::cell::Cell;
 use std::io::{self, IoSliceMut};
 use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
@@ -14,13 +15,24 @@ const TRAIN_MAX: usize = 65_507;
 /// Super-packets read in one system call.
 const BATCH: usize = 8;
 const SLOT: usize = 1 << 16;
+/// Packets from which on a train tells the size of full packets.
+const LONG_TRAIN: usize = 4;
 
 /// The socket of a loop.
 pub struct Wire {
     socket: UdpSocket,
     state: UdpSocketState,
     local: SocketAddr,
-    buffers: Vec<u8>,
+    segment: Cell<usize>,
+}
+
+/// Room for one batch of what is read.
+pub struct Inbox(Vec<u8>);
+
+impl Default for Inbox {
+    fn default() -> Self {
+        Self(vec![0; BATCH * SLOT])
+    }
 }
 
 impl Wire {
@@ -33,13 +45,21 @@ impl Wire {
         let socket = udp_socket(address)?;
         let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
         let local = socket.local_addr()?;
-        Ok(Self { socket, state, local, buffers: vec![0; BATCH * SLOT] })
+        Ok(Self { socket, state, local, segment: Cell::new(0) })
     }
 
     /// The address it is bound to.
     #[must_use]
     pub fn local(&self) -> SocketAddr {
         self.local
+    }
+
+    /// Size of the packets of the last long train, sent or received: what really goes over the wire. `None` if there
+    /// was no such train.
+    #[must_use]
+    pub fn full_packet(&self) -> Option<u64> {
+        let segment = self.segment.get();
+        (segment > 0).then_some(segment as u64)
     }
 
     /// Waits until there is something to read, or `limit` is over.
@@ -66,9 +86,9 @@ impl Wire {
     /// # Errors
     ///
     /// If the socket has failed.
-    pub fn recv(&mut self, mut each: impl FnMut(&mut [u8], SocketAddr)) -> Result<bool> {
+    pub fn recv(&self, inbox: &mut Inbox, mut each: impl FnMut(&mut [u8], SocketAddr)) -> Result<bool> {
         let mut metas = [RecvMeta::default(); BATCH];
-        let mut slices = self.buffers.chunks_mut(SLOT);
+        let mut slices = inbox.0.chunks_mut(SLOT);
         let mut slots: [IoSliceMut<'_>; BATCH] =
             std::array::from_fn(|_| IoSliceMut::new(slices.next().unwrap_or_default()));
         let count = match self.state.recv(UdpSockRef::from(&self.socket), &mut slots, &mut metas) {
@@ -81,6 +101,9 @@ impl Wire {
             Err(error) => return Err(error.into()),
         };
         for (meta, slot) in metas.iter().zip(&mut slots).take(count) {
+            if meta.len >= LONG_TRAIN * meta.stride {
+                self.segment.set(meta.stride);
+            }
             for datagram in slot[..meta.len].chunks_mut(meta.stride.max(1)) {
                 each(datagram, meta.addr);
             }
@@ -120,6 +143,9 @@ impl Wire {
     /// Sends a train and empties it, waiting for room in the socket's buffer.
     fn send(&self, train: &mut Train) -> Result<()> {
         let Some(destination) = train.destination else { return Ok(()) };
+        if train.packets >= LONG_TRAIN {
+            self.segment.set(train.segment);
+        }
         let segment_size = (train.length > train.segment).then_some(train.segment);
         let contents = &train.buffer[..train.length];
         let transmit = Transmit { destination, ecn: None, contents, segment_size, src_ip: None };
