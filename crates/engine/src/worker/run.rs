@@ -68,6 +68,8 @@ pub(crate) struct Loop {
     setup: Setup,
     /// When the worker ends although connections still drain; set once the end was asked for.
     deadline: Option<Instant>,
+    /// The socket is unusable.
+    failed: bool,
 }
 
 impl Loop {
@@ -102,6 +104,7 @@ impl Loop {
             command_panics: 0,
             setup,
             deadline: None,
+            failed: false,
         })
     }
 
@@ -117,7 +120,7 @@ impl Loop {
         }
         loop {
             let busy = self.turn();
-            if self.may_end() {
+            if self.failed || self.may_end() {
                 break;
             }
             if !busy {
@@ -158,8 +161,7 @@ impl Loop {
     #[inline]
     fn receive(&mut self, now: Instant) -> bool {
         if let Err(error) = self.io.recv(&mut self.batch) {
-            // What goes wrong with single datagrams the back end counts. This is the socket itself.
-            tracing::error!(worker = self.setup.handle.index(), %error, "receiving");
+            self.fail("receiving", &error);
         }
         if self.batch.is_empty() {
             return false;
@@ -268,10 +270,18 @@ impl Loop {
                 break;
             }
         }
+        drop(core);
         if let Err(error) = self.io.flush() {
-            tracing::error!(worker = self.setup.handle.index(), %error, "sending");
+            self.fail("sending", &error);
         }
         left == 0
+    }
+
+    /// The socket is unusable: what goes wrong with single datagrams the back end counts. The worker ends, and whoever
+    /// waits for it learns that; going on would be a busy loop that serves nobody.
+    fn fail(&mut self, doing: &str, error: &std::io::Error) {
+        tracing::error!(worker = self.setup.handle.index(), doing, %error, "the worker's socket failed");
+        self.failed = true;
     }
 
     fn publish(&mut self) {
@@ -313,7 +323,7 @@ impl Loop {
         }
         self.tally.sleeps += 1;
         if let Err(error) = self.io.wait(Some(timeout)) {
-            tracing::error!(worker = self.setup.handle.index(), %error, "waiting");
+            self.fail("waiting", &error);
         }
     }
 }
