@@ -136,8 +136,8 @@ impl Discovery {
         }
     }
 
-    /// `lost_packets` packets were lost at once, the largest of `largest_lost_size` bytes. True when that shows a black hole:
-    /// [`Self::current`] is 1200 then, and the search begins anew below the size that no longer passes.
+    /// `lost_packets` packets were lost at once, the largest of `largest_lost_size` bytes. True when that shows a black
+    /// hole: [`Self::current`] is 1200 then, and the search begins anew below the size that no longer passes.
     pub fn on_lost(&mut self, lost_packets: u32, largest_lost_size: u16, now: Instant) -> bool {
         // Larger than the current size: a probe, whose loss is nothing unusual.
         if lost_packets == 0 || largest_lost_size <= BASE || largest_lost_size > self.current {

@@ -1,235 +1,370 @@
-//! CUBIC (RFC 9438) with HyStart++.
+//! CUBIC (RFC 9438) with HyStart++ in its first slow start.
 
 use core::time::Duration;
 
-use super::hystart::{HyStart, Verdict};
-use super::{AckSample, LossSample, Window};
+use super::hystart::HyStart;
+use super::{AckSample, LossSample, initial_window, is_window_limited, minimum_window};
 use crate::time::Instant;
 
-/// The window keeps this much of itself after a loss (section 4.6).
-const BETA: f64 = 0.7;
-/// Aggressiveness, in packets per second cubed (section 5.1).
+/// Window growth constant, in packets per second cubed (RFC 9438 section 5).
 const C: f64 = 0.4;
-/// Growth of the Reno-friendly estimate, packets per window acknowledged (section 4.3).
+/// Multiplicative decrease (section 4.6).
+const BETA: f64 = 0.7;
+/// Additive increase of the Reno-friendly window (section 4.3).
 const ALPHA: f64 = 3.0 * (1.0 - BETA) / (1.0 + BETA);
 
-/// The controller.
-#[derive(Debug)]
-pub struct Cubic {
-    pub(super) window: Window,
-    hystart: HyStart,
-    epoch: Option<Epoch>,
-    /// The window, in packets, at the last reduction; where the curve is flat.
-    w_max: f64,
-    /// What the last reduction changed, while it may turn out to have been for nothing.
-    undo: Option<Undo>,
-    /// When the sender last stopped for want of data: that time does not count.
-    idle_since: Option<Instant>,
-}
-
-/// A stage of congestion avoidance, from one reduction to the next.
+/// Congestion avoidance since the last reduction.
 #[derive(Clone, Copy, Debug)]
 struct Epoch {
     start: Instant,
-    /// Seconds from `start` to the flat of the curve.
+    /// Seconds from `start` until the curve is back at its plateau.
     k: f64,
-    /// What Reno would have by now, in packets.
-    w_est: f64,
-    /// Part of a packet that the window has earned.
-    credit: f64,
+    /// The plateau, in bytes.
+    plateau: f64,
+    /// What Reno's window would be, in bytes.
+    reno: f64,
 }
 
+/// What a reduction changed.
 #[derive(Clone, Copy, Debug)]
-struct Undo {
-    cwnd: u64,
-    ssthresh: u64,
+struct Before {
+    window: f64,
+    threshold: f64,
     w_max: f64,
+    prior: f64,
     epoch: Option<Epoch>,
+    hystart: Option<HyStart>,
+    /// Packets lost in that round trip and not acknowledged since.
+    lost: u32,
+}
+
+/// CUBIC. Windows are in bytes, with fractions.
+#[derive(Clone, Debug)]
+pub struct Cubic {
+    mtu: u16,
+    window: f64,
+    threshold: f64,
+    /// The window at the last reduction, less with fast convergence.
+    w_max: f64,
+    /// The window right before the last reduction.
+    prior: f64,
+    epoch: Option<Epoch>,
+    /// `None` once the first slow start is over.
+    hystart: Option<HyStart>,
+    recovery_start: Option<Instant>,
+    /// Since when the window is not what limits the sender: the curve stands still.
+    idle_since: Option<Instant>,
+    last_ack_at: Instant,
+    before: Option<Box<Before>>,
+}
+
+#[inline]
+fn cubed(x: f64) -> f64 {
+    x * x * x
 }
 
 impl Cubic {
     pub(super) fn new(mtu: u16) -> Self {
         Self {
-            window: Window::new(mtu),
-            hystart: HyStart::default(),
-            epoch: None,
+            mtu,
+            window: initial_window(mtu) as f64,
+            threshold: f64::INFINITY,
             w_max: 0.0,
-            undo: None,
+            prior: 0.0,
+            epoch: None,
+            hystart: Some(HyStart::new()),
+            recovery_start: None,
             idle_since: None,
+            last_ack_at: Instant::default(),
+            before: None,
         }
     }
 
     #[inline]
-    pub(super) fn on_sent(&mut self, now: Instant, _bytes: u64, in_flight: u64) {
-        if in_flight > 0 {
-            return;
-        }
-        // Section 5.8: the curve stands still while there is nothing to send.
-        if let (Some(since), Some(epoch)) = (self.idle_since.take(), &mut self.epoch) {
-            epoch.start += now - since;
+    pub(super) fn window(&self) -> u64 {
+        self.window as u64
+    }
+
+    #[inline]
+    pub(super) fn in_slow_start(&self) -> bool {
+        self.window < self.threshold
+    }
+
+    #[inline]
+    fn is_before_recovery(&self, sent_at: Instant) -> bool {
+        self.recovery_start.is_some_and(|start| sent_at <= start)
+    }
+
+    /// After a pause the curve goes on where it stood (RFC 9438 section 5.8).
+    #[inline]
+    pub(super) fn on_sent(&mut self, in_flight: u64) {
+        if in_flight == 0 && self.epoch.is_some() {
+            self.idle_since.get_or_insert(self.last_ack_at);
         }
     }
 
-    pub(super) fn on_ack(&mut self, sample: &AckSample) {
-        if sample.acked_bytes >= sample.in_flight_before {
-            self.idle_since = Some(sample.now);
-        }
-        if self.window.in_recovery(sample.newest_sent_at) {
+    #[inline]
+    pub(super) fn on_ack(&mut self, s: &AckSample) {
+        self.last_ack_at = s.now;
+        if self.is_before_recovery(s.newest_sent_at) {
             return;
         }
-        let slow_start = self.window.in_slow_start();
-        if slow_start {
-            let verdict = self.hystart.on_ack(sample.now, sample.newest_sent_at, sample.latest_rtt, sample.acked_bytes);
-            match verdict {
-                Verdict::Exit => self.window.ssthresh = self.window.cwnd,
-                Verdict::Grow(bytes) if self.window.is_limiting(sample.in_flight_before) => self.window.cwnd += bytes,
-                Verdict::Grow(_) => {}
+        let slow_start = self.in_slow_start();
+        if !is_window_limited(s.in_flight_before, self.window(), self.mtu, slow_start) {
+            self.idle_since.get_or_insert(s.now);
+            return;
+        }
+        if slow_start { self.slow_start(s) } else { self.avoid(s) }
+    }
+
+    #[inline]
+    fn slow_start(&mut self, s: &AckSample) {
+        let grow = match &mut self.hystart {
+            Some(hystart) => hystart.on_ack(s.now, s.newest_sent_at, s.rtt),
+            None => Some(1),
+        };
+        match grow {
+            Some(divisor) => self.window += (s.acked_bytes / divisor) as f64,
+            None => {
+                self.threshold = self.window;
+                self.hystart = None;
             }
-            return;
-        }
-        if self.window.is_limiting(sample.in_flight_before) {
-            self.avoid_congestion(sample);
         }
     }
 
-    fn avoid_congestion(&mut self, sample: &AckSample) {
-        let mtu = self.window.mtu as f64;
-        let cwnd = self.window.cwnd as f64 / mtu;
-        let w_max = self.w_max;
+    /// Congestion avoidance (RFC 9438 sections 4.2 to 4.5).
+    #[inline]
+    fn avoid(&mut self, s: &AckSample) {
+        let mtu = f64::from(self.mtu);
+        let idle = self.idle_since.take().map_or(Duration::ZERO, |since| s.now - since);
+        let (window, w_max) = (self.window, self.w_max);
         let epoch = self.epoch.get_or_insert_with(|| {
-            let k = if w_max > cwnd { ((w_max - cwnd) / C).cbrt() } else { 0.0 };
-            Epoch { start: sample.now, k, w_est: cwnd, credit: 0.0 }
+            let k = if window < w_max { ((w_max - window) / (C * mtu)).cbrt() } else { 0.0 };
+            Epoch { start: s.now, k, plateau: w_max.max(window), reno: window }
         });
-        let origin = w_max.max(if epoch.k == 0.0 { epoch.w_est.min(cwnd) } else { w_max });
-        let t = (sample.now - epoch.start).as_secs_f64() - epoch.k;
-        let acked = sample.acked_bytes as f64 / mtu;
-        // Section 4.3: no slower than Reno would be; as fast once the estimate passes the old maximum.
-        epoch.w_est += if epoch.w_est < w_max { ALPHA } else { 1.0 } * acked / cwnd;
-        let now_on_curve = C * t * t * t + origin;
-        if now_on_curve < epoch.w_est {
-            self.window.cwnd = self.window.cwnd.max((epoch.w_est * mtu) as u64);
+        if epoch.start < s.now {
+            epoch.start += idle.min(s.now - epoch.start);
+        }
+        let acked = s.acked_bytes as f64;
+        let t = (s.now - epoch.start).as_secs_f64();
+        let curve = |t: f64| epoch.plateau + C * mtu * cubed(t - epoch.k);
+        // Past the window before the reduction Reno's own increase of a packet per round trip is fair.
+        let alpha = if epoch.reno >= self.prior { 1.0 } else { ALPHA };
+        epoch.reno += alpha * mtu * acked / window;
+        if curve(t) < epoch.reno {
+            self.window = window.max(epoch.reno);
+        } else {
+            let target = curve(t + s.smoothed_rtt.as_secs_f64()).clamp(window, 1.5 * window);
+            self.window += (target - window) * (acked / window).min(1.0);
+        }
+    }
+
+    pub(super) fn on_congestion(&mut self, s: &LossSample) {
+        if self.is_before_recovery(s.newest_sent_at) {
+            if let Some(before) = &mut self.before {
+                before.lost = before.lost.saturating_add(s.lost_packets);
+            }
+        } else {
+            self.reduce(s);
+        }
+        if s.persistent {
+            self.window = minimum_window(self.mtu) as f64;
+            self.recovery_start = None;
+            self.epoch = None;
+            self.before = None;
+        }
+    }
+
+    fn reduce(&mut self, s: &LossSample) {
+        let before = Before {
+            window: self.window,
+            threshold: self.threshold,
+            w_max: self.w_max,
+            prior: self.prior,
+            epoch: self.epoch,
+            hystart: self.hystart,
+            lost: s.lost_packets,
+        };
+        match &mut self.before {
+            Some(kept) => **kept = before,
+            None => self.before = Some(Box::new(before)),
+        }
+        // Fast convergence (section 4.7): a flow that did not get back to its plateau makes room.
+        self.w_max = if self.window < self.w_max { self.window * (1.0 + BETA) / 2.0 } else { self.window };
+        self.prior = self.window;
+        self.window = (self.window * BETA).max(minimum_window(self.mtu) as f64);
+        self.threshold = self.window;
+        self.epoch = None;
+        self.hystart = None;
+        self.idle_since = None;
+        self.recovery_start = Some(s.now);
+    }
+
+    /// Takes the last reduction back once none of its losses is left (RFC 9438 section 4.9.2).
+    pub(super) fn on_spurious_loss(&mut self, packets: u32) {
+        let Some(before) = &mut self.before else { return };
+        // Congestion marks are counted as more losses than there are packets.
+        if before.lost != u32::MAX {
+            before.lost = before.lost.saturating_sub(packets);
+        }
+        if before.lost > 0 {
             return;
         }
-        // Section 4.4: towards where the curve is a round trip from now, by at most half a window.
-        let t = t + sample.smoothed_rtt.as_secs_f64();
-        let target = (C * t * t * t + origin).clamp(cwnd, cwnd * 1.5);
-        epoch.credit += (target - cwnd) / cwnd * acked;
-        let whole = epoch.credit * mtu;
-        if whole >= 1.0 {
-            self.window.cwnd += whole as u64;
-            epoch.credit = 0.0;
+        if self.window < before.window {
+            self.window = before.window;
+            self.threshold = before.threshold;
+            self.w_max = before.w_max;
+            self.prior = before.prior;
+            self.epoch = before.epoch;
+            self.hystart = before.hystart;
         }
+        self.recovery_start = None;
+        self.before = None;
     }
 
-    pub(super) fn on_congestion(&mut self, sample: &LossSample) {
-        if !self.window.in_recovery(sample.newest_sent_at) {
-            let w = &mut self.window;
-            self.undo = Some(Undo { cwnd: w.cwnd, ssthresh: w.ssthresh, w_max: self.w_max, epoch: self.epoch });
-            let cwnd = w.cwnd as f64 / w.mtu as f64;
-            // Section 4.7: a flow that did not reach its last maximum leaves room for a new one.
-            self.w_max = if cwnd < self.w_max { cwnd * (1.0 + BETA) / 2.0 } else { cwnd };
-            w.recovery_start = Some(sample.now);
-            w.ssthresh = ((w.cwnd as f64 * BETA) as u64).max(w.minimum());
-            w.cwnd = w.ssthresh;
-            self.epoch = None;
-        }
-        if sample.persistent {
-            self.window.cwnd = self.window.minimum();
-            self.window.recovery_start = None;
-            self.w_max = 0.0;
-            self.epoch = None;
-            self.undo = None;
-            self.hystart = HyStart::default();
-        }
-    }
-
-    /// Section 4.9: what was reduced for a loss that was none comes back.
-    pub(super) fn on_spurious_loss(&mut self, now: Instant) {
-        let Some(undo) = self.undo.take() else { return };
-        // Late news of an episode that is long over changes nothing.
-        let recent = self.window.recovery_start.is_some_and(|start| now - start < Duration::from_secs(1));
-        if recent && undo.cwnd > self.window.cwnd {
-            self.window.cwnd = undo.cwnd;
-            self.window.ssthresh = undo.ssthresh;
-            self.w_max = undo.w_max;
-            self.epoch = undo.epoch;
-        }
+    pub(super) fn on_mtu(&mut self, mtu: u16) {
+        self.mtu = mtu;
+        self.window = self.window.max(minimum_window(mtu) as f64);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::recovery::rate::RateSample;
 
     const RTT: Duration = Duration::from_millis(100);
+    const MTU: u64 = 1200;
 
     fn at(ms: u64) -> Instant {
         Instant::from_nanos(ms * 1_000_000)
     }
 
-    fn ack(c: &mut Cubic, ms: u64, bytes: u64) {
-        let in_flight_before = c.window.cwnd;
-        let newest_sent_at = at(ms).checked_sub(RTT).unwrap_or_default();
-        let sample = AckSample {
-            now: at(ms),
-            acked_bytes: bytes,
-            in_flight_before,
-            newest_sent_at,
-            latest_rtt: RTT,
-            smoothed_rtt: RTT,
-        };
-        c.on_ack(&sample);
+    fn loss(now: u64, lost_packets: u32) -> LossSample {
+        LossSample { now: at(now), lost_packets, newest_sent_at: at(now), persistent: false }
     }
 
-    /// A controller whose window was 100 packets when it lost one at 1 s.
-    fn reduced() -> Cubic {
-        let mut c = Cubic::new(1000);
-        c.window.cwnd = 100_000;
-        c.on_congestion(&LossSample { now: at(1_000), newest_sent_at: at(990), persistent: false });
+    fn ack(c: &Cubic, now: u64, bytes: u64) -> AckSample {
+        AckSample {
+            now: at(now),
+            in_flight_before: c.window(),
+            acked_bytes: bytes,
+            newest_sent_at: at(now - 50),
+            rtt: Some(RTT),
+            smoothed_rtt: RTT,
+            rate: RateSample::default(),
+        }
+    }
+
+    /// A controller with this window in packets, in congestion avoidance since 1 s.
+    fn reduced_from(packets: u64) -> Cubic {
+        let mut c = Cubic::new(MTU as u16);
+        c.window = (packets * MTU) as f64;
+        c.on_congestion(&loss(1_000, 4));
         c
     }
 
+    /// Acknowledges a window per round trip in ten steps, from 1.1 s; returns the windows in packets.
+    fn run(c: &mut Cubic, rounds: u64) -> Vec<f64> {
+        let mut windows = Vec::new();
+        for step in 0..rounds * 10 {
+            let bytes = c.window() / 10;
+            c.on_ack(&ack(c, 1_100 + step * 10, bytes));
+            windows.push(c.window / MTU as f64);
+        }
+        windows
+    }
+
     #[test]
-    fn follows_the_curve_of_the_specification() {
-        let mut c = reduced();
-        assert_eq!(c.window.cwnd, 70_000);
-        // K = cbrt((100 - 70) / 0.4) = 4.22 s: the old window is reached then, slowly; half of the way long before.
-        let mut at_half = 0;
-        for tick in 0..6_000u64 {
-            let ms = 1_101 + tick;
-            let per_ms = c.window.cwnd / 100;
-            ack(&mut c, ms, per_ms);
-            if tick == 2_100 {
-                at_half = c.window.cwnd;
+    fn follows_the_curve_of_rfc_9438() {
+        let mut c = reduced_from(1_000);
+        assert_eq!(c.window(), 700 * MTU);
+        let windows = run(&mut c, 200);
+        // K = cbrt(1000 * 0.3 / 0.4) = 9.086 s.
+        let k = c.epoch.unwrap().k;
+        assert!((k - 9.086).abs() < 0.01, "{k}");
+        for (step, &window) in windows.iter().enumerate().skip(10) {
+            let t = step as f64 * 0.01;
+            let curve = 1_000.0 + 0.4 * (t - k).powi(3);
+            let later = 1_000.0 + 0.4 * (t + 0.1 - k).powi(3);
+            assert!(window >= curve - 1.0 && window <= later.max(windows[step - 1]) + 1.0, "{t}: {window} {curve}");
+        }
+    }
+
+    #[test]
+    fn small_windows_grow_at_least_as_reno_would() {
+        let mut c = reduced_from(20);
+        assert_eq!(c.window(), 14 * MTU);
+        let windows = run(&mut c, 10);
+        // 0.53 packets per round trip until the window is back, then 1.
+        let gained = windows[99] - 14.0;
+        assert!((4.8..5.8).contains(&gained), "{gained}");
+    }
+
+    #[test]
+    fn fast_convergence_gives_way() {
+        let mut c = reduced_from(1_000);
+        c.on_congestion(&loss(1_200, 1));
+        assert!((c.w_max - 700.0 * MTU as f64 * 0.85).abs() < 1.0);
+        assert_eq!(c.window(), 490 * MTU);
+    }
+
+    #[test]
+    fn spurious_losses_are_undone_only_when_all_are() {
+        let mut c = reduced_from(1_000);
+        c.on_spurious_loss(3);
+        assert_eq!(c.window(), 700 * MTU);
+        c.on_spurious_loss(1);
+        assert_eq!(c.window(), 1_000 * MTU);
+        assert!(c.in_slow_start());
+        // Marks are not taken back.
+        c.on_congestion(&loss(2_000, u32::MAX));
+        c.on_spurious_loss(1_000);
+        assert_eq!(c.window(), 700 * MTU);
+    }
+
+    #[test]
+    fn the_curve_stands_still_without_data() {
+        let (mut busy, mut idle) = (reduced_from(1_000), reduced_from(1_000));
+        run(&mut busy, 10);
+        run(&mut idle, 10);
+        // Nothing in flight for a minute, then one packet, which does not fill the window.
+        idle.on_sent(0);
+        idle.on_ack(&AckSample { in_flight_before: MTU, ..ack(&idle, 62_050, MTU) });
+        let before = idle.window();
+        for step in 0..10 {
+            let sample = ack(&idle, 62_100 + step * 10, before / 10);
+            idle.on_ack(&sample);
+        }
+        assert!(idle.window() - before < 100 * MTU, "{} {before}", idle.window());
+    }
+
+    #[test]
+    fn slow_start_doubles_until_the_rtt_rises() {
+        let mut c = Cubic::new(MTU as u16);
+        let mut now = 1_000;
+        for round in 0..12u64 {
+            let rtt = if round < 4 { 100 } else { 130 };
+            let (start, window) = (now, c.window());
+            now += rtt;
+            for i in 0..10 {
+                let sample = AckSample {
+                    newest_sent_at: at(start),
+                    rtt: Some(Duration::from_millis(rtt)),
+                    ..ack(&c, now, window / 10)
+                };
+                if i > 0 {
+                    // Sent before the round began.
+                    c.on_ack(&AckSample { newest_sent_at: at(start - 1), ..sample });
+                } else {
+                    c.on_ack(&sample);
+                }
             }
-            if tick == 4_220 {
-                assert!((97_000..103_000).contains(&c.window.cwnd), "{}", c.window.cwnd);
+            if round == 3 {
+                assert_eq!(c.window(), 12_000 << 4);
             }
         }
-        assert!((94_000..99_000).contains(&at_half), "{at_half}");
-        assert!(c.window.cwnd > 101_000, "beyond the old maximum it probes for more");
-    }
-
-    #[test]
-    fn a_second_loss_below_the_maximum_makes_room() {
-        let mut c = reduced();
-        c.on_congestion(&LossSample { now: at(2_000), newest_sent_at: at(1_900), persistent: false });
-        assert_eq!(c.window.cwnd, 49_000);
-        assert!((c.w_max - 59.5).abs() < 0.01);
-    }
-
-    #[test]
-    fn a_spurious_loss_is_undone() {
-        let mut c = reduced();
-        c.on_spurious_loss(at(1_200));
-        assert_eq!((c.window.cwnd, c.window.in_slow_start()), (100_000, true));
-    }
-
-    #[test]
-    fn persistent_congestion_starts_over() {
-        let mut c = reduced();
-        c.on_congestion(&LossSample { now: at(9_000), newest_sent_at: at(8_000), persistent: true });
-        assert_eq!(c.window.cwnd, 2_000);
-        assert!(c.window.in_slow_start());
+        assert!(!c.in_slow_start());
+        assert!(c.hystart.is_none());
     }
 }

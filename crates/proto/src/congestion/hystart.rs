@@ -1,84 +1,88 @@
-//! HyStart++: leaving slow start before it overshoots (RFC 9406).
+//! HyStart++ (RFC 9406): leaving slow start when the round-trip time rises, before packets are lost.
 
 use core::time::Duration;
 
 use crate::time::Instant;
 
-/// RTT samples in a round before its delay is judged.
-const SAMPLES_MIN: u32 = 8;
-const THRESH_MIN: Duration = Duration::from_millis(4);
-const THRESH_MAX: Duration = Duration::from_millis(16);
-const THRESH_DIVISOR: u32 = 8;
-/// Growth in conservative slow start is this much slower.
+const MIN_RTT_THRESH: Duration = Duration::from_millis(4);
+const MAX_RTT_THRESH: Duration = Duration::from_millis(16);
+const MIN_RTT_DIVISOR: u32 = 8;
+const N_RTT_SAMPLE: u32 = 8;
 const CSS_GROWTH_DIVISOR: u64 = 4;
-/// Rounds of conservative slow start.
 const CSS_ROUNDS: u32 = 5;
-
-/// What the sender is to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
-    /// Grow by this many bytes.
-    Grow(u64),
-    /// Slow start is over.
-    Exit,
-}
-
-/// Watches the RTT of each round of slow start.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct HyStart {
-    /// The round ends when a packet sent after this moment is acknowledged.
-    round_ends: Instant,
-    last_round_min: Option<Duration>,
-    round_min: Option<Duration>,
-    samples: u32,
-    css: Option<Css>,
-}
 
 /// Conservative slow start.
 #[derive(Clone, Copy, Debug)]
 struct Css {
-    /// The round's RTT when it began: below it, slow start goes on after all.
-    baseline: Duration,
+    baseline_min_rtt: Duration,
     rounds: u32,
 }
 
-impl Default for HyStart {
-    fn default() -> Self {
-        Self { round_ends: Instant::default(), last_round_min: None, round_min: None, samples: 0, css: None }
-    }
+/// The rounds of the first slow start, and the least round-trip time of each.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct HyStart {
+    /// A packet sent at or after it ends the round.
+    round_start: Instant,
+    last_min_rtt: Duration,
+    current_min_rtt: Duration,
+    samples: u32,
+    css: Option<Css>,
 }
 
 impl HyStart {
-    /// `acked` bytes were acknowledged; the newest packet among them was sent at `sent_at`.
-    pub(super) fn on_ack(&mut self, now: Instant, sent_at: Instant, latest_rtt: Duration, acked: u64) -> Verdict {
-        if sent_at > self.round_ends {
-            // A new round begins with the packets sent from now on.
-            self.round_ends = now;
-            self.last_round_min = self.round_min.take();
-            self.samples = 0;
-            if let Some(css) = &mut self.css {
-                css.rounds += 1;
-                if css.rounds >= CSS_ROUNDS {
-                    return Verdict::Exit;
-                }
-            }
+    pub(super) fn new() -> Self {
+        Self {
+            round_start: Instant::default(),
+            last_min_rtt: Duration::MAX,
+            current_min_rtt: Duration::MAX,
+            samples: 0,
+            css: None,
         }
-        self.round_min = Some(self.round_min.map_or(latest_rtt, |min| min.min(latest_rtt)));
-        self.samples += 1;
-        self.judge();
-        Verdict::Grow(if self.css.is_some() { acked / CSS_GROWTH_DIVISOR } else { acked })
     }
 
+    /// Takes an acknowledgement in slow start. Returns by how much the bytes acknowledged are to be divided before the
+    /// window grows by them; `None` when slow start is over.
+    #[inline]
+    pub(super) fn on_ack(&mut self, now: Instant, newest_sent_at: Instant, rtt: Option<Duration>) -> Option<u64> {
+        // Packets of the round before do not speak for this one.
+        if newest_sent_at >= self.round_start && !self.begin_round(now) {
+            return None;
+        }
+        if let Some(rtt) = rtt {
+            self.current_min_rtt = self.current_min_rtt.min(rtt);
+            self.samples += 1;
+        }
+        if self.samples >= N_RTT_SAMPLE {
+            self.judge();
+        }
+        Some(if self.css.is_some() { CSS_GROWTH_DIVISOR } else { 1 })
+    }
+
+    /// Ends the round and begins the next; false when it was the last of conservative slow start.
+    fn begin_round(&mut self, now: Instant) -> bool {
+        self.round_start = now;
+        self.last_min_rtt = self.current_min_rtt;
+        self.current_min_rtt = Duration::MAX;
+        self.samples = 0;
+        match &mut self.css {
+            Some(css) => {
+                css.rounds += 1;
+                css.rounds < CSS_ROUNDS
+            }
+            None => true,
+        }
+    }
+
+    #[inline]
     fn judge(&mut self) {
-        let (Some(current), true) = (self.round_min, self.samples >= SAMPLES_MIN) else { return };
         match self.css {
-            Some(css) if current < css.baseline => self.css = None,
+            Some(css) if self.current_min_rtt < css.baseline_min_rtt => self.css = None,
             Some(_) => {}
+            None if self.last_min_rtt == Duration::MAX => {}
             None => {
-                let Some(last) = self.last_round_min else { return };
-                let thresh = (last / THRESH_DIVISOR).clamp(THRESH_MIN, THRESH_MAX);
-                if current >= last + thresh {
-                    self.css = Some(Css { baseline: current, rounds: 0 });
+                let thresh = (self.last_min_rtt / MIN_RTT_DIVISOR).clamp(MIN_RTT_THRESH, MAX_RTT_THRESH);
+                if self.current_min_rtt >= self.last_min_rtt + thresh {
+                    self.css = Some(Css { baseline_min_rtt: self.current_min_rtt, rounds: 0 });
                 }
             }
         }
@@ -89,38 +93,44 @@ impl HyStart {
 mod tests {
     use super::*;
 
-    fn at(ms: u64) -> Instant {
-        Instant::from_nanos(ms * 1_000_000)
-    }
-
-    /// Rounds of ten samples each with a given RTT.
-    fn rounds(h: &mut HyStart, from: u64, rtts: &[u64]) -> Vec<Verdict> {
-        let mut now = from;
-        let mut out = Vec::new();
-        for rtt in rtts {
-            now += rtt;
-            for i in 0..10 {
-                out.push(h.on_ack(at(now + i), at(now + i - rtt), Duration::from_millis(*rtt), 1000));
+    /// One round of ten acknowledgements with this round-trip time.
+    fn round(h: &mut HyStart, now: &mut u64, rtt_ms: u64) -> Option<u64> {
+        let rtt = Duration::from_millis(rtt_ms);
+        let sent = *now;
+        *now += rtt_ms * 1_000_000;
+        let mut last = None;
+        for i in 0..10 {
+            let sent_at = Instant::from_nanos(sent + i);
+            last = Some(h.on_ack(Instant::from_nanos(*now + i), sent_at, Some(rtt))?);
+            if i == 9 {
+                *now += 10;
             }
-            now += 10;
         }
-        out
+        last
     }
 
     #[test]
-    fn growing_delay_slows_growth_and_ends_slow_start() {
-        let mut h = HyStart::default();
-        let steady = rounds(&mut h, 100, &[50, 50, 50]);
-        assert!(steady.iter().all(|v| *v == Verdict::Grow(1000)));
-        let queueing = rounds(&mut h, 500, &[60, 70, 75, 80, 85, 90, 95]);
-        assert!(queueing.contains(&Verdict::Grow(250)) && queueing.contains(&Verdict::Exit));
+    fn a_rising_rtt_ends_slow_start_after_five_rounds() {
+        let (mut h, mut now) = (HyStart::new(), 0);
+        for _ in 0..4 {
+            assert_eq!(round(&mut h, &mut now, 40), Some(1));
+        }
+        assert_eq!(round(&mut h, &mut now, 44), Some(1), "below the threshold of 5 ms");
+        assert_eq!(round(&mut h, &mut now, 50), Some(4));
+        for _ in 0..4 {
+            assert_eq!(round(&mut h, &mut now, 50), Some(4));
+        }
+        assert_eq!(round(&mut h, &mut now, 50), None);
     }
 
     #[test]
-    fn a_passing_bump_does_not_end_it() {
-        let mut h = HyStart::default();
-        let verdicts = rounds(&mut h, 100, &[50, 60, 50, 50, 50, 50, 50, 50, 50]);
-        assert!(!verdicts.contains(&Verdict::Exit));
-        assert_eq!(verdicts.last(), Some(&Verdict::Grow(1000)));
+    fn a_passing_rise_goes_back_to_slow_start() {
+        let (mut h, mut now) = (HyStart::new(), 0);
+        for rtt in [40, 40] {
+            round(&mut h, &mut now, rtt);
+        }
+        assert_eq!(round(&mut h, &mut now, 60), Some(4));
+        assert_eq!(round(&mut h, &mut now, 60), Some(4));
+        assert_eq!(round(&mut h, &mut now, 41), Some(1));
     }
 }

@@ -1,49 +1,73 @@
-//! NewReno (RFC 9002 section 7.3).
+//! NewReno as RFC 9002 section 7.3 has it.
 
-use super::{AckSample, LossSample, Window};
+use super::{AckSample, LossSample, initial_window, is_window_limited, minimum_window};
+use crate::time::Instant;
 
-/// The controller of RFC 9002 itself.
-#[derive(Debug)]
+/// NewReno.
+#[derive(Clone, Debug)]
 pub struct NewReno {
-    pub(super) window: Window,
-    /// Bytes acknowledged towards the next packet's worth of growth.
+    mtu: u16,
+    window: u64,
+    threshold: u64,
+    /// Bytes acknowledged towards the next step of the window.
     acked: u64,
+    recovery_start: Option<Instant>,
 }
 
 impl NewReno {
     pub(super) fn new(mtu: u16) -> Self {
-        Self { window: Window::new(mtu), acked: 0 }
+        Self { mtu, window: initial_window(mtu), threshold: u64::MAX, acked: 0, recovery_start: None }
     }
 
-    pub(super) fn on_ack(&mut self, sample: &AckSample) {
-        let w = &mut self.window;
-        if w.in_recovery(sample.newest_sent_at) || !w.is_limiting(sample.in_flight_before) {
+    #[inline]
+    pub(super) fn window(&self) -> u64 {
+        self.window
+    }
+
+    #[inline]
+    pub(super) fn in_slow_start(&self) -> bool {
+        self.window < self.threshold
+    }
+
+    #[inline]
+    fn is_before_recovery(&self, sent_at: Instant) -> bool {
+        self.recovery_start.is_some_and(|start| sent_at <= start)
+    }
+
+    #[inline]
+    pub(super) fn on_ack(&mut self, s: &AckSample) {
+        let slow_start = self.in_slow_start();
+        let limited = is_window_limited(s.in_flight_before, self.window, self.mtu, slow_start);
+        if self.is_before_recovery(s.newest_sent_at) || !limited {
             return;
         }
-        if w.in_slow_start() {
-            w.cwnd += sample.acked_bytes;
+        if slow_start {
+            self.window = self.window.saturating_add(s.acked_bytes);
             return;
         }
-        // One packet a round trip.
-        self.acked += sample.acked_bytes;
-        while self.acked >= w.cwnd {
-            self.acked -= w.cwnd;
-            w.cwnd += w.mtu;
+        self.acked += s.acked_bytes;
+        if self.acked >= self.window {
+            self.acked -= self.window;
+            self.window += u64::from(self.mtu);
         }
     }
 
-    pub(super) fn on_congestion(&mut self, sample: &LossSample) {
-        let w = &mut self.window;
-        if !w.in_recovery(sample.newest_sent_at) {
-            w.recovery_start = Some(sample.now);
-            w.ssthresh = (w.cwnd / 2).max(w.minimum());
-            w.cwnd = w.ssthresh;
+    pub(super) fn on_congestion(&mut self, s: &LossSample) {
+        if !self.is_before_recovery(s.newest_sent_at) {
+            self.recovery_start = Some(s.now);
+            self.window = (self.window / 2).max(minimum_window(self.mtu));
+            self.threshold = self.window;
             self.acked = 0;
         }
-        if sample.persistent {
-            w.cwnd = w.minimum();
-            w.recovery_start = None;
+        if s.persistent {
+            self.window = minimum_window(self.mtu);
+            self.recovery_start = None;
         }
+    }
+
+    pub(super) fn on_mtu(&mut self, mtu: u16) {
+        self.mtu = mtu;
+        self.window = self.window.max(minimum_window(mtu));
     }
 }
 
@@ -52,37 +76,34 @@ mod tests {
     use core::time::Duration;
 
     use super::*;
-    use crate::time::Instant;
+    use crate::recovery::rate::RateSample;
 
-    fn at(ms: u64) -> Instant {
-        Instant::from_nanos(ms * 1_000_000)
-    }
-
-    fn ack(ms: u64, bytes: u64, in_flight: u64) -> AckSample {
-        let rtt = Duration::from_millis(10);
+    fn ack(now: u64, in_flight: u64, bytes: u64) -> AckSample {
         AckSample {
-            now: at(ms),
-            acked_bytes: bytes,
+            now: Instant::from_nanos(now),
             in_flight_before: in_flight,
-            newest_sent_at: at(ms - 10),
-            latest_rtt: rtt,
-            smoothed_rtt: rtt,
+            acked_bytes: bytes,
+            newest_sent_at: Instant::from_nanos(now - 1),
+            rtt: None,
+            smoothed_rtt: Duration::from_millis(10),
+            rate: RateSample::default(),
         }
     }
 
     #[test]
-    fn doubles_then_halves_once_a_round_then_grows_by_a_packet() {
-        let mut c = NewReno::new(1000);
-        assert_eq!(c.window.cwnd, 10_000);
-        c.on_ack(&ack(20, 10_000, 10_000));
-        assert_eq!(c.window.cwnd, 20_000);
-        let loss = |now, sent| LossSample { now: at(now), newest_sent_at: at(sent), persistent: false };
-        c.on_congestion(&loss(30, 20));
-        c.on_congestion(&loss(31, 25));
-        assert_eq!(c.window.cwnd, 10_000);
-        c.on_ack(&ack(50, 10_000, 10_000));
-        assert_eq!(c.window.cwnd, 11_000);
-        c.on_ack(&ack(60, 11_000, 1_000));
-        assert_eq!(c.window.cwnd, 11_000, "an idle sender does not grow its window");
+    fn doubles_then_grows_by_a_packet_per_window() {
+        let mut c = NewReno::new(1200);
+        c.on_ack(&ack(10, 5_000, 2_400));
+        assert_eq!(c.window(), 12_000, "not limited by the window");
+        c.on_ack(&ack(10, 12_000, 12_000));
+        assert_eq!(c.window(), 24_000);
+        let lost_at = Instant::from_nanos(20);
+        c.on_congestion(&LossSample { now: lost_at, lost_packets: 1, newest_sent_at: lost_at, persistent: false });
+        assert_eq!(c.window(), 12_000);
+        c.on_ack(&ack(20, 12_000, 12_000));
+        assert_eq!(c.window(), 12_000, "sent before the recovery");
+        c.on_ack(&ack(30, 12_000, 6_000));
+        c.on_ack(&ack(31, 12_000, 6_000));
+        assert_eq!(c.window(), 13_200);
     }
 }

@@ -51,7 +51,7 @@ impl Connection {
         }
         if outcome.spurious_losses > 0 {
             self.stats.packets_lost_spuriously += u64::from(outcome.spurious_losses);
-            self.paths.current.congestion.on_spurious_loss(cx.now);
+            self.paths.current.congestion.on_spurious_loss(cx.now, outcome.spurious_losses);
         }
         self.detect_lost(cx.now, level);
         Ok(())
@@ -199,6 +199,13 @@ impl Connection {
         self.pto.count += 1;
         self.pto.since = now;
         self.stats.probe_timeouts += 1;
+        if self.pto.count >= 2 {
+            // Silence counts against the packet size: when everything large vanishes there is no acknowledgement that shows a loss.
+            let path = &mut self.paths.current;
+            if path.mtu.on_lost(1, path.mtu.current(), now) {
+                path.congestion.on_mtu(path.mtu.current());
+            }
+        }
         let mut level = self.probe_level();
         if self.spaces.at(level).is_none() {
             level = Level::OneRtt;

@@ -1,7 +1,8 @@
 //! Packets sent in one packet number space, until it is known what became of them (RFC 9002 section 6, appendix A).
 //!
-//! Records lie in a ring indexed by packet number, what they carried in a second one. Both are emptied from the front as packets
-//! settle, so that the cost per packet is constant and nothing is allocated once the rings have grown to the window.
+//! Records lie in a ring indexed by packet number, what they carried in a second one. Both are emptied from the front
+//! as packets settle, so that the cost per packet is constant and nothing is allocated once the rings have grown to the
+//! window.
 
 use core::ops::RangeInclusive;
 use core::time::Duration;
@@ -11,14 +12,17 @@ use super::rate::{Delivery, RateSample, Snapshot};
 use super::rtt::RttEstimator;
 use crate::time::Instant;
 
+mod lost_run;
 #[cfg(test)]
 mod tests;
+
+use lost_run::LostRun;
 
 /// `kPacketThreshold` of RFC 9002 section 6.1.1.
 const PACKET_THRESHOLD: u64 = 3;
 
-/// Records past which packets that no acknowledgement is owed for are forgotten from the front. An endpoint that only receives
-/// sends nothing else, and may never hear of them (RFC 9000 section 13.2.4).
+/// Records past which packets that no acknowledgement is owed for are forgotten from the front. An endpoint that only
+/// receives sends nothing else, and may never hear of them (RFC 9000 section 13.2.4).
 const UNANSWERED_MAX: usize = 1_024;
 
 const ELICITING: u8 = 1;
@@ -67,8 +71,8 @@ pub struct AckOutcome {
     pub rate: RateSample,
 }
 
-/// What was declared lost. MTU probes are reported through their tokens alone: their loss says nothing of congestion (RFC 9000
-/// section 14.4).
+/// What was declared lost. MTU probes are reported through their tokens alone: their loss says nothing of congestion
+/// (RFC 9000 section 14.4).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LossOutcome {
     /// Packets lost that were in flight.
@@ -90,8 +94,9 @@ pub struct AckError;
 #[derive(Clone, Copy, Debug)]
 struct Record {
     sent_at: Instant,
-    /// Delivery at the time of sending, while the packet is open. After it, `delivered` of an acknowledged packet is a number
-    /// from which on all up to this packet are acknowledged, and `first_sent_at` of a lost one is when it was declared lost.
+    /// Delivery at the time of sending, while the packet is open. After it, `delivered` of an acknowledged packet is a
+    /// number from which on all up to this packet are acknowledged, and `first_sent_at` of a lost one is when it was
+    /// declared lost.
     then: Snapshot,
     /// Where its tokens begin, counted from the first token ever, modulo 2^32. They end where the next record's begin.
     tokens_from: u32,
@@ -111,7 +116,8 @@ impl Record {
     }
 }
 
-/// The packets of one packet number space that were sent and have not settled. `T` is what a packet carried, in small parts.
+/// The packets of one packet number space that were sent and have not settled. `T` is what a packet carried, in small
+/// parts.
 #[derive(Debug)]
 pub struct SentPackets<T: Copy> {
     records: VecDeque<Record>,
@@ -211,8 +217,8 @@ impl<T: Copy> SentPackets<T> {
         self.staged_from = self.tokens_base.wrapping_add(self.tokens.len() as u32);
     }
 
-    /// Takes an ACK frame's ranges, largest first, and hands `settle` the tokens of packets acknowledged for the first time. The
-    /// work is bounded by their number and that of the ranges.
+    /// Takes an ACK frame's ranges, largest first, and hands `settle` the tokens of packets acknowledged for the first
+    /// time. The work is bounded by their number and that of the ranges.
     pub fn on_ack(
         &mut self,
         ranges: impl Iterator<Item = RangeInclusive<u64>>,
@@ -247,8 +253,8 @@ impl<T: Copy> SentPackets<T> {
         Ok(out)
     }
 
-    /// Walks a range downwards. Each acknowledged record knows how far down its run goes, so that runs acknowledged before are
-    /// passed in one step.
+    /// Walks a range downwards. Each acknowledged record knows how far down its run goes, so that runs acknowledged
+    /// before are passed in one step.
     #[inline]
     fn ack_range(
         &mut self,
@@ -488,36 +494,5 @@ impl<T: Copy> SentPackets<T> {
             }
             self.pop_front();
         }
-    }
-}
-
-/// A run of lost packets with nothing acknowledged in between (RFC 9002 section 7.6.2).
-struct LostRun {
-    first_sample_at: Option<Instant>,
-    period: Duration,
-    since: Option<Instant>,
-    persistent: bool,
-}
-
-impl LostRun {
-    fn new(rtt: &RttEstimator) -> Self {
-        let (first_sample_at, period) = (rtt.first_sample_at(), rtt.persistent_congestion_period());
-        Self { first_sample_at, period, since: None, persistent: false }
-    }
-
-    #[inline]
-    fn on_settled(&mut self, record: &Record) {
-        if record.is(ACKED) && record.size > 0 {
-            self.since = None;
-        }
-    }
-
-    #[inline]
-    fn on_lost(&mut self, record: &Record) {
-        if !record.is(ELICITING) || self.first_sample_at.is_none_or(|at| record.sent_at <= at) {
-            return;
-        }
-        let since = *self.since.get_or_insert(record.sent_at);
-        self.persistent |= record.sent_at - since > self.period;
     }
 }
