@@ -14,6 +14,9 @@ use crate::error::TransportError;
 use crate::sent_frame::SentFrame;
 use crate::time::Instant;
 
+/// Longest time between probes, unless the path itself is slower.
+const PTO_MAX: Duration = Duration::from_secs(10);
+
 /// What happened to a frame.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Fate {
@@ -151,7 +154,9 @@ impl Connection {
             return Some(at);
         }
         let backoff = 1u32 << self.pto.count.min(16);
-        let base = self.paths.current.rtt.pto_base() * backoff;
+        let base = self.paths.current.rtt.pto_base();
+        // Doubles each time (RFC 9002 section 6.2.1), up to where a path that has come back would be noticed too late.
+        let base = (base * backoff).min(PTO_MAX.max(base));
         let mut earliest: Option<Instant> = None;
         for space in self.spaces.all() {
             let Some(sent_at) =
@@ -165,7 +170,7 @@ impl Connection {
                     // RFC 9002 section 6.2.1: not before the handshake is confirmed.
                     continue;
                 }
-                at += self.pto.peer_max_ack_delay * backoff;
+                at += self.pto.peer_max_ack_delay;
             }
             earliest = Some(earliest.map_or(at, |e| e.min(at)));
         }
@@ -199,12 +204,10 @@ impl Connection {
         self.pto.count += 1;
         self.pto.since = now;
         self.stats.probe_timeouts += 1;
-        if self.pto.count >= 2 {
-            // Silence counts against the packet size: when everything large vanishes there is no acknowledgement that shows a loss.
-            let path = &mut self.paths.current;
-            if path.mtu.on_lost(1, path.mtu.current(), now) {
-                path.congestion.on_mtu(path.mtu.current());
-            }
+        // Silence counts against the packet size: when everything large vanishes there is no acknowledgement that shows a loss.
+        let path = &mut self.paths.current;
+        if path.mtu.on_probe_timeout(self.pto.count, now) {
+            path.congestion.on_mtu(path.mtu.current());
         }
         let mut level = self.probe_level();
         if self.spaces.at(level).is_none() {
