@@ -11,11 +11,13 @@ use crate::congestion::{AckSample, LossSample};
 use crate::crypto::Level;
 use crate::cx::Cx;
 use crate::error::TransportError;
+use crate::limits::INITIAL_DATAGRAM_MIN;
 use crate::sent_frame::SentFrame;
+use crate::space::PacketSpace;
 use crate::time::Instant;
 
 /// Longest time between probes, unless the path itself is slower.
-const PTO_MAX: Duration = Duration::from_secs(10);
+const PTO_MAX: Duration = Duration::from_secs(3);
 
 /// What happened to a frame.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -150,35 +152,37 @@ impl Connection {
 
     /// When loss detection has to act next (RFC 9002 appendix A.8).
     pub(super) fn loss_deadline(&self) -> Option<Instant> {
-        if let Some(at) = self.spaces.all().filter_map(|s| s.sent.loss_time()).min() {
-            return Some(at);
+        let lost = self.spaces.all().filter_map(|s| s.sent.loss_time()).min();
+        lost.or_else(|| self.probe_deadline().map(|(at, _)| at))
+    }
+
+    /// When the probe timeout expires, and for which level.
+    fn probe_deadline(&self) -> Option<(Instant, Level)> {
+        // RFC 9002 section 6.2.2.1: a server that may send nothing waits for the client.
+        if self.paths.current.amplification_budget() < INITIAL_DATAGRAM_MIN as u64 {
+            return None;
         }
         let backoff = 1u32 << self.pto.count.min(16);
         let base = self.paths.current.rtt.pto_base();
         // Doubles each time (RFC 9002 section 6.2.1), up to where a path that has come back would be noticed too late.
         let base = (base * backoff).min(PTO_MAX.max(base));
-        let mut earliest: Option<Instant> = None;
-        for space in self.spaces.all() {
-            let Some(sent_at) =
-                space.sent.last_ack_eliciting_sent().filter(|_| space.sent.has_ack_eliciting_in_flight())
-            else {
-                continue;
-            };
-            let mut at = sent_at + base;
-            if space.level == Level::OneRtt {
-                if !self.handshake.confirmed {
-                    // RFC 9002 section 6.2.1: not before the handshake is confirmed.
-                    continue;
-                }
-                at += self.pto.peer_max_ack_delay;
+        let deadline = |space: &PacketSpace| {
+            let sent_at = space.sent.last_ack_eliciting_sent().filter(|_| space.sent.has_ack_eliciting_in_flight())?;
+            match space.level {
+                // RFC 9002 section 6.2.1: not before the handshake is confirmed.
+                Level::OneRtt if !self.handshake.confirmed => None,
+                Level::OneRtt => Some((sent_at + base + self.pto.peer_max_ack_delay, Level::OneRtt)),
+                level => Some((sent_at + base, level)),
             }
-            earliest = Some(earliest.map_or(at, |e| e.min(at)));
-        }
-        if earliest.is_none() && self.may_deadlock() {
-            // RFC 9002 section 6.2.2.1: the server may be stopped by anti-amplification.
-            return Some(self.pto.since + base);
-        }
-        earliest
+        };
+        let earliest = self.spaces.all().filter_map(deadline).min();
+        // RFC 9002 section 6.2.2.1: the server may be stopped by anti-amplification.
+        earliest.or_else(|| self.may_deadlock().then(|| (self.pto.since + base, self.deadlock_level())))
+    }
+
+    /// Against a deadlock: a Handshake packet if there are keys, else a padded Initial.
+    fn deadlock_level(&self) -> Level {
+        if self.keys.handshake.is_some() { Level::Handshake } else { Level::Initial }
     }
 
     /// True for a client that the server may be unable to answer until it sends more.
@@ -201,6 +205,7 @@ impl Connection {
         if let Some(level) = lost_level {
             return self.detect_lost(now, level);
         }
+        let Some((_, level)) = self.probe_deadline() else { return };
         self.pto.count += 1;
         self.pto.since = now;
         self.stats.probe_timeouts += 1;
@@ -209,26 +214,10 @@ impl Connection {
         if path.mtu.on_probe_timeout(self.pto.count, now) {
             path.congestion.on_mtu(path.mtu.current());
         }
-        let mut level = self.probe_level();
-        if self.spaces.at(level).is_none() {
-            level = Level::OneRtt;
-        }
         self.probe(level);
         // One timeout probes all that is in flight in the handshake: its spaces wait for one another.
         if level == Level::Initial && self.keys.handshake.is_some() {
             self.probe(Level::Handshake);
-        }
-    }
-
-    fn probe_level(&self) -> Level {
-        let in_flight = self.spaces.all().filter(|s| s.sent.has_ack_eliciting_in_flight());
-        let oldest = in_flight.filter_map(|s| s.sent.last_ack_eliciting_sent().map(|at| (at, s.level))).min();
-        match oldest {
-            Some((_, level)) => level,
-            // Anti-deadlock: a Handshake packet if there are keys, else a padded Initial.
-            None if self.keys.handshake.is_some() => Level::Handshake,
-            None if self.keys.initial.is_some() => Level::Initial,
-            None => Level::OneRtt,
         }
     }
 
