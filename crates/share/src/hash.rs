@@ -15,7 +15,7 @@ pub type Value = [u8; 32];
 /// The value of the group that begins at `offset` of a file of `size` bytes: its chaining value, or the hash itself when it is the whole file.
 #[inline]
 pub fn group_value(offset: u64, group: &[u8], size: u64) -> Value {
-    debug_assert!(group.len() <= GROUP_LEN && offset % GROUP_LEN as u64 == 0);
+    debug_assert!(group.len() <= GROUP_LEN && offset.is_multiple_of(GROUP_LEN as u64));
     if size <= GROUP_LEN as u64 {
         return *blake3::hash(group).as_bytes();
     }

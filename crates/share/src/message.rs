@@ -104,6 +104,17 @@ pub fn message_len(header: [u8; 4]) -> Result<usize, ShareError> {
     if (1..=MESSAGE_LEN_MAX).contains(&len) { Ok(len) } else { Err(ShareError::peer("a message of impossible length")) }
 }
 
+/// The kinds and bodies of the messages in `bytes`, which holds whole ones.
+pub fn messages(bytes: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
+    let mut rest = bytes;
+    std::iter::from_fn(move || {
+        let (header, behind) = rest.split_first_chunk()?;
+        let (message, behind) = behind.split_at_checked(u32::from_be_bytes(*header) as usize)?;
+        rest = behind;
+        message.split_first().map(|(kind, body)| (*kind, body))
+    })
+}
+
 impl Want {
     /// The message.
     pub fn encode(&self) -> Vec<u8> {
@@ -131,7 +142,8 @@ impl Want {
                 end: r.varint().ok()?,
             };
             let group = GROUP_LEN as u64;
-            let whole_groups = want.start % group == 0 && (want.end % group == 0 || want.end == want.size);
+            let whole_groups =
+                want.start.is_multiple_of(group) && (want.end.is_multiple_of(group) || want.end == want.size);
             (r.is_empty() && whole_groups && want.start < want.end && want.end <= want.size).then_some(want)
         };
         read().ok_or_else(|| ShareError::peer("a request for bytes that cannot be read"))
@@ -159,7 +171,8 @@ impl<'a> Part<'a> {
                 bytes += extent;
                 extents.push((from as u32, extent as u32));
             }
-            let within = start % PART_LEN as u64 + len as u64 <= PART_LEN as u64 && start % GROUP_LEN as u64 == 0;
+            let within =
+                start % PART_LEN as u64 + len as u64 <= PART_LEN as u64 && start.is_multiple_of(GROUP_LEN as u64);
             let data = r.rest();
             (within && data.len() == bytes).then_some(Self { id, start, len, values, extents, data })
         };

@@ -1,5 +1,7 @@
 //! A disk that is full ends a transfer, and room lets it go on.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use std::fs;

@@ -1,5 +1,7 @@
 //! What is fetched is what is shared.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use std::ffi::OsStr;

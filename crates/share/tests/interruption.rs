@@ -1,5 +1,7 @@
 //! Transfers that are cut off again and again arrive all the same, and little is sent twice.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use std::fs;

@@ -26,14 +26,16 @@ use crate::auth::{self, Role};
 use crate::code::JoinCode;
 use crate::error::ShareError;
 use crate::limits::{MESSAGES_AHEAD, NAME_MAX};
-use crate::message::{ALPN, VERSION, Want, kind, message, take_bytes};
+use crate::message::{ALPN, VERSION, kind, message, take_bytes};
 use crate::progress::Progress;
 use crate::stream::MessageReader;
 
 /// How long one address of a host is tried.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Wants that wait for the network.
-const WANTS_AHEAD: usize = 4096;
+/// Batches of wants that wait for the network.
+const WANTS_AHEAD: usize = 16;
+/// Messages are handed to the threads in batches of about this length.
+const BATCH_LEN: usize = 128 * 1024;
 
 /// Where to put a share.
 #[derive(Clone, Debug)]
@@ -77,7 +79,12 @@ pub struct GetReport {
 /// The system gives no socket or threads.
 pub fn receiver_endpoint(v6: bool) -> Result<Endpoint, ShareError> {
     let any: std::net::SocketAddr = if v6 { ([0u16; 8], 0).into() } else { ([0u8; 4], 0).into() };
-    Endpoint::builder().bind(any).workers(1).start().map_err(|e| ShareError::connection(format!("no socket: {e}")))
+    Endpoint::builder()
+        .bind(any)
+        .workers(1)
+        .spin(Duration::ZERO)
+        .start()
+        .map_err(|e| ShareError::connection(format!("no socket: {e}")))
 }
 
 /// Connects to the host of a code, by the first of its addresses that answers.
@@ -189,9 +196,9 @@ async fn fetch(
     let (control, answers, welcome) = greet(connection, code).await?;
     let target = Arc::new(Target::open(options.target.clone(), &welcome)?);
     let pending = Arc::new(Pending::new(progress.clone()));
-    let (wants, outgoing) = mpsc::channel::<Want>(WANTS_AHEAD);
-    let (batches, planned) = mpsc::channel::<(u8, Vec<u8>)>(MESSAGES_AHEAD);
-    let (parts, arrived) = mpsc::channel::<(u8, Vec<u8>)>(MESSAGES_AHEAD);
+    let (wants, outgoing) = mpsc::channel::<Vec<u8>>(WANTS_AHEAD);
+    let (batches, planned) = mpsc::channel::<Vec<u8>>(MESSAGES_AHEAD);
+    let (parts, arrived) = mpsc::channel::<Vec<u8>>(MESSAGES_AHEAD);
     let (spare, spares) = std::sync::mpsc::channel::<Vec<u8>>();
 
     let planning = {
@@ -265,16 +272,9 @@ impl Drop for StopOnPanic<'_> {
     }
 }
 
-/// Sends requests; what is waiting goes in one piece.
-async fn ask(mut control: SendStream, mut wants: mpsc::Receiver<Want>) -> Result<(), ShareError> {
-    while let Some(want) = wants.recv().await {
-        let mut bytes = want.encode();
-        while let Ok(more) = wants.try_recv() {
-            bytes.extend_from_slice(&more.encode());
-            if bytes.len() > 64 * 1024 {
-                break;
-            }
-        }
+/// Sends requests.
+async fn ask(mut control: SendStream, mut wants: mpsc::Receiver<Vec<u8>>) -> Result<(), ShareError> {
+    while let Some(bytes) = wants.recv().await {
         control.write_chunk(Chunk::from(bytes)).await.map_err(ShareError::connection)?;
     }
     control.finish().map_err(ShareError::connection)
@@ -283,16 +283,12 @@ async fn ask(mut control: SendStream, mut wants: mpsc::Receiver<Want>) -> Result
 /// Moves messages from a stream to a thread, in buffers that come back.
 async fn pump(
     mut messages: MessageReader,
-    to: mpsc::Sender<(u8, Vec<u8>)>,
+    to: mpsc::Sender<Vec<u8>>,
     spares: Option<std::sync::mpsc::Receiver<Vec<u8>>>,
 ) -> Result<(), ShareError> {
     loop {
-        let mut body = spares.as_ref().and_then(|s| s.try_recv().ok()).unwrap_or_default();
-        let Some(kind) = messages.next_into(&mut body).await? else { return Ok(()) };
-        if kind == writer::WAKE {
-            return Err(ShareError::peer("a message of no kind"));
-        }
-        if to.send((kind, body)).await.is_err() {
+        let mut batch = spares.as_ref().and_then(|s| s.try_recv().ok()).unwrap_or_default();
+        if !messages.next_batch(&mut batch, BATCH_LEN).await? || to.send(batch).await.is_err() {
             return Ok(());
         }
     }

@@ -8,7 +8,8 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
-use rustix::fs::{AtFlags, Mode, OFlags, openat, unlinkat};
+use rustix::fs::{AtFlags, Mode, OFlags, SeekFrom, openat, seek, unlinkat};
+use rustix::io::Errno;
 
 use super::target::Target;
 use crate::error::ShareError;
@@ -19,6 +20,8 @@ use crate::manifest::Entry;
 /// In front of the record: the boot in which it was written.
 const HEADER_LEN: u64 = 64;
 const VALUE_LEN: u64 = 32;
+/// The record is read in pieces of this length, whole values.
+const RECORD_PIECE: usize = 32 * 1024;
 const ABSENT: Value = [0; 32];
 
 /// A file of several parts that is not complete.
@@ -86,11 +89,7 @@ impl Partial {
     /// Keeps of the record only what the data bears out.
     fn recheck(&self) -> std::io::Result<()> {
         let mut buffer = vec![0; PART_LEN];
-        for part in 0..self.parts() {
-            let recorded = self.value(part)?;
-            if recorded == ABSENT {
-                continue;
-            }
+        self.recorded(|part, recorded| {
             let bytes = &mut buffer[..self.part_len(part)];
             self.data.read_exact_at(bytes, part * PART_LEN as u64)?;
             let groups: Vec<Value> = bytes
@@ -98,8 +97,33 @@ impl Partial {
                 .enumerate()
                 .map(|(i, g)| hash::group_value(part * PART_LEN as u64 + (i * GROUP_LEN) as u64, g, self.size))
                 .collect();
-            if hash::part_value(&groups, false) != recorded {
+            if hash::part_value(&groups, false) != *recorded {
                 self.record.write_all_at(&ABSENT, HEADER_LEN + part * VALUE_LEN)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Passes the parts that are recorded to `each`, in order. Costs what is recorded, not what the file's size claims: the record is
+    /// as sparse as the data.
+    fn recorded(&self, mut each: impl FnMut(u64, &Value) -> std::io::Result<()>) -> std::io::Result<()> {
+        let end = HEADER_LEN + self.parts() * VALUE_LEN;
+        let mut buffer = vec![0; RECORD_PIECE];
+        let mut at = HEADER_LEN;
+        while at < end {
+            let data = match seek(&self.record, SeekFrom::Data(at)) {
+                Ok(data) => data,
+                Err(Errno::NXIO) => break,
+                // A file system that cannot tell has data everywhere.
+                Err(_) => at,
+            };
+            let first = data.saturating_sub(HEADER_LEN) / VALUE_LEN;
+            at = HEADER_LEN + first * VALUE_LEN;
+            let piece = &mut buffer[..(end - at).min(RECORD_PIECE as u64) as usize];
+            self.record.read_exact_at(piece, at)?;
+            at += piece.len() as u64;
+            for (part, value) in (first..).zip(hash::values(piece)).filter(|(_, value)| **value != ABSENT) {
+                each(part, value)?;
             }
         }
         Ok(())
@@ -120,14 +144,16 @@ impl Partial {
     /// Runs of parts that are missing: first, and the one after the last.
     pub(super) fn missing_parts(&self) -> std::io::Result<Vec<(u64, u64)>> {
         let mut runs: Vec<(u64, u64)> = Vec::new();
-        for (part, value) in (0..).zip(self.values()?) {
-            if value != ABSENT {
-                continue;
+        let mut next = 0;
+        self.recorded(|part, _| {
+            if part > next {
+                runs.push((next, part));
             }
-            match runs.last_mut() {
-                Some((_, end)) if *end == part => *end += 1,
-                _ => runs.push((part, part + 1)),
-            }
+            next = part + 1;
+            Ok(())
+        })?;
+        if next < self.parts() {
+            runs.push((next, self.parts()));
         }
         Ok(runs)
     }
@@ -197,4 +223,72 @@ fn boot_id() -> [u8; HEADER_LEN as usize] {
     let len = text.len().min(out.len());
     out[..len].copy_from_slice(&text[..len]);
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Welcome;
+    use super::*;
+    use crate::manifest::{Kind, Mtime};
+
+    fn target(dir: &tempfile::TempDir) -> Target {
+        let welcome = Welcome { name: b"share".to_vec(), single: false };
+        Target::open(Some(dir.path().to_path_buf()), &welcome).unwrap()
+    }
+
+    fn entry(size: u64) -> Entry {
+        let (kind, mtime) = (Kind::File { size }, Mtime::default());
+        Entry { path: b"file".to_vec(), kind, mode: 0o600, mtime, xattrs: Vec::new() }
+    }
+
+    /// Writes and records the parts of `size` bytes of sevens.
+    fn fill(partial: &mut Partial, parts: &[u64]) {
+        for part in parts {
+            let bytes = vec![7; partial.part_len(*part)];
+            let offset = part * PART_LEN as u64;
+            partial.write(offset, &bytes).unwrap();
+            let groups: Vec<Value> = (0..)
+                .zip(bytes.chunks(GROUP_LEN))
+                .map(|(i, g)| hash::group_value(offset + i * GROUP_LEN as u64, g, partial.size))
+                .collect();
+            partial.record(*part, &hash::part_value(&groups, false)).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_next_run_finds_what_is_recorded_and_only_that() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = target(&dir);
+        let size = 3000 * PART_LEN as u64 + 5;
+        fill(&mut Partial::open(&target, &entry(size), size).unwrap(), &[0, 1, 4, 2500, 3000]);
+        let again = Partial::open(&target, &entry(size), size).unwrap();
+        assert_eq!(again.missing_parts().unwrap(), [(2, 4), (5, 2500), (2501, 3000)]);
+        assert_eq!(again.bytes_there().unwrap(), 4 * PART_LEN as u64 + 5);
+        let other = Entry { mtime: Mtime { seconds: 1, nanos: 0 }, ..entry(size) };
+        assert_eq!(Partial::open(&target, &other, size).unwrap().bytes_there().unwrap(), 0);
+    }
+
+    #[test]
+    fn after_another_boot_data_must_bear_the_record_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = target(&dir);
+        let size = 4 * PART_LEN as u64;
+        let mut partial = Partial::open(&target, &entry(size), size).unwrap();
+        fill(&mut partial, &[0, 1, 2]);
+        partial.record.write_all_at(b"some other boot", 0).unwrap();
+        partial.write(PART_LEN as u64 + 9, b"lost").unwrap();
+        let again = Partial::open(&target, &entry(size), size).unwrap();
+        assert_eq!(again.missing_parts().unwrap(), [(1, 2), (3, 4)]);
+    }
+
+    #[test]
+    fn a_size_that_is_only_claimed_takes_no_memory() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = target(&dir);
+        let size = 8 << 40;
+        // Not every file system takes files of this size.
+        let Ok(partial) = Partial::open(&target, &entry(size), size) else { return };
+        assert_eq!(partial.missing_parts().unwrap(), [(0, 8 << 20)]);
+        assert!(!partial.is_complete());
+    }
 }

@@ -13,7 +13,7 @@ use crate::progress::Progress;
 
 /// Files that may be asked for and not complete at once: it bounds memory, and keeps the host's disk and the network busy for
 /// hundreds of round trips' worth of small files.
-const OUTSTANDING_MAX: usize = 8192;
+const OUTSTANDING_MAX: u64 = 8192;
 /// Things not kept that are reported one by one; the rest is counted.
 const NOT_KEPT_MAX: usize = 1000;
 
@@ -29,6 +29,9 @@ pub(super) struct Wanted {
     pub(super) owed: u64,
 }
 
+/// Paths and reasons, and how many more there are.
+type NotKept = (Vec<(Vec<u8>, String)>, u64);
+
 /// What the planning and the writing thread share.
 pub(super) struct Pending {
     files: Mutex<HashMap<u64, Wanted>>,
@@ -36,10 +39,12 @@ pub(super) struct Pending {
     outstanding: AtomicU64,
     /// Those of them that keep files open.
     large: AtomicU64,
+    /// The planning thread waits for room.
+    waiting: AtomicBool,
     over: Notify,
     stopped: AtomicBool,
     planned: AtomicBool,
-    not_kept: Mutex<(Vec<(Vec<u8>, String)>, u64)>,
+    not_kept: Mutex<NotKept>,
     pub(super) progress: Arc<Progress>,
 }
 
@@ -50,6 +55,7 @@ impl Pending {
             changed: Condvar::new(),
             outstanding: AtomicU64::new(0),
             large: AtomicU64::new(0),
+            waiting: AtomicBool::new(false),
             over: Notify::new(),
             stopped: AtomicBool::new(false),
             planned: AtomicBool::new(false),
@@ -65,19 +71,19 @@ impl Pending {
     /// Adds a file, once there is room for it; false when the transfer has stopped.
     pub(super) fn add(&self, id: u64, wanted: Wanted) -> bool {
         let mut files = self.files();
-        let is_large = wanted.partial.is_some();
-        let is_full = || {
-            self.outstanding.load(Ordering::Relaxed) >= OUTSTANDING_MAX as u64
-                || is_large && self.large.load(Ordering::Relaxed) >= LARGE_FILES_MAX as u64
-        };
-        while is_full() && !self.is_stopped() {
-            files = self.changed.wait(files).unwrap_or_else(PoisonError::into_inner);
+        if self.is_full(&wanted) {
+            // Waits for a good deal of room, so that it is not woken for every single file.
+            self.waiting.store(true, Ordering::SeqCst);
+            while !self.has_ample_room() && !self.is_stopped() {
+                files = self.changed.wait(files).unwrap_or_else(PoisonError::into_inner);
+            }
+            self.waiting.store(false, Ordering::SeqCst);
         }
         if self.is_stopped() {
             return false;
         }
         self.outstanding.fetch_add(1, Ordering::Relaxed);
-        self.large.fetch_add(is_large.into(), Ordering::Relaxed);
+        self.large.fetch_add(wanted.partial.is_some().into(), Ordering::Relaxed);
         files.insert(id, wanted);
         true
     }
@@ -89,11 +95,24 @@ impl Pending {
 
     /// A file is in place, or was given up.
     pub(super) fn complete(&self, file: &Wanted) {
-        self.large.fetch_sub(file.partial.is_some().into(), Ordering::AcqRel);
-        self.outstanding.fetch_sub(1, Ordering::AcqRel);
-        // The lock orders this with a waiter's check.
-        drop(self.files());
-        self.changed.notify_one();
+        self.large.fetch_sub(file.partial.is_some().into(), Ordering::SeqCst);
+        self.outstanding.fetch_sub(1, Ordering::SeqCst);
+        // A waiter that is not seen here sees this in its check; the lock makes it wait before it is notified.
+        if self.waiting.load(Ordering::SeqCst) && self.has_ample_room() {
+            drop(self.files());
+            self.changed.notify_one();
+        }
+    }
+
+    /// Whether adding this file would wait. Only the planning thread adds, so to it a "no" stays true.
+    pub(super) fn is_full(&self, wanted: &Wanted) -> bool {
+        self.outstanding.load(Ordering::SeqCst) >= OUTSTANDING_MAX
+            || wanted.partial.is_some() && self.large.load(Ordering::SeqCst) >= LARGE_FILES_MAX as u64
+    }
+
+    fn has_ample_room(&self) -> bool {
+        self.outstanding.load(Ordering::SeqCst) <= OUTSTANDING_MAX / 4 * 3
+            && self.large.load(Ordering::SeqCst) <= LARGE_FILES_MAX as u64 / 4 * 3
     }
 
     /// Every file of the share has been looked at.
@@ -134,7 +153,7 @@ impl Pending {
         if list.0.len() < NOT_KEPT_MAX { list.0.push((path.to_vec(), why.into())) } else { list.1 += 1 }
     }
 
-    pub(super) fn take_not_kept(&self) -> (Vec<(Vec<u8>, String)>, u64) {
+    pub(super) fn take_not_kept(&self) -> NotKept {
         std::mem::take(&mut *self.not_kept.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

@@ -14,7 +14,10 @@ use super::writer::WAKE;
 use crate::error::{ShareError, display_path};
 use crate::limits::{PART_LEN, PATH_MAX};
 use crate::manifest::{Entry, Kind, OrderCheck, decode_entry};
-use crate::message::{Want, kind, take_bytes};
+use crate::message::{Want, kind, messages, take_bytes};
+
+/// Requests are sent in pieces of this length, or when there is nothing else to do.
+const WANTS_LEN: usize = 8 * 1024;
 
 /// What the list came to.
 pub(super) struct Planned {
@@ -25,15 +28,16 @@ pub(super) struct Planned {
 pub(super) fn run(
     target: &Target,
     pending: &Pending,
-    mut batches: mpsc::Receiver<(u8, Vec<u8>)>,
-    wants: &mpsc::Sender<Want>,
-    writer: &mpsc::WeakSender<(u8, Vec<u8>)>,
+    mut batches: mpsc::Receiver<Vec<u8>>,
+    wants: &mpsc::Sender<Vec<u8>>,
+    writer: &mpsc::WeakSender<Vec<u8>>,
 ) -> Result<Planned, ShareError> {
     let later = Later::create(target)?;
     let mut plan = Plan {
         target,
         pending,
         wants,
+        gathered: Vec::new(),
         later,
         order: OrderCheck::default(),
         previous: Vec::new(),
@@ -48,7 +52,7 @@ pub(super) fn run(
     // The writer may have nothing left to wait for. Should it be gone, so is the need to wake it. This side holds no sender of its own
     // while it works: the end of the stream must reach the writer, which then stops this thread.
     if let Some(writer) = writer.upgrade() {
-        let _ = writer.blocking_send((WAKE, Vec::new()));
+        let _ = writer.blocking_send(WAKE);
     }
     outcome
 }
@@ -56,7 +60,9 @@ pub(super) fn run(
 struct Plan<'a> {
     target: &'a Target,
     pending: &'a Pending,
-    wants: &'a mpsc::Sender<Want>,
+    wants: &'a mpsc::Sender<Vec<u8>>,
+    /// Requests that are not sent yet.
+    gathered: Vec<u8>,
     later: Later,
     order: OrderCheck,
     previous: Vec<u8>,
@@ -65,39 +71,57 @@ struct Plan<'a> {
 }
 
 impl Plan<'_> {
-    fn run(&mut self, batches: &mut mpsc::Receiver<(u8, Vec<u8>)>) -> Result<Planned, ShareError> {
-        while let Some((what, body)) = batches.blocking_recv() {
-            let mut r = Reader::new(&body);
-            match what {
-                kind::ENTRIES => {
-                    while !r.is_empty() {
-                        let entry = decode_entry(&mut r, &self.previous)?;
-                        self.order.check(&entry)?;
-                        self.previous.clone_from(&entry.path);
-                        self.entries += 1;
-                        self.entry(entry)?;
-                    }
+    fn run(&mut self, batches: &mut mpsc::Receiver<Vec<u8>>) -> Result<Planned, ShareError> {
+        loop {
+            let batch = match batches.try_recv() {
+                Ok(batch) => batch,
+                Err(_) => {
+                    self.send_gathered()?;
+                    batches.blocking_recv().ok_or_else(|| ShareError::connection("the list of files was cut off"))?
                 }
-                kind::SKIPPED => {
-                    let (path, why) = (take_bytes(&mut r, PATH_MAX), take_bytes(&mut r, 1024));
-                    let (Some(path), Some(why)) = (path, why) else {
-                        return Err(ShareError::peer("a notice that cannot be read"));
-                    };
-                    self.pending.not_kept(path, String::from_utf8_lossy(why));
+            };
+            for (what, body) in messages(&batch) {
+                if let Some(planned) = self.message(what, body)? {
+                    return Ok(planned);
                 }
-                kind::LIST_END => {
-                    if r.varint() != Ok(self.entries) {
-                        return Err(ShareError::peer("the list of files is incomplete"));
-                    }
-                    self.later.flush()?;
-                    self.pending.progress.listed.set();
-                    self.pending.set_planned();
-                    return Ok(Planned { entries: self.entries });
-                }
-                _ => return Err(ShareError::peer("a message that hosts do not send here")),
             }
         }
-        Err(ShareError::connection("the list of files was cut off"))
+    }
+
+    /// Works one message off; the last one of the list says what it came to.
+    fn message(&mut self, what: u8, body: &[u8]) -> Result<Option<Planned>, ShareError> {
+        let mut r = Reader::new(body);
+        match what {
+            kind::ENTRIES => {
+                while !r.is_empty() {
+                    let entry = decode_entry(&mut r, &self.previous)?;
+                    self.order.check(&entry)?;
+                    self.previous.clone_from(&entry.path);
+                    self.entries += 1;
+                    self.entry(entry)?;
+                }
+                Ok(None)
+            }
+            kind::SKIPPED => {
+                let (path, why) = (take_bytes(&mut r, PATH_MAX), take_bytes(&mut r, 1024));
+                let (Some(path), Some(why)) = (path, why) else {
+                    return Err(ShareError::peer("a notice that cannot be read"));
+                };
+                self.pending.not_kept(path, String::from_utf8_lossy(why));
+                Ok(None)
+            }
+            kind::LIST_END => {
+                if r.varint() != Ok(self.entries) {
+                    return Err(ShareError::peer("the list of files is incomplete"));
+                }
+                self.send_gathered()?;
+                self.later.flush()?;
+                self.pending.progress.listed.set();
+                self.pending.set_planned();
+                Ok(Some(Planned { entries: self.entries }))
+            }
+            _ => Err(ShareError::peer("a message that hosts do not send here")),
+        }
     }
 
     fn entry(&mut self, entry: Entry) -> Result<(), ShareError> {
@@ -196,12 +220,24 @@ impl Plan<'_> {
         }
         let owed = ranges.iter().map(|range| range.end - range.start).sum();
         let wanted = Wanted { entry, size, partial, open_wants: ranges.len() as u32, owed };
+        if self.pending.is_full(&wanted) {
+            // What is waited for must have been asked for.
+            self.send_gathered()?;
+        }
         if !self.pending.add(id, wanted) {
             return Err(ShareError::connection("the transfer has stopped"));
         }
         for range in ranges {
-            self.wants.blocking_send(range).map_err(|_| ShareError::connection("the host has gone"))?;
+            self.gathered.extend_from_slice(&range.encode());
         }
-        Ok(())
+        if self.gathered.len() >= WANTS_LEN { self.send_gathered() } else { Ok(()) }
+    }
+
+    fn send_gathered(&mut self) -> Result<(), ShareError> {
+        if self.gathered.is_empty() {
+            return Ok(());
+        }
+        let wants = std::mem::take(&mut self.gathered);
+        self.wants.blocking_send(wants).map_err(|_| ShareError::connection("the host has gone"))
     }
 }

@@ -15,10 +15,10 @@ use super::target::{LastParent, Target};
 use crate::error::{ShareError, display_path};
 use crate::hash::{self, Value};
 use crate::limits::{GROUP_LEN, INCOMPLETE_PARTS_MAX, PART_LEN, REFETCHES_MAX};
-use crate::message::{Part, Want, kind, take_bytes};
+use crate::message::{Part, Want, kind, messages, take_bytes};
 
-/// Not a message of the host: the planning thread is done, so there may be nothing left to wait for.
-pub(super) const WAKE: u8 = 0;
+/// No message of the host: the planning thread is done, so there may be nothing left to wait for.
+pub(super) const WAKE: Vec<u8> = Vec::new();
 
 /// Groups in a part.
 const GROUPS: usize = PART_LEN / GROUP_LEN;
@@ -42,8 +42,8 @@ struct Incoming {
 pub(super) fn run(
     target: &Target,
     pending: &Pending,
-    mut messages: mpsc::Receiver<(u8, Vec<u8>)>,
-    wants: &mpsc::Sender<Want>,
+    mut batches: mpsc::Receiver<Vec<u8>>,
+    wants: &mpsc::Sender<Vec<u8>>,
     spare: &std::sync::mpsc::Sender<Vec<u8>>,
 ) -> Result<(), ShareError> {
     let mut writer = Writer::new(target, pending, wants);
@@ -54,17 +54,14 @@ pub(super) fn run(
         if pending.is_stopped() {
             break Err(ShareError::connection("the transfer has stopped"));
         }
-        let Some((what, body)) = messages.blocking_recv() else {
+        let Some(batch) = batches.blocking_recv() else {
             break Err(ShareError::connection("the files were cut off"));
         };
-        if what == WAKE {
-            continue;
-        }
         let began = Instant::now();
-        let taken = writer.take(what, &body);
+        let taken = messages(&batch).try_for_each(|(what, body)| writer.take(what, body));
         pending.progress.writing_nanos.add(began.elapsed().as_nanos() as u64);
         // Nobody takes the buffer back once the stream has ended, and then nobody needs to.
-        let _ = spare.send(body);
+        let _ = spare.send(batch);
         if let Err(error) = taken {
             break Err(error);
         }
@@ -81,13 +78,13 @@ pub(super) fn run(
 pub(super) struct Writer<'a> {
     target: &'a Target,
     pending: &'a Pending,
-    wants: &'a mpsc::Sender<Want>,
+    wants: &'a mpsc::Sender<Vec<u8>>,
     incoming: HashMap<u64, Incoming>,
     parent: LastParent,
 }
 
 impl<'a> Writer<'a> {
-    pub(super) fn new(target: &'a Target, pending: &'a Pending, wants: &'a mpsc::Sender<Want>) -> Self {
+    pub(super) fn new(target: &'a Target, pending: &'a Pending, wants: &'a mpsc::Sender<Vec<u8>>) -> Self {
         Self { target, pending, wants, incoming: HashMap::new(), parent: LastParent::default() }
     }
 
@@ -123,7 +120,7 @@ impl<'a> Writer<'a> {
         let (target, pending, wants) = (self.target, self.pending, self.wants);
         let file = self.file(part.id)?;
         let end = part.start + part.len as u64;
-        if end > file.wanted.size || (end % GROUP_LEN as u64 != 0 && end != file.wanted.size) {
+        if end > file.wanted.size || (!end.is_multiple_of(GROUP_LEN as u64) && end != file.wanted.size) {
             return Err(ShareError::peer("bytes beyond the end of a file"));
         }
         let Some(owed) = file.wanted.owed.checked_sub(part.len as u64) else {
@@ -153,7 +150,7 @@ impl<'a> Writer<'a> {
             file.wanted.open_wants += 1;
             file.wanted.owed += end - start;
             pending.progress.refetched.add(1);
-            wants.blocking_send(want).map_err(|_| ShareError::connection("the host has gone"))?;
+            wants.blocking_send(want.encode()).map_err(|_| ShareError::connection("the host has gone"))?;
         }
         Ok(())
     }

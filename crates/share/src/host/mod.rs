@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
 use warpline::{Endpoint, ServerConfig, TransportConfig};
@@ -180,7 +180,9 @@ fn bind(options: &HostOptions, identity: &ShareIdentity) -> Result<Endpoint, Sha
         .and_then(|config| config.transport(options.transport.clone()))
         .map_err(|e| misuse(e.to_string()))?;
     let server = Arc::new(server);
-    let start = |address: SocketAddr| Endpoint::builder().bind(address).workers(1).server(server.clone()).start();
+    let start = |address: SocketAddr| {
+        Endpoint::builder().bind(address).workers(1).spin(Duration::ZERO).server(server.clone()).start()
+    };
     if options.bind.port() == 0 && identity.port != 0 {
         let mut last = options.bind;
         last.set_port(identity.port);

@@ -29,35 +29,36 @@ struct Open {
 }
 
 /// Serves wants until the receiver asks for no more.
-pub(super) fn run(shared: &Shared, wants: &mut mpsc::Receiver<Want>, parts: &mpsc::Sender<Chunk>) {
+pub(super) fn run(shared: &Shared, wants: &mut mpsc::Receiver<Vec<Want>>, parts: &mpsc::Sender<Chunk>) {
     let mut out = match Output::new(parts) {
         Ok(out) => out,
         Err(error) => return tracing::error!(%error, "no memory to read files into"),
     };
     loop {
         // What is gathered goes out before this thread waits for more.
-        let want = match wants.try_recv() {
-            Ok(want) => want,
+        let batch = match wants.try_recv() {
+            Ok(batch) => batch,
             Err(_) => {
                 if out.flush().is_err() {
                     return;
                 }
                 match wants.blocking_recv() {
-                    Some(want) => want,
+                    Some(batch) => batch,
                     None => return,
                 }
             }
         };
-        shared.counters().wants.fetch_add(1, Ordering::Relaxed);
-        let id = want.id;
-        let served = serve(shared, want, &mut out);
-        let told = match served {
-            Ok(root) => out.served(id, root),
-            Err(Stop::Gone) => return,
-            Err(Stop::Failed(why)) => out.failed(id, &why),
-        };
-        if told.is_err() {
-            return;
+        for want in batch {
+            shared.counters().wants.fetch_add(1, Ordering::Relaxed);
+            let id = want.id;
+            let told = match serve(shared, want, &mut out) {
+                Ok(root) => out.served(id, root),
+                Err(Stop::Gone) => return,
+                Err(Stop::Failed(why)) => out.failed(id, &why),
+            };
+            if told.is_err() {
+                return;
+            }
         }
     }
 }
@@ -133,7 +134,7 @@ impl Open {
         }
         head_room.copy_from_slice(&head);
         out.commit(head.len() + data_len);
-        if start % PART_LEN as u64 == 0 {
+        if start.is_multiple_of(PART_LEN as u64) {
             self.parts.push(hash::part_value(&values, self.want.size <= PART_LEN as u64));
         }
         Ok(())

@@ -14,15 +14,17 @@ use crate::auth::{self, Role};
 use crate::error::ShareError;
 use crate::limits::{GREETING_TIME_MAX, PARTS_AHEAD, PATH_MAX};
 use crate::manifest::encode_entry;
-use crate::message::{VERSION, Want, kind, message, put_bytes, put_varint};
+use crate::message::{VERSION, Want, kind, message, messages, put_bytes, put_varint};
 use crate::stream::MessageReader;
 
 /// Entries are sent in messages of about this length.
 const BATCH_LEN: usize = 32 * 1024;
 /// Batches that wait for the network.
 const BATCHES_AHEAD: usize = 4;
-/// Wants that wait to be served; more stay in the transport, which holds the receiver back.
-const WANTS_AHEAD: usize = 1024;
+/// Batches of wants that wait to be served; more stay in the transport, which holds the receiver back.
+const WANTS_AHEAD: usize = 16;
+/// Bytes of wants in a batch, about.
+const WANTS_LEN: usize = 32 * 1024;
 
 /// Serves one receiver until it is done.
 pub(super) async fn serve(shared: &Arc<Shared>, connection: &Connection) -> Result<(), ShareError> {
@@ -32,7 +34,7 @@ pub(super) async fn serve(shared: &Arc<Shared>, connection: &Connection) -> Resu
     shared.counters().receivers.fetch_add(1, Ordering::Relaxed);
     tracing::info!(remote = %connection.remote(), "a receiver was let in");
 
-    let (wants, mut queue) = mpsc::channel::<Want>(WANTS_AHEAD);
+    let (wants, mut queue) = mpsc::channel::<Vec<Want>>(WANTS_AHEAD);
     let data = connection.open_uni().await.map_err(ShareError::connection)?;
     let (parts, outgoing) = mpsc::channel::<Chunk>(PARTS_AHEAD);
     let producing = {
@@ -144,13 +146,16 @@ fn walk(shared: &Shared, batches: &mpsc::Sender<Vec<u8>>) -> Result<(), ShareErr
 }
 
 /// Passes requests on to the thread that reads files.
-async fn take_wants(requests: &mut MessageReader, wants: mpsc::Sender<Want>) -> Result<(), ShareError> {
-    while let Some((what, body)) = requests.next().await? {
-        if what != kind::WANT {
-            return Err(ShareError::peer("a message that receivers do not send"));
-        }
+async fn take_wants(requests: &mut MessageReader, wants: mpsc::Sender<Vec<Want>>) -> Result<(), ShareError> {
+    let mut bytes = Vec::new();
+    while requests.next_batch(&mut bytes, WANTS_LEN).await? {
+        let decode = |(what, body)| match what {
+            kind::WANT => Want::decode(body),
+            _ => Err(ShareError::peer("a message that receivers do not send")),
+        };
+        let batch = messages(&bytes).map(decode).collect::<Result<Vec<_>, _>>()?;
         // The reader of files may be behind: then this side does not read on, and flow control holds the receiver back.
-        if wants.send(Want::decode(body)?).await.is_err() {
+        if wants.send(batch).await.is_err() {
             break;
         }
     }

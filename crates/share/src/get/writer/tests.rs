@@ -18,8 +18,8 @@ struct Scene {
     dir: tempfile::TempDir,
     target: Target,
     pending: Pending,
-    wants: mpsc::Sender<Want>,
-    asked: mpsc::Receiver<Want>,
+    wants: mpsc::Sender<Vec<u8>>,
+    asked: mpsc::Receiver<Vec<u8>>,
     data: Vec<u8>,
 }
 
@@ -67,7 +67,11 @@ impl Scene {
 
     /// What was asked for again.
     fn again(&mut self) -> Vec<(u64, u64)> {
-        std::iter::from_fn(|| self.asked.try_recv().ok()).map(|want| (want.start, want.end)).collect()
+        self.asked_for().iter().map(|want| (want.start, want.end)).collect()
+    }
+
+    fn asked_for(&mut self) -> Vec<Want> {
+        std::iter::from_fn(|| self.asked.try_recv().ok()).map(|want| Want::decode(&want[5..]).unwrap()).collect()
     }
 
     fn served(&self) -> Vec<u8> {
@@ -99,7 +103,8 @@ fn groups_are_fetched_again(size: usize) {
     // Two neighbours and one by itself.
     let wrong = [2 * GROUP_LEN + 5, 3 * GROUP_LEN, 6 * GROUP_LEN + GROUP_LEN - 1];
     take(&mut writer, &scene.part_with_wrong(0, first_end, &wrong)).unwrap();
-    let asked: Vec<_> = std::iter::from_fn(|| scene.asked.try_recv().ok()).collect();
+    let asked: Vec<_> =
+        std::iter::from_fn(|| scene.asked.try_recv().ok()).map(|w| Want::decode(&w[5..]).unwrap()).collect();
     let ranges: Vec<_> = asked.iter().map(|want| (want.start, want.end)).collect();
     assert_eq!(ranges, [(2 * GROUP, 4 * GROUP), (6 * GROUP, 7 * GROUP)]);
     assert!(asked.iter().all(|want| want.id == ID && want.path == b"file" && want.size == size as u64));
