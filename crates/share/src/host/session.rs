@@ -45,7 +45,7 @@ pub(super) async fn serve(shared: &Arc<Shared>, connection: &Connection) -> Resu
     let sending = send_all(data, outgoing);
     let asking = take_wants(&mut requests, wants);
     // The first error drops the rest, which ends the threads behind it.
-    let served = tokio::select! { served = async { tokio::try_join!(listing, sending, asking) } => served.map(|_| ()) };
+    let served = tokio::try_join!(listing, sending, asking);
     producing.await.map_err(|e| ShareError::connection(format!("reading files failed: {e}")))?;
     served?;
     // The receiver closes once it has everything.
