@@ -1,0 +1,4 @@
+//! `frames` under libFuzzer.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| warpline_fuzz::frames(data));

@@ -1,0 +1,4 @@
+//! `manifest` under libFuzzer.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| warpline_fuzz::manifest(data));

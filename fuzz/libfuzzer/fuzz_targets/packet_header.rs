@@ -1,0 +1,4 @@
+//! `packet_header` under libFuzzer.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| warpline_fuzz::packet_header(data));

@@ -1,0 +1,4 @@
+//! `transport_parameters` under libFuzzer.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| warpline_fuzz::transport_parameters(data));

@@ -1,0 +1,50 @@
+#!/usr/bin/env bash
+# Every check of the project, in the order in which a mistake is cheapest to find. Run as root it also makes network
+# namespaces and small file systems of its own; without root those tests say in one line that they skip.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+step() { printf '\n== %s\n' "$*"; }
+
+need() { # command, Debian package
+    command -v "$1" >/dev/null 2>&1 && return
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+        apt-get install -y -q "$2" >/dev/null || { apt-get update -q >/dev/null && apt-get install -y -q "$2" >/dev/null; }
+    else
+        echo "$1 is missing: the tests that need it will skip (Debian package $2)"
+    fi
+}
+
+step "tools"
+need cmake cmake          # aws-lc-rs builds with it where no pregenerated bindings fit
+need ip iproute2          # network namespaces
+need iptables iptables    # loss on real links
+need python3 python3-venv # aioquic, the Python peer
+
+step "formatting"
+cargo fmt --all -- --check
+
+step "clippy"
+cargo clippy --all-targets -- -D warnings
+
+step "documentation"
+RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --quiet
+
+step "tests"
+cargo test --quiet
+
+step "lock-free structures, model-checked"
+RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom cargo test --quiet --release -p warpline-ring -p warpline-frame --test loom
+
+step "simulation, quick form"
+cargo run --quiet --release -p warpline-sim -- --seeds 200
+
+step "interoperation with quinn and aioquic"
+./interop/setup-aioquic.sh
+cargo test --quiet -p warpline-interop
+
+step "the demo"
+cargo run --quiet --release -p warpline-cli -- demo --json
+
+echo
+echo "all checks passed"
