@@ -1,0 +1,167 @@
+//! Congestion control: how many bytes may be in flight, and how fast they may leave.
+//!
+//! A controller takes numbers and gives two: [`Controller::window`] and [`Controller::pacing_rate`]. It never sees the
+//! connection, a clock or a source of randomness. Which one runs is chosen by [`CongestionAlgorithm`];
+//! [`CongestionControl`] is for controllers from outside.
+//!
+//! | event | call |
+//! |---|---|
+//! | a packet that counts as in flight was sent | [`Controller::on_sent`] |
+//! | bytes in flight were acknowledged | [`Controller::on_ack`], once per ACK frame |
+//! | a packet was declared lost | [`Controller::on_packet_lost`], once per packet |
+//! | losses were declared | [`Controller::on_congestion`], once after the packets |
+//! | the CE count went up | [`Controller::on_ecn_ce`] |
+//! | all losses of an episode turned out to be none | [`Controller::on_spurious_loss`] |
+
+mod cubic;
+mod hystart;
+mod new_reno;
+mod sample;
+mod window;
+
+use core::fmt::Debug;
+use core::time::Duration;
+
+pub use cubic::Cubic;
+pub use new_reno::NewReno;
+pub use sample::{AckSample, LossSample};
+
+use crate::recovery::sent::LostPacket;
+use crate::time::Instant;
+
+/// Which controller a connection uses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CongestionAlgorithm {
+    /// RFC 9002 section 7: halves on loss, grows by one packet per round trip.
+    NewReno,
+    /// RFC 9438 with HyStart++ (RFC 9406).
+    #[default]
+    Cubic,
+}
+
+/// A congestion controller.
+///
+/// All byte counts are of UDP payload. Calls come in the order of the table in the [module's documentation](self).
+pub trait CongestionControl: Debug + Send {
+    /// `bytes` were sent at `now` with `in_flight` bytes in flight before them.
+    fn on_sent(&mut self, now: Instant, bytes: u64, in_flight: u64);
+    /// Bytes in flight were acknowledged.
+    fn on_ack(&mut self, ack: &AckSample);
+    /// One packet was declared lost.
+    fn on_packet_lost(&mut self, now: Instant, packet: &LostPacket);
+    /// Packets were declared lost.
+    fn on_congestion(&mut self, loss: &LossSample);
+    /// The peer counted `marks` more packets with a CE mark; the newest packet that it acknowledged with them was sent at
+    /// `sent_at`.
+    fn on_ecn_ce(&mut self, now: Instant, marks: u64, sent_at: Instant);
+    /// Every packet of the last loss episode arrived after all.
+    fn on_spurious_loss(&mut self, now: Instant);
+    /// The largest datagram is now of `mtu` bytes.
+    fn on_mtu(&mut self, mtu: u16);
+    /// Bytes that may be in flight.
+    fn window(&self) -> u64;
+    /// Bytes per second that may leave, at a smoothed round-trip time of `srtt`.
+    fn pacing_rate(&self, srtt: Duration) -> u64;
+    /// The window is still searched for exponentially.
+    fn in_slow_start(&self) -> bool;
+    /// The window at which slow start ends; `u64::MAX` while it is unknown.
+    fn ssthresh(&self) -> u64;
+    /// What the controller is doing, for logs.
+    fn state_name(&self) -> &'static str;
+}
+
+/// The controller of one path.
+#[derive(Debug)]
+pub enum Controller {
+    /// RFC 9002 section 7.
+    NewReno(NewReno),
+    /// RFC 9438.
+    Cubic(Cubic),
+    /// One from outside.
+    Custom(Box<dyn CongestionControl>),
+}
+
+macro_rules! dispatch {
+    ($self:expr, $controller:ident => $call:expr) => {
+        match $self {
+            Controller::NewReno($controller) => $call,
+            Controller::Cubic($controller) => $call,
+            Controller::Custom($controller) => $call,
+        }
+    };
+}
+
+impl Controller {
+    /// The controller that `algorithm` names, for a path that carries datagrams of `mtu` bytes.
+    pub fn new(algorithm: CongestionAlgorithm, mtu: u16) -> Self {
+        match algorithm {
+            CongestionAlgorithm::NewReno => Self::NewReno(NewReno::new(mtu)),
+            CongestionAlgorithm::Cubic => Self::Cubic(Cubic::new(mtu)),
+        }
+    }
+
+    /// See [`CongestionControl::on_sent`].
+    #[inline]
+    pub fn on_sent(&mut self, now: Instant, bytes: u64, in_flight: u64) {
+        dispatch!(self, c => c.on_sent(now, bytes, in_flight));
+    }
+
+    /// See [`CongestionControl::on_ack`].
+    #[inline]
+    pub fn on_ack(&mut self, ack: &AckSample) {
+        dispatch!(self, c => c.on_ack(ack));
+    }
+
+    /// See [`CongestionControl::on_packet_lost`].
+    #[inline]
+    pub fn on_packet_lost(&mut self, now: Instant, packet: &LostPacket) {
+        dispatch!(self, c => c.on_packet_lost(now, packet));
+    }
+
+    /// See [`CongestionControl::on_congestion`].
+    pub fn on_congestion(&mut self, loss: &LossSample) {
+        dispatch!(self, c => c.on_congestion(loss));
+    }
+
+    /// See [`CongestionControl::on_ecn_ce`].
+    pub fn on_ecn_ce(&mut self, now: Instant, marks: u64, sent_at: Instant) {
+        dispatch!(self, c => c.on_ecn_ce(now, marks, sent_at));
+    }
+
+    /// See [`CongestionControl::on_spurious_loss`].
+    pub fn on_spurious_loss(&mut self, now: Instant) {
+        dispatch!(self, c => c.on_spurious_loss(now));
+    }
+
+    /// See [`CongestionControl::on_mtu`].
+    pub fn on_mtu(&mut self, mtu: u16) {
+        dispatch!(self, c => c.on_mtu(mtu));
+    }
+
+    /// Bytes that may be in flight.
+    #[inline]
+    pub fn window(&self) -> u64 {
+        dispatch!(self, c => c.window())
+    }
+
+    /// Bytes per second that may leave, at a smoothed round-trip time of `srtt`.
+    #[inline]
+    pub fn pacing_rate(&self, srtt: Duration) -> u64 {
+        dispatch!(self, c => c.pacing_rate(srtt))
+    }
+
+    /// The window is still searched for exponentially.
+    pub fn in_slow_start(&self) -> bool {
+        dispatch!(self, c => c.in_slow_start())
+    }
+
+    /// The window at which slow start ends; `u64::MAX` while it is unknown.
+    pub fn ssthresh(&self) -> u64 {
+        dispatch!(self, c => c.ssthresh())
+    }
+
+    /// What the controller is doing, for logs.
+    pub fn state_name(&self) -> &'static str {
+        dispatch!(self, c => c.state_name())
+    }
+}
