@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256};
+use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair, PKCS_ECDSA_P256_SHA256};
 use warpline_peer_kit::SERVER_NAME;
 
 use crate::Result;
@@ -24,7 +24,8 @@ impl Identity {
         let names = [SERVER_NAME, "127.0.0.1", "::1"].map(str::to_owned);
         let mut params = CertificateParams::new(names)?;
         params.distinguished_name.push(DnType::CommonName, SERVER_NAME);
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        // No key usage: one without the signing of certificates keeps BoringSSL from taking the certificate for its own
+        // issuer, and one with it would make the server's certificate an authority's.
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         let cert = params.self_signed(&key_pair)?;
         let identity = Self { cert: dir.join("cert.pem"), key: dir.join("key.pem") };

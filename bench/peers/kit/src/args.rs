@@ -89,7 +89,7 @@ impl ClientArgs {
     /// Whether the scenario fills packets, so that their size means something.
     #[must_use]
     pub fn is_bulk(&self) -> bool {
-        matches!(self.scenario, Scenario::Download | Scenario::Upload | Scenario::Bidi)
+        matches!(self.scenario, Scenario::Download | Scenario::Upload)
     }
 
     /// Time to measure.

@@ -54,7 +54,7 @@ pub struct Report {
     /// Operations that came about in another way than the scenario asks for.
     #[serde(default)]
     pub fallbacks: u64,
-    /// The UDP payload size in bytes that the stack itself says it sends, where it can say.
+    /// The UDP payload size in bytes of full packets, where the run fills packets and the size is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub udp_payload: Option<u64>,
     /// The cipher suite by its IANA name, where the stack could choose and can say.

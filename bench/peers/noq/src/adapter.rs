@@ -130,8 +130,14 @@ impl Connection for NoqConnection {
         self.connection.close(VarInt::from_u32(0), &[]);
     }
 
-    fn udp_payload(&self) -> Option<u64> {
-        Some(self.connection.path_stats(noq::PathId::ZERO)?.current_mtu.into())
+    fn received_payload(&self) -> Option<u64> {
+        let received = self.connection.stats().udp_rx;
+        received.bytes.checked_div(received.datagrams)
+    }
+
+    fn sent_payload(&self) -> Option<u64> {
+        let sent = self.connection.stats().udp_tx;
+        sent.bytes.checked_div(sent.datagrams)
     }
 
     async fn outcome(&self) -> Outcome {

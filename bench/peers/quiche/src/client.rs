@@ -209,7 +209,8 @@ impl Client {
         }
         let closed_by_us = peer.connection.local_error().is_some_and(|error| error.is_app && error.error_code == 0);
         if !closed_by_us {
-            return Err(format!("connection lost: {:?}", peer.connection.peer_error()).into());
+            let (ours, theirs) = (peer.connection.local_error(), peer.connection.peer_error());
+            return Err(format!("connection lost: our error {ours:?}, the server's {theirs:?}").into());
         }
         self.ids.remove(&peer.id);
         self.peers[index] = None;

@@ -147,7 +147,12 @@ impl Connection for S2nConnection {
         self.handle.close(CloseCode::UNKNOWN);
     }
 
-    fn udp_payload(&self) -> Option<u64> {
+    fn received_payload(&self) -> Option<u64> {
+        // Both sides start with the size of the run, and neither has a way to find a larger one.
+        self.facts()?.payload
+    }
+
+    fn sent_payload(&self) -> Option<u64> {
         self.facts()?.payload
     }
 

@@ -167,7 +167,8 @@ impl TransportHandler for Handler {
         let shared = &mut *self.0.borrow_mut();
         // Sessions of connections that have done their work are gone by now.
         if connection.index().and_then(|index| shared.sessions.remove(&index)).is_some() {
-            shared.failure = Some(format!("connection lost: {:?}", connection.peer_error()).into());
+            let (ours, theirs) = (connection.local_error(), connection.peer_error());
+            shared.failure = Some(format!("connection lost: our error {ours:?}, the server's {theirs:?}").into());
         }
     }
 

@@ -13,6 +13,7 @@
 //! | the CE count went up | [`Controller::on_ecn_ce`] |
 //! | all losses of an episode turned out to be none | [`Controller::on_spurious_loss`] |
 
+mod bbr;
 mod cubic;
 mod hystart;
 mod new_reno;
@@ -22,6 +23,7 @@ mod window;
 use core::fmt::Debug;
 use core::time::Duration;
 
+pub use bbr::Bbr;
 pub use cubic::Cubic;
 pub use new_reno::NewReno;
 pub use sample::{AckSample, LossSample};
@@ -37,14 +39,17 @@ pub enum CongestionAlgorithm {
     /// RFC 9438 with HyStart++ (RFC 9406).
     #[default]
     Cubic,
+    /// BBRv3 (draft-ietf-ccwg-bbr): a model of the path rather than a reaction to loss.
+    Bbr,
 }
 
 /// A congestion controller.
 ///
 /// All byte counts are of UDP payload. Calls come in the order of the table in the [module's documentation](self).
 pub trait CongestionControl: Debug + Send {
-    /// `bytes` were sent at `now` with `in_flight` bytes in flight before them.
-    fn on_sent(&mut self, now: Instant, bytes: u64, in_flight: u64);
+    /// `bytes` were sent at `now` with `in_flight` bytes in flight before them. `app_limited` tells that the application had
+    /// nothing to send at some time in the last round trip.
+    fn on_sent(&mut self, now: Instant, bytes: u64, in_flight: u64, app_limited: bool);
     /// Bytes in flight were acknowledged.
     fn on_ack(&mut self, ack: &AckSample);
     /// One packet was declared lost.
@@ -77,6 +82,8 @@ pub enum Controller {
     NewReno(NewReno),
     /// RFC 9438.
     Cubic(Cubic),
+    /// BBRv3.
+    Bbr(Box<Bbr>),
     /// One from outside.
     Custom(Box<dyn CongestionControl>),
 }
@@ -86,6 +93,7 @@ macro_rules! dispatch {
         match $self {
             Controller::NewReno($controller) => $call,
             Controller::Cubic($controller) => $call,
+            Controller::Bbr($controller) => $call,
             Controller::Custom($controller) => $call,
         }
     };
@@ -97,13 +105,14 @@ impl Controller {
         match algorithm {
             CongestionAlgorithm::NewReno => Self::NewReno(NewReno::new(mtu)),
             CongestionAlgorithm::Cubic => Self::Cubic(Cubic::new(mtu)),
+            CongestionAlgorithm::Bbr => Self::Bbr(Box::new(Bbr::new(mtu))),
         }
     }
 
     /// See [`CongestionControl::on_sent`].
     #[inline]
-    pub fn on_sent(&mut self, now: Instant, bytes: u64, in_flight: u64) {
-        dispatch!(self, c => c.on_sent(now, bytes, in_flight));
+    pub fn on_sent(&mut self, now: Instant, bytes: u64, in_flight: u64, app_limited: bool) {
+        dispatch!(self, c => c.on_sent(now, bytes, in_flight, app_limited));
     }
 
     /// See [`CongestionControl::on_ack`].

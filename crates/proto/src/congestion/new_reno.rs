@@ -50,7 +50,7 @@ impl NewReno {
 
 impl CongestionControl for NewReno {
     #[inline]
-    fn on_sent(&mut self, _now: Instant, _bytes: u64, _in_flight: u64) {}
+    fn on_sent(&mut self, _now: Instant, _bytes: u64, _in_flight: u64, _app_limited: bool) {}
 
     #[inline]
     fn on_ack(&mut self, ack: &AckSample) {

@@ -12,6 +12,8 @@ use super::rtt::RttEstimator;
 use crate::time::Instant;
 
 mod lost_run;
+#[cfg(test)]
+mod tests;
 
 use lost_run::LostRun;
 
@@ -94,6 +96,8 @@ pub struct LossOutcome {
 /// A packet that was declared lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LostPacket {
+    /// Its packet number.
+    pub number: u64,
     /// When it was sent.
     pub sent_at: Instant,
     /// Its size in bytes.
@@ -401,7 +405,7 @@ impl<T: Copy> SentPackets<T> {
                 run.on_lost(lost.sent_at);
             }
             if lost.counts_as_loss() {
-                self.account_lost(&lost, delivery, &mut out, on_lost);
+                self.account_lost(pn, &lost, delivery, &mut out, on_lost);
             }
             self.leave_flight(&lost);
             self.settle(index, settle);
@@ -414,6 +418,7 @@ impl<T: Copy> SentPackets<T> {
 
     fn account_lost(
         &mut self,
+        number: u64,
         lost: &Record,
         delivery: &mut DeliveryRate,
         out: &mut LossOutcome,
@@ -429,6 +434,7 @@ impl<T: Copy> SentPackets<T> {
         out.largest_lost_sent_at = lost.sent_at;
         out.largest_lost_size = out.largest_lost_size.max(lost.size);
         on_lost(&LostPacket {
+            number,
             sent_at: lost.sent_at,
             size: lost.size,
             tx_in_flight: u64::from(lost.then.tx_in_flight),

@@ -48,7 +48,11 @@ pub async fn run<D: Dialer>(dialer: D, args: &ClientArgs) -> Result<()> {
             }
             let measured = measure(args, &counters, &mut workers).await?;
             let mut report = Report::new(args.scenario, &measured, &counters.latency);
-            report.udp_payload = connections.first().and_then(D::Connection::udp_payload);
+            report.udp_payload = connections.first().and_then(|connection| match args.scenario {
+                Scenario::Download => connection.received_payload(),
+                Scenario::Upload => connection.sent_payload(),
+                _ => None,
+            });
             report.cipher = connections.first().and_then(D::Connection::cipher);
             return report.print();
         }

@@ -61,8 +61,12 @@ pub trait Connection: Clone + Send + Sync + 'static {
     /// Closes the connection with code 0.
     fn close(&self);
 
-    /// The largest UDP payload that the stack sends now, where it says.
-    fn udp_payload(&self) -> Option<u64>;
+    /// The mean size in bytes of the UDP payloads that the connection has received, where the stack can say, else the
+    /// largest that it sends: in bulk scenarios, either is the size of the full packets.
+    fn received_payload(&self) -> Option<u64>;
+
+    /// The same of those that it has sent.
+    fn sent_payload(&self) -> Option<u64>;
 
     /// The cipher suite, where the stack has more than the one of the comparison and says which it uses.
     fn cipher(&self) -> Option<String> {

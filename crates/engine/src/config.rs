@@ -1,0 +1,97 @@
+//! What an engine is started with.
+
+use crate::error::StartError;
+use crate::limits::{ACCEPT_BACKLOG, HANDOVER_LEN, SHUTDOWN_TIMEOUT, TASK_BUDGET, WORKERS_MAX};
+use std::fmt;
+use std::net::{Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+use warpline_pktio::IoConfig;
+use warpline_proto::config::{EndpointConfig, ServerConfig, SlotRange};
+
+/// What an engine is started with. Every field is honoured, or the start is refused.
+#[derive(Clone)]
+pub struct EngineConfig {
+    /// The address to bind to. Port 0 takes a free one; `[::]` takes IPv4 as well, and only that without IPv6.
+    pub bind: SocketAddr,
+    /// Number of workers, 1 to [`WORKERS_MAX`]. Each is a thread with a socket of its own on the same port.
+    pub workers: usize,
+    /// Cores to pin the workers to, the first worker to the first; as many as workers. `None`: the system schedules
+    /// them.
+    pub cores: Option<Vec<usize>>,
+    /// How to serve; `None`: this endpoint only connects.
+    pub server: Option<Arc<ServerConfig>>,
+    /// What the keys for stateless resets and address tokens are derived from. Processes that serve one address share
+    /// it; by default it is random.
+    pub secret: [u8; 32],
+    /// Pools, socket buffers, busy polling, GSO.
+    pub io: IoConfig,
+    /// Connections per worker that may wait to be accepted; more are closed at once.
+    pub accept_backlog: usize,
+    /// Task polls per turn.
+    pub task_budget: usize,
+    /// Datagrams that may wait in the ring between two workers.
+    pub handover_len: usize,
+    /// How long shutting down waits for closed connections to drain.
+    pub shutdown_timeout: Duration,
+    /// Workers' threads are named so, followed by their number.
+    pub thread_name: String,
+}
+
+impl EngineConfig {
+    /// One worker on any port of all addresses, for connecting only.
+    ///
+    /// # Errors
+    /// If the system gives no random bytes.
+    pub fn new() -> Result<Self, StartError> {
+        let mut secret = [0; 32];
+        getrandom::fill(&mut secret).map_err(|error| StartError::io("reading random bytes", error.into()))?;
+        Ok(Self {
+            bind: SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
+            workers: 1,
+            cores: None,
+            server: None,
+            secret,
+            io: IoConfig::default(),
+            accept_backlog: ACCEPT_BACKLOG,
+            task_budget: TASK_BUDGET,
+            handover_len: HANDOVER_LEN,
+            shutdown_timeout: SHUTDOWN_TIMEOUT,
+            thread_name: "warpline".to_owned(),
+        })
+    }
+
+    /// Refuses what cannot be honoured.
+    pub(crate) fn validate(&self) -> Result<(), StartError> {
+        let check = |ok: bool, field, why: &str| if ok { Ok(()) } else { Err(StartError::config(field, why)) };
+        check((1..=WORKERS_MAX).contains(&self.workers), "workers", &format!("takes 1 to {WORKERS_MAX}"))?;
+        check(self.accept_backlog > 0, "accept_backlog", "must hold at least one connection")?;
+        check(self.task_budget > 0, "task_budget", "must allow at least one poll")?;
+        check((1..=1 << 20).contains(&self.handover_len), "handover_len", "takes 1 to 2^20 datagrams")?;
+        check(!self.thread_name.contains('\0'), "thread_name", "must not contain a zero byte")?;
+        let Some(cores) = &self.cores else { return Ok(()) };
+        check(cores.len() == self.workers, "cores", "must name one core per worker")?;
+        crate::pin::check(cores)
+    }
+
+    /// The protocol's configuration for one worker.
+    pub(crate) fn endpoint(&self, worker: usize) -> EndpointConfig {
+        let mut config = EndpointConfig::new(&self.secret);
+        let number = |n: usize| u16::try_from(n).expect("there are at most WORKERS_MAX workers");
+        config.slots = Some(SlotRange { index: number(worker), step: number(self.workers) });
+        config
+    }
+}
+
+impl fmt::Debug for EngineConfig {
+    /// Leaves out the secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EngineConfig")
+            .field("bind", &self.bind)
+            .field("workers", &self.workers)
+            .field("cores", &self.cores)
+            .field("server", &self.server)
+            .field("io", &self.io)
+            .finish_non_exhaustive()
+    }
+}

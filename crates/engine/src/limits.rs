@@ -1,0 +1,44 @@
+//! Every bound of the engine, with its reason.
+
+use std::time::Duration;
+
+/// Workers of one engine. Far more than cores of any machine, far fewer than partition slots (1,021), so that slots
+/// always spread evenly.
+pub const WORKERS_MAX: usize = 128;
+
+/// Datagrams that may wait in the ring from one worker to another. Hand-over is the exception (steering did not match,
+/// or a slot moved); one full receive batch of each turn fits twice.
+pub const HANDOVER_LEN: usize = 1_024;
+
+/// Task polls per turn. A poll that does work takes about a microsecond, so tasks cannot keep the socket waiting for
+/// much longer than a receive batch does.
+pub const TASK_BUDGET: usize = 256;
+
+/// Commands that may wait in the mailbox of a worker, about 100 KiB of memory. Each belongs to one operation in progress
+/// on another thread; a worker takes all of them every turn.
+pub const COMMANDS_MAX: usize = 4_096;
+
+/// Wake-ups from other threads that may wait for a worker. Beyond it the worker polls every task once instead, so none
+/// is lost.
+pub const WAKES_MAX: usize = 4_096;
+
+/// Connections whose handshake is done and that the program has not accepted yet, per worker.
+pub const ACCEPT_BACKLOG: usize = 4_096;
+
+/// Full GSO trains sent per turn before the worker looks at the socket again: 1 MiB, about half a millisecond. Smaller
+/// ones count as much, so that a flood of single packets does not starve reception either.
+pub const TRAINS_PER_TURN: usize = 16;
+
+/// How long a worker sleeps at most when nothing is due. It guards against nothing in particular: a lost wake-up would
+/// show as this delay instead of a hang.
+pub const SLEEP_MAX: Duration = Duration::from_secs(1);
+
+/// How long a connection that its program has let go of may take to deliver the rest of its finished streams.
+pub const LINGER: Duration = Duration::from_secs(10);
+
+/// How long shutting down waits for closed connections to drain.
+pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Tasks that wait for the same event of a connection before all of them are woken to see which still wait. More than
+/// any program has; waiters that gave up leave their wakers behind and must not pile up.
+pub const WAITERS_MAX: usize = 256;

@@ -1,0 +1,113 @@
+//! The worker that a program runs on.
+
+use crate::cx;
+use crate::engine::WorkerHandle;
+use crate::error::{ConnectError, EngineError};
+use crate::exec::JoinHandle;
+use crate::local::Connection;
+use std::future::{Future, poll_fn};
+use std::marker::PhantomData;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+use warpline_proto::EndpointStats;
+use warpline_proto::config::ClientConfig;
+
+/// The worker of the thread it is used on. What a program gets when it starts; clones are free.
+#[derive(Clone, Debug)]
+pub struct Worker {
+    handle: WorkerHandle,
+    workers: usize,
+    local_addr: SocketAddr,
+    not_send: PhantomData<Rc<()>>,
+}
+
+impl Worker {
+    /// The worker of the calling thread.
+    ///
+    /// # Errors
+    /// [`EngineError::OffWorker`] on a thread that is no worker.
+    pub fn current() -> Result<Self, EngineError> {
+        cx::with(|cx| Self {
+            handle: cx.handle.clone(),
+            workers: cx.workers,
+            local_addr: cx.local_addr,
+            not_send: PhantomData,
+        })
+    }
+
+    /// Which worker this is, counted from 0.
+    #[must_use]
+    pub fn index(&self) -> usize {
+        self.handle.index()
+    }
+
+    /// The way to this worker from other threads.
+    #[must_use]
+    pub fn handle(&self) -> &WorkerHandle {
+        &self.handle
+    }
+
+    /// How many workers the engine has.
+    #[must_use]
+    pub fn workers(&self) -> usize {
+        self.workers
+    }
+
+    /// The address that the engine is bound to.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// What became of the datagrams that arrived at this worker, by reason.
+    ///
+    /// # Errors
+    /// [`EngineError::OffWorker`] on a thread that is no worker.
+    pub fn endpoint_stats(&self) -> Result<EndpointStats, EngineError> {
+        cx::with_core(|core| *core.endpoint.stats())
+    }
+
+    /// Starts a task on this worker.
+    ///
+    /// # Errors
+    /// [`EngineError::OffWorker`] on a thread that is no worker.
+    pub fn spawn<F>(&self, future: F) -> Result<JoinHandle<F::Output>, EngineError>
+    where
+        F: Future + 'static,
+        F::Output: 'static,
+    {
+        crate::local::spawn(future)
+    }
+
+    /// Waits for the next connection of a client whose handshake is done. `None` when the engine shuts down.
+    pub async fn accept(&self) -> Option<Connection> {
+        poll_fn(|cx| {
+            let polled = cx::with_core(|core| match core.accept() {
+                Some(key) => Poll::Ready(Some(Connection::counted(key))),
+                None if core.incoming.closed => Poll::Ready(None),
+                None => {
+                    core.incoming.waiters.register(cx, &mut core.wakes);
+                    Poll::Pending
+                }
+            });
+            polled.unwrap_or(Poll::Ready(None))
+        })
+        .await
+    }
+
+    /// Connects to a server from this worker, and waits for the handshake. `server_name` is what the server's
+    /// certificate is checked for; finding addresses for names is the caller's.
+    ///
+    /// # Errors
+    /// [`ConnectError`]. Dropping the future gives the attempt up.
+    pub async fn connect(
+        &self,
+        config: Arc<ClientConfig>,
+        remote: SocketAddr,
+        server_name: &str,
+    ) -> Result<Connection, ConnectError> {
+        Connection::connect(config, remote, server_name).await
+    }
+}

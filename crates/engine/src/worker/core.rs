@@ -1,0 +1,271 @@
+//! What a worker's handles and its loop both work on: the protocol endpoint, the side table, the timers of tasks.
+
+use crate::error::OperationError;
+use crate::limits::LINGER;
+use crate::timers::Timers;
+use crate::worker::conns::{ConnSide, ConnTable, ConnectionKey, Phase, SendPhase};
+use crate::worker::leftovers::Leftovers;
+use crate::worker::waiters::WakerSet;
+use std::collections::VecDeque;
+use std::task::Waker;
+use warpline_proto::{Connection, ConnectionError, ConnectionHandle, Endpoint, Event, Instant};
+use warpline_wire::StreamId;
+
+/// Error code and reason with which a connection is closed that nobody accepts in time.
+const BACKLOG_FULL: (u64, &[u8]) = (0, b"accept queue full");
+
+/// Connections whose handshake is done and that the program has not accepted.
+#[derive(Debug)]
+pub(crate) struct Incoming {
+    queue: VecDeque<ConnectionKey>,
+    capacity: usize,
+    pub(crate) waiters: WakerSet,
+    pub(crate) closed: bool,
+}
+
+/// The state of a worker that is not I/O.
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) conns: ConnTable,
+    pub(crate) timers: Timers,
+    pub(crate) incoming: Incoming,
+    /// Time of the current turn.
+    pub(crate) now: Instant,
+    /// Wakers to wake once nothing is borrowed any more: a waker may run code of the program.
+    pub(crate) wakes: Vec<Waker>,
+    /// Connections without handles that still deliver finished streams, and until when. In order of time.
+    lingering: VecDeque<(Instant, ConnectionKey)>,
+    pub(crate) refused: u64,
+}
+
+/// One connection: both halves of its state.
+pub(crate) struct Both<'a> {
+    pub(crate) conn: &'a mut Connection,
+    pub(crate) side: &'a mut ConnSide,
+    pub(crate) wakes: &'a mut Vec<Waker>,
+    pub(crate) now: Instant,
+}
+
+impl Core {
+    pub(crate) fn new(endpoint: Endpoint, now: Instant, accept_backlog: usize) -> Self {
+        Self {
+            endpoint,
+            conns: ConnTable::default(),
+            timers: Timers::default(),
+            incoming: Incoming {
+                queue: VecDeque::new(),
+                capacity: accept_backlog,
+                waiters: WakerSet::default(),
+                closed: false,
+            },
+            now,
+            wakes: Vec::new(),
+            lingering: VecDeque::new(),
+            refused: 0,
+        }
+    }
+
+    /// Both halves of a connection that has not ended.
+    #[inline]
+    pub(crate) fn both(&mut self, key: ConnectionKey) -> Result<Both<'_>, OperationError> {
+        let side = self.conns.get_mut(key).ok_or(ConnectionError::LocallyClosed)?;
+        if let Phase::Closed(error) = &side.phase {
+            return Err(error.clone().into());
+        }
+        let conn = self.endpoint.connection(side.handle).ok_or(ConnectionError::LocallyClosed)?;
+        Ok(Both { conn, side, wakes: &mut self.wakes, now: self.now })
+    }
+
+    /// A connection that has not ended, to look at: unlike [`both`](Self::both) this gives it nothing to do.
+    pub(crate) fn look(&mut self, key: ConnectionKey) -> Result<&Connection, OperationError> {
+        let side = self.conns.get_mut(key).ok_or(ConnectionError::LocallyClosed)?;
+        if let Phase::Closed(error) = &side.phase {
+            return Err(error.clone().into());
+        }
+        Ok(self.endpoint.peek(side.handle).ok_or(ConnectionError::LocallyClosed)?)
+    }
+
+    /// Takes in everything that the protocol has to tell.
+    pub(crate) fn dispatch_events(&mut self) {
+        while let Some((handle, event)) = self.endpoint.poll_event() {
+            match self.conns.key_of(handle) {
+                Some(key) => self.dispatch(key, event),
+                None => {
+                    if matches!(event, Event::Connected) {
+                        self.announce(handle);
+                    }
+                }
+            }
+        }
+    }
+
+    /// A connection that the table does not know is connected: a client's, for the program to accept; or one that
+    /// the program gave up during its handshake, which is over already.
+    fn announce(&mut self, handle: ConnectionHandle) {
+        let now = self.now;
+        let Some(conn) = self.endpoint.connection(handle) else { return };
+        if conn.is_closed() {
+            return;
+        }
+        if self.incoming.closed || self.incoming.queue.len() >= self.incoming.capacity {
+            conn.close(now, BACKLOG_FULL.0, BACKLOG_FULL.1);
+            self.refused += 1;
+            return;
+        }
+        let key = self.conns.insert(handle, Phase::Established);
+        self.incoming.queue.push_back(key);
+        self.incoming.waiters.drain(&mut self.wakes);
+    }
+
+    fn dispatch(&mut self, key: ConnectionKey, event: Event) {
+        let Some(side) = self.conns.get_mut(key) else { return };
+        let wakes = &mut self.wakes;
+        match event {
+            Event::Connected => {
+                if matches!(side.phase, Phase::Handshaking) {
+                    side.phase = Phase::Established;
+                }
+                side.waiters.phase.drain(wakes);
+            }
+            Event::Accepting => {}
+            Event::Closed(error) => {
+                if !side.is_closed()
+                    && let Some(conn) = self.endpoint.connection(side.handle)
+                {
+                    side.leftovers = Leftovers::collect(conn, &side.streams, self.now);
+                }
+                self.ended(key, error);
+            }
+            Event::StreamOpened(dir) => side.waiters.accept[dir as usize].drain(wakes),
+            Event::StreamsAvailable(dir) => side.waiters.open[dir as usize].drain(wakes),
+            Event::Readable(id) => {
+                if let Some(stream) = side.streams.get_mut(&id.0) {
+                    wakes.extend(stream.recv_waker.take());
+                }
+            }
+            Event::Writable(id) => {
+                if let Some(stream) = side.streams.get_mut(&id.0) {
+                    wakes.extend(stream.send_waker.take());
+                }
+            }
+            Event::Finished(id) => self.send_settled(key, id, SendPhase::Acknowledged),
+            Event::Stopped(id, code) => self.send_settled(key, id, SendPhase::Stopped(code)),
+            Event::DatagramReceived => side.waiters.datagram_in.drain(wakes),
+            Event::DatagramsUnblocked => side.waiters.datagram_out.drain(wakes),
+        }
+    }
+
+    fn send_settled(&mut self, key: ConnectionKey, id: StreamId, phase: SendPhase) {
+        if let Some(side) = self.conns.get_mut(key) {
+            side.set_send(id, phase, &mut self.wakes);
+        }
+        self.close_if_unused(key);
+    }
+
+    /// The connection is over: everybody who waits learns of it, and the entry goes once the last handle does.
+    pub(crate) fn ended(&mut self, key: ConnectionKey, error: ConnectionError) {
+        let Some(side) = self.conns.get_mut(key) else { return };
+        if !side.is_closed() {
+            side.phase = Phase::Closed(error);
+        }
+        side.wake_all(&mut self.wakes);
+        if side.refs == 0 {
+            self.conns.remove(key);
+        }
+    }
+
+    /// Closes a connection at the program's wish.
+    pub(crate) fn close(&mut self, key: ConnectionKey, code: u64, reason: &[u8]) {
+        match self.both(key) {
+            Ok(Both { conn, now, .. }) => conn.close(now, code, reason),
+            Err(_) => return,
+        }
+        self.ended(key, ConnectionError::LocallyClosed);
+    }
+
+    /// One handle fewer. The last one closes the connection, once its finished streams are delivered.
+    pub(crate) fn release(&mut self, key: ConnectionKey) {
+        let Some(side) = self.conns.get_mut(key) else { return };
+        side.refs -= 1;
+        if side.refs > 0 {
+            return;
+        }
+        if side.is_closed() {
+            self.conns.remove(key);
+        } else if side.finishing > 0 {
+            self.lingering.push_back((self.now + LINGER, key));
+        } else {
+            self.close(key, 0, b"");
+        }
+    }
+
+    fn close_if_unused(&mut self, key: ConnectionKey) {
+        if let Some(side) = self.conns.get_mut(key)
+            && side.refs == 0
+            && side.finishing == 0
+            && side.accepted
+            && !side.is_closed()
+        {
+            self.close(key, 0, b"");
+        }
+    }
+
+    /// Takes the next connection to accept, as one more handle to it. Those that ended while they waited are skipped.
+    pub(crate) fn accept(&mut self) -> Option<ConnectionKey> {
+        loop {
+            let key = self.incoming.queue.pop_front()?;
+            if let Some(side) = self.conns.get_mut(key) {
+                side.refs += 1;
+                side.accepted = true;
+                return Some(key);
+            }
+        }
+    }
+
+    /// Number of connections that wait to be accepted.
+    pub(crate) fn accept_queue_len(&self) -> usize {
+        self.incoming.queue.len()
+    }
+
+    /// Fires the timers of tasks, and gives up connections that linger too long.
+    pub(crate) fn fire_timers(&mut self) {
+        let now = self.now;
+        self.timers.fire(now, &mut self.wakes);
+        while let Some(&(until, key)) = self.lingering.front() {
+            let lingers = self.conns.get_mut(key).is_some_and(|side| side.refs == 0);
+            if lingers && until > now {
+                break;
+            }
+            self.lingering.pop_front();
+            if lingers {
+                self.close(key, 0, b"");
+            }
+        }
+    }
+
+    /// When this has to be called next although nothing happens.
+    pub(crate) fn next_timeout(&mut self) -> Option<Instant> {
+        let lingering = self.lingering.front().map(|&(until, _)| until);
+        [self.endpoint.next_timeout(), self.timers.next(), lingering].into_iter().flatten().min()
+    }
+
+    /// No further connection will be accepted; those that wait are closed.
+    pub(crate) fn stop_accepting(&mut self) {
+        self.incoming.closed = true;
+        self.incoming.waiters.drain(&mut self.wakes);
+        while let Some(key) = self.incoming.queue.pop_front() {
+            self.close(key, 0, b"");
+        }
+    }
+
+    /// Closes every connection.
+    pub(crate) fn close_all(&mut self, code: u64, reason: &[u8]) {
+        self.stop_accepting();
+        self.endpoint.close_all(self.now, code, reason);
+        let keys: Vec<_> = self.conns.keys().collect();
+        for key in keys {
+            self.ended(key, ConnectionError::LocallyClosed);
+        }
+    }
+}

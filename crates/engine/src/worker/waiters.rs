@@ -1,0 +1,36 @@
+//! Wakers that wait for something of a connection.
+
+use crate::limits::WAITERS_MAX;
+use std::task::{Context, Waker};
+
+/// Tasks that wait for one kind of event. Most often one; all are woken together.
+#[derive(Debug, Default)]
+pub(crate) struct WakerSet(Vec<Waker>);
+
+impl WakerSet {
+    /// Adds the task being polled, unless it is there. A waiter that gave up leaves its waker behind; when too many
+    /// have gathered, all are moved to `wakes`, and those that still wait will come back.
+    pub(crate) fn register(&mut self, cx: &Context<'_>, wakes: &mut Vec<Waker>) {
+        if self.0.iter().any(|waker| waker.will_wake(cx.waker())) {
+            return;
+        }
+        if self.0.len() >= WAITERS_MAX {
+            self.drain(wakes);
+        }
+        self.0.push(cx.waker().clone());
+    }
+
+    /// Moves all wakers to `wakes`.
+    pub(crate) fn drain(&mut self, wakes: &mut Vec<Waker>) {
+        wakes.append(&mut self.0);
+    }
+}
+
+/// Stores the waker of the task being polled and returns the one it replaces, to be dropped where no borrow is held.
+#[inline]
+pub(crate) fn register(slot: &mut Option<Waker>, cx: &Context<'_>) -> Option<Waker> {
+    match slot {
+        Some(waker) if waker.will_wake(cx.waker()) => None,
+        _ => slot.replace(cx.waker().clone()),
+    }
+}

@@ -1,0 +1,53 @@
+//! What the caller decides: one configuration for the endpoint, one per role, one for the transport.
+
+mod client;
+mod server;
+mod transport;
+
+use warpline_wire::Version;
+
+pub use self::client::ClientConfig;
+pub use self::server::{RetryPolicy, ServerConfig};
+pub use self::transport::TransportConfig;
+use crate::crypto::{ResetKey, TokenKey};
+
+/// What all connections of an endpoint share.
+#[derive(Debug)]
+pub struct EndpointConfig {
+    /// Derives stateless reset tokens.
+    pub reset_key: ResetKey,
+    /// Seals address validation tokens.
+    pub token_key: TokenKey,
+    /// Versions that are spoken, most wanted first.
+    pub versions: Vec<Version>,
+    /// Slots of the partition that belong to this worker, for the IDs of connections that it opens itself. With `None` any
+    /// slot will do.
+    pub slots: Option<SlotRange>,
+}
+
+/// The partition slots that steer to one worker: `index`, `index + step`, and so on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SlotRange {
+    /// The first slot.
+    pub index: u16,
+    /// Distance to the next; the number of workers.
+    pub step: u16,
+}
+
+impl EndpointConfig {
+    /// A configuration with keys derived from `secret`. Processes that serve one address share the secret.
+    pub fn new(secret: &[u8; 32]) -> Self {
+        let derive = |label: &[u8]| {
+            let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, secret);
+            let mut out = [0; 32];
+            out.copy_from_slice(aws_lc_rs::hmac::sign(&key, label).as_ref());
+            out
+        };
+        Self {
+            reset_key: ResetKey::new(&derive(b"warpline stateless reset")),
+            token_key: TokenKey::new(&derive(b"warpline address token")),
+            versions: vec![Version::V1, Version::V2],
+            slots: None,
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! Settings of the transport, the same for both roles.
+
+use core::time::Duration;
+
+use warpline_wire::varint;
+
+use crate::congestion::CongestionAlgorithm;
+use crate::error::ConfigError;
+use crate::limits::{DATAGRAM_MAX, INITIAL_DATAGRAM_MIN};
+
+/// Settings of the transport. The defaults fill a path of 1 Gbit/s and 100 ms without any setting.
+#[derive(Clone, Debug)]
+pub struct TransportConfig {
+    /// The connection ends when nothing is heard for this long; `None` for never. The smaller of both sides' counts.
+    pub max_idle_timeout: Option<Duration>,
+    /// A PING is sent after this long without a packet, so that neither the idle timeout nor a NAT ends the connection.
+    pub keep_alive: Option<Duration>,
+    /// UDP payload that is sent before path MTU discovery found a larger one, in bytes: 1,200 to `mtu_ceiling`. A value above
+    /// 1,200 is a promise that the path carries it.
+    pub initial_mtu: u16,
+    /// Largest UDP payload that path MTU discovery tries, in bytes, at most 65,527.
+    pub mtu_ceiling: u16,
+    /// Largest UDP payload that this side takes, in bytes (`max_udp_payload_size`).
+    pub receive_mtu: u16,
+    /// Bytes that the peer may send on a stream before the application has read any. Grows to `stream_window_max` as the path
+    /// needs it.
+    pub stream_window: u64,
+    /// The bound of that growth. Equal to `stream_window`: no growth.
+    pub stream_window_max: u64,
+    /// The same for all streams of a connection together.
+    pub connection_window: u64,
+    /// The bound of that growth.
+    pub connection_window_max: u64,
+    /// Bidirectional streams that the peer may have open at once.
+    pub max_concurrent_bidi: u64,
+    /// Unidirectional streams that the peer may have open at once.
+    pub max_concurrent_uni: u64,
+    /// Bytes that the application may have written on a connection and the peer not yet acknowledged.
+    pub send_buffer: u64,
+    /// Bytes of received datagrams that wait for the application; `None` refuses DATAGRAM frames (RFC 9221).
+    pub datagram_receive_buffer: Option<usize>,
+    /// Bytes of datagrams that wait to be sent.
+    pub datagram_send_buffer: usize,
+    /// The congestion controller.
+    pub congestion: CongestionAlgorithm,
+    /// RTT that is assumed before one was measured (RFC 9002 section 6.2.2).
+    pub initial_rtt: Duration,
+    /// Longest time an acknowledgement is held back, below 2^14 ms.
+    pub max_ack_delay: Duration,
+    /// Marks packets ECT(0) while the path passes the marks (RFC 9000 section 13.4).
+    pub ecn: bool,
+    /// Spreads packets over the round trip rather than sending a window at once.
+    pub pacing: bool,
+    /// Clears the fixed bit of packets at random where the peer allows it (RFC 9287).
+    pub grease_quic_bit: bool,
+}
+
+impl Default for TransportConfig {
+    fn default() -> Self {
+        Self {
+            max_idle_timeout: Some(Duration::from_secs(30)),
+            keep_alive: None,
+            initial_mtu: INITIAL_DATAGRAM_MIN as u16,
+            mtu_ceiling: 1452,
+            receive_mtu: DATAGRAM_MAX,
+            stream_window: 1 << 20,
+            stream_window_max: 32 << 20,
+            connection_window: 3 << 19,
+            connection_window_max: 48 << 20,
+            max_concurrent_bidi: 100,
+            max_concurrent_uni: 100,
+            send_buffer: 16 << 20,
+            datagram_receive_buffer: Some(1 << 20),
+            datagram_send_buffer: 1 << 20,
+            congestion: CongestionAlgorithm::default(),
+            initial_rtt: Duration::from_millis(333),
+            max_ack_delay: Duration::from_millis(25),
+            ecn: true,
+            pacing: true,
+            grease_quic_bit: true,
+        }
+    }
+}
+
+impl TransportConfig {
+    /// Refuses values that the protocol or this implementation cannot honour.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let check = |ok: bool, name, why| if ok { Ok(()) } else { Err(ConfigError::OutOfRange { name, why }) };
+        let base = INITIAL_DATAGRAM_MIN as u16;
+        check(self.initial_mtu >= base, "initial_mtu", "QUIC needs a path of at least 1,200 bytes")?;
+        check(self.mtu_ceiling >= self.initial_mtu, "mtu_ceiling", "is below initial_mtu")?;
+        check(self.mtu_ceiling <= DATAGRAM_MAX, "mtu_ceiling", "exceeds a UDP payload's 65,527 bytes")?;
+        check(self.receive_mtu >= base, "receive_mtu", "QUIC needs at least 1,200 bytes")?;
+        check(self.stream_window_max >= self.stream_window, "stream_window_max", "is below stream_window")?;
+        check(
+            self.connection_window_max >= self.connection_window,
+            "connection_window_max",
+            "is below connection_window",
+        )?;
+        check(self.connection_window_max <= varint::MAX, "connection_window_max", "exceeds 2^62 - 1")?;
+        check(self.stream_window_max <= varint::MAX, "stream_window_max", "exceeds 2^62 - 1")?;
+        check(self.max_concurrent_bidi <= 1 << 60, "max_concurrent_bidi", "exceeds 2^60")?;
+        check(self.max_concurrent_uni <= 1 << 60, "max_concurrent_uni", "exceeds 2^60")?;
+        check(self.max_ack_delay < Duration::from_millis(1 << 14), "max_ack_delay", "must be below 2^14 ms")?;
+        check(!self.initial_rtt.is_zero(), "initial_rtt", "must not be zero")
+    }
+}

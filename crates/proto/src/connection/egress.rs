@@ -1,0 +1,455 @@
+//! Datagrams out: GSO trains of packets, written and sealed in the transmit buffer.
+
+use warpline_wire::frame;
+use warpline_wire::{Side, Writer};
+
+use super::Connection;
+use super::lifecycle::State;
+use super::packet_builder::{HeaderParts, PacketBuilder};
+use super::timers::Timer;
+use crate::crypto::{Keys, Level};
+use crate::cx::Cx;
+use crate::datagram_meta::Transmit;
+use crate::limits::{INITIAL_DATAGRAM_MIN, TRAIN_SEGMENTS_MAX};
+use crate::recovery::sent::SentInfo;
+use crate::sent_frame::SentFrame;
+use crate::space::PacketSpace;
+
+/// Bytes of payload that make it worth beginning a packet in what is left of a datagram.
+const PACKET_ROOM_MIN: usize = 48;
+/// Bytes of a train, so that headers included it stays below the 65,536 beyond which the kernel cuts it up.
+const TRAIN_BYTES_MAX: usize = 65_408;
+
+/// What limits the packets of one train.
+struct Budget {
+    /// Bytes of ack-eliciting packets that congestion control and pacing allow now.
+    eliciting: u64,
+    /// Bytes that the unvalidated address may still be sent.
+    amplification: u64,
+    /// Stopped by congestion control or pacing, not by a lack of data.
+    throttled: bool,
+}
+
+/// What one packet turned out to be.
+#[derive(Clone, Copy)]
+struct Built {
+    len: usize,
+    eliciting: bool,
+}
+
+impl Connection {
+    /// Writes one GSO train into `buf`; `None` when there is nothing to send now.
+    pub(crate) fn poll_transmit(&mut self, cx: &mut Cx<'_>, buf: &mut [u8]) -> Option<Transmit> {
+        match self.lifecycle.state {
+            State::Open => {}
+            State::Closing { .. } => return self.write_close(cx, buf),
+            State::Draining | State::Closed => return None,
+        }
+        if let Some(transmit) = self.write_off_path(cx, buf) {
+            return Some(transmit);
+        }
+        self.maybe_update_keys(cx);
+        if let Some(transmit) = self.write_mtu_probe(cx, buf) {
+            return Some(transmit);
+        }
+        self.write_train(cx, buf)
+    }
+
+    fn write_train(&mut self, cx: &mut Cx<'_>, buf: &mut [u8]) -> Option<Transmit> {
+        let segment = usize::from(self.paths.current.mtu.current()).min(buf.len());
+        let end = buf.len().min(TRAIN_BYTES_MAX);
+        let mut budget = self.budget(cx);
+        let mut len = 0;
+        let mut first = 0;
+        for _ in 0..TRAIN_SEGMENTS_MAX {
+            let room = segment.min(end - len);
+            if room < segment && len > 0 {
+                break;
+            }
+            let built = self.write_datagram(cx, &mut buf[len..len + room], &mut budget, len > 0);
+            if built == 0 {
+                break;
+            }
+            if len == 0 {
+                first = built;
+            }
+            len += built;
+            // All but the last datagram of a train have the same length.
+            if built < first || first < segment {
+                break;
+            }
+        }
+        if len == 0 {
+            if !budget.throttled {
+                self.note_app_limited();
+            }
+            return None;
+        }
+        Some(self.sent_on_path(len, first))
+    }
+
+    /// Accounts for a train on the path in use.
+    fn sent_on_path(&mut self, len: usize, segment_size: usize) -> Transmit {
+        let path = &mut self.paths.current;
+        path.on_sent(len);
+        self.stats.bytes_sent += len as u64;
+        self.stats.datagrams_sent += len.div_ceil(segment_size) as u64;
+        Transmit { remote: path.remote, local: path.local, ecn: path.ecn.mark(), len, segment_size }
+    }
+
+    fn note_app_limited(&mut self) {
+        let in_flight = self.spaces.bytes_in_flight();
+        if in_flight < self.paths.current.congestion.window() && self.handshake.complete {
+            self.paths.current.delivery.set_app_limited(in_flight);
+            self.stats.app_limited += 1;
+        }
+    }
+
+    fn budget(&mut self, cx: &Cx<'_>) -> Budget {
+        let in_flight = self.spaces.bytes_in_flight();
+        let path = &mut self.paths.current;
+        let mut eliciting = path.congestion.window().saturating_sub(in_flight);
+        self.timers.stop(Timer::Pacing);
+        if self.config.pacing && path.rtt.has_sample() {
+            let rate = path.congestion.pacing_rate(path.rtt.smoothed());
+            let mtu = path.mtu.current();
+            let allowed = path.pacer.allow(cx.now, rate, mtu) as u64;
+            if allowed < u64::from(mtu) && eliciting >= u64::from(mtu) {
+                self.timers.set_opt(Timer::Pacing, path.pacer.next_release(cx.now, rate, mtu));
+            }
+            eliciting = eliciting.min(allowed);
+        }
+        Budget { eliciting, amplification: path.amplification_budget(), throttled: false }
+    }
+
+    /// Writes one datagram of coalesced packets; returns its length, 0 when there is nothing to send.
+    fn write_datagram(&mut self, cx: &mut Cx<'_>, room: &mut [u8], budget: &mut Budget, in_train: bool) -> usize {
+        let limit = room.len().min(usize::try_from(budget.amplification).unwrap_or(usize::MAX));
+        if limit < PACKET_ROOM_MIN * 2 {
+            return 0;
+        }
+        let mut len = 0;
+        for level in Level::ALL {
+            if level != Level::OneRtt && self.spaces.at(level).is_none() {
+                continue;
+            }
+            if !self.wants_packet(level, budget, limit) || limit - len < PACKET_ROOM_MIN * 2 {
+                continue;
+            }
+            let pad = self.padding_for(level, len, limit, budget);
+            let built = self.write_packet(cx, &mut room[len..limit], level, budget, pad);
+            len += built.len;
+            if built.eliciting {
+                budget.eliciting = budget.eliciting.saturating_sub(built.len as u64);
+            }
+            if built.len > 0 && level == Level::Handshake && self.identity.side == Side::Client {
+                // RFC 9001 section 4.9.1: the client's first Handshake packet ends its Initial keys.
+                self.discard_space(Level::Initial);
+            }
+        }
+        budget.amplification = budget.amplification.saturating_sub(len as u64);
+        debug_assert!(!in_train || len <= room.len());
+        len
+    }
+
+    /// Length that the packet at `level` must bring the datagram to: datagrams with Initial packets are padded to 1,200
+    /// bytes (RFC 9000 section 14.1), by the last packet in them.
+    fn padding_for(&mut self, level: Level, before: usize, limit: usize, budget: &mut Budget) -> usize {
+        let has_initial = level == Level::Initial || (before > 0 && self.spaces.initial.is_some());
+        if !has_initial || before >= INITIAL_DATAGRAM_MIN {
+            return 0;
+        }
+        let later = Level::ALL.into_iter().filter(|l| *l > level);
+        for next in later {
+            if self.spaces.at(next).is_some() && self.wants_packet(next, budget, limit) {
+                // The later packet pads, unless this one leaves it no room; then nothing is missing either.
+                return 0;
+            }
+        }
+        INITIAL_DATAGRAM_MIN - before
+    }
+
+    /// True when a packet of `level` has something to carry that may be sent now.
+    fn wants_packet(&mut self, level: Level, budget: &mut Budget, mtu: usize) -> bool {
+        let has_keys = match level {
+            Level::Initial => self.keys.initial.is_some(),
+            Level::Handshake => self.keys.handshake.is_some(),
+            Level::OneRtt => {
+                self.keys.one_rtt.is_some() && (self.handshake.complete || self.identity.side == Side::Server)
+            }
+        };
+        if !has_keys {
+            return false;
+        }
+        let wants_data = level == Level::OneRtt && self.wants_one_rtt();
+        let Some(space) = self.spaces.at(level) else { return false };
+        if space.acks.is_due() || space.probes > 0 {
+            return true;
+        }
+        if !(space.has_own_frames() || wants_data) {
+            return false;
+        }
+        if budget.eliciting < mtu as u64 {
+            budget.throttled = true;
+            return false;
+        }
+        true
+    }
+
+    #[inline]
+    fn wants_one_rtt(&self) -> bool {
+        self.streams.has_data()
+            || self.streams.has_control()
+            || self.datagrams.has_data()
+            || self.handshake.send_done
+            || (self.handshake.new_tokens > 0 && self.handshake.confirmed)
+            || self.local_cids.has_frames()
+            || self.remote_cids.has_frames()
+            || !self.paths.responses.is_empty()
+            || self.paths.current.challenge.is_some_and(|c| c.to_send)
+    }
+
+    /// Writes, seals and records one packet at the front of `room`.
+    fn write_packet(
+        &mut self,
+        cx: &mut Cx<'_>,
+        room: &mut [u8],
+        level: Level,
+        budget: &mut Budget,
+        pad_to: usize,
+    ) -> Built {
+        let may_elicit = budget.eliciting >= room.len() as u64 || self.spaces.at(level).is_some_and(|s| s.probes > 0);
+        if !may_elicit {
+            budget.throttled = true;
+        }
+        let Some(number) = self.spaces.at(level).map(|s| s.next_pn) else { return Built { len: 0, eliciting: false } };
+        let largest_acked = self.spaces.at(level).and_then(|s| s.largest_acked);
+        let local_cid = self.local_cids.handshake_cid();
+        let token = std::mem::take(&mut self.handshake.token);
+        let fixed_bit = !self.may_grease() || cx.rng.bit();
+        let remote_cid = *self.remote_cids.current();
+        let parts = HeaderParts {
+            version: self.identity.version,
+            dcid: &remote_cid,
+            scid: &local_cid,
+            token: &token,
+            number,
+            largest_acked,
+            phase: self.keys.one_rtt.as_deref().is_some_and(|k| k.phase()),
+            fixed_bit,
+        };
+        if room.len() < PacketBuilder::overhead(level, &parts) + PROBE_ROOM {
+            self.handshake.token = token;
+            return Built { len: 0, eliciting: false };
+        }
+        let mut builder = PacketBuilder::begin(room, level, &parts);
+        self.handshake.token = token;
+        let eliciting = self.write_frames(cx, &mut builder.w, level, may_elicit);
+        if builder.is_empty() {
+            return Built { len: 0, eliciting: false };
+        }
+        let padded = pad_to > builder.len();
+        if padded {
+            builder.pad_to(pad_to);
+        } else if may_elicit && level == Level::OneRtt && self.streams.has_data() {
+            // More follows: a full packet keeps the train's datagrams alike.
+            let full = builder.len() + builder.w.remaining();
+            builder.pad_to(full);
+        }
+        let unsealed = builder.finish();
+        unsealed.seal(&mut self.keys, room);
+        self.record_sent(cx, level, unsealed.len, eliciting, eliciting || padded);
+        Built { len: unsealed.len, eliciting }
+    }
+
+    fn may_grease(&self) -> bool {
+        self.handshake.peer_params.as_ref().is_some_and(|p| p.grease_quic_bit)
+    }
+
+    #[inline]
+    pub(super) fn record_sent(&mut self, cx: &Cx<'_>, level: Level, len: usize, eliciting: bool, in_flight: bool) {
+        let total_in_flight = self.spaces.bytes_in_flight();
+        let is_marking = self.paths.current.ecn.is_marking();
+        let Some(space) = self.spaces.at(level) else { return };
+        let number = space.next_pn;
+        space.next_pn += 1;
+        if !is_marking {
+            space.sent.stage_unmarked();
+        }
+        let info = SentInfo { now: cx.now, size: len as u16, ack_eliciting: eliciting, in_flight };
+        space.sent.on_sent(number, &info, &mut self.paths.current.delivery);
+        self.stats.packets_sent += 1;
+        self.pto.since = cx.now;
+        if in_flight {
+            let path = &mut self.paths.current;
+            path.congestion.on_sent(cx.now, len as u64, total_in_flight, path.delivery.is_app_limited());
+            path.pacer.on_sent(len);
+            path.ecn.on_sent();
+        }
+        if eliciting {
+            if let Some(space) = self.spaces.at(level) {
+                space.probes = space.probes.saturating_sub(1);
+            }
+            self.on_sent_eliciting(cx.now);
+        }
+    }
+
+    /// Writes the frames of one packet; returns whether it elicits an acknowledgement.
+    fn write_frames(&mut self, cx: &mut Cx<'_>, w: &mut Writer<'_>, level: Level, may_elicit: bool) -> bool {
+        let (start, exponent) = (w.position(), 3);
+        if let Some(space) = self.spaces.at(level) {
+            if write_ack(cx, w, space, level, exponent, may_elicit) {
+                self.stats.acks_sent += 1;
+            }
+        }
+        if !may_elicit {
+            return false;
+        }
+        let before = w.position();
+        if level == Level::OneRtt {
+            self.write_one_rtt_control(cx, w);
+        }
+        if let Some(space) = self.spaces.at(level) {
+            while let Some(range) = space.crypto.write(w) {
+                let len = (range.end - range.start) as u16;
+                space.sent.push_token(SentFrame::Crypto { offset: range.start, len });
+            }
+        }
+        if level == Level::OneRtt {
+            self.write_application_frames(w, w.position() == start);
+        }
+        let Some(space) = self.spaces.at(level) else { return false };
+        let nothing_yet = w.position() == before;
+        if w.remaining() > 0 && (space.ping || (nothing_yet && space.probes > 0)) {
+            frame::encode_ping(w);
+            space.ping = false;
+        }
+        w.position() > before
+    }
+
+    fn write_application_frames(&mut self, w: &mut Writer<'_>, fresh: bool) {
+        let sent = &mut self.spaces.data.sent;
+        let mut sink = |token| sent.push_token(SentFrame::Stream(token));
+        if self.streams.has_control() {
+            self.streams.write_control(w, &mut sink);
+        }
+        if self.datagrams.has_data() {
+            self.datagrams.write(w, fresh);
+        }
+        if self.streams.has_data() {
+            self.streams.write_data(w, &mut sink);
+        }
+    }
+
+    fn write_one_rtt_control(&mut self, cx: &mut Cx<'_>, w: &mut Writer<'_>) {
+        let path = &mut self.paths.current;
+        if let Some(challenge) = path.challenge.as_mut().filter(|c| c.to_send && w.remaining() >= 9) {
+            frame::encode_path_challenge(w, challenge.data);
+            challenge.to_send = false;
+        }
+        while w.remaining() >= 9 {
+            let Some(data) = self.paths.responses.pop_for(path.remote) else { break };
+            frame::encode_path_response(w, data);
+        }
+        if self.handshake.send_done && w.remaining() > 0 {
+            frame::encode_handshake_done(w);
+            self.handshake.send_done = false;
+            self.spaces.data.sent.push_token(SentFrame::HandshakeDone);
+        }
+        while let Some(sequence) = self.local_cids.write(w, cx) {
+            self.spaces.data.sent.push_token(SentFrame::NewConnectionId { sequence });
+        }
+        while let Some(sequence) = self.remote_cids.write(w) {
+            self.spaces.data.sent.push_token(SentFrame::RetireConnectionId { sequence });
+        }
+        if self.handshake.new_tokens > 0 && self.handshake.confirmed {
+            let token = self.make_new_token(cx);
+            if w.remaining() > token.len() + 3 {
+                frame::encode_new_token(w, &token);
+                self.handshake.new_tokens -= 1;
+                self.spaces.data.sent.push_token(SentFrame::NewToken);
+            }
+        }
+    }
+
+    /// A packet of exactly the size that path MTU discovery wants to try (RFC 8899 section 4.1).
+    fn write_mtu_probe(&mut self, cx: &mut Cx<'_>, buf: &mut [u8]) -> Option<Transmit> {
+        if !self.handshake.confirmed || !self.paths.current.validated {
+            return None;
+        }
+        let size = self.paths.current.mtu.next_probe(cx.now)?;
+        let len = usize::from(size);
+        let in_flight = self.spaces.bytes_in_flight();
+        if len > buf.len() || self.paths.current.congestion.window() < in_flight + u64::from(size) {
+            return None;
+        }
+        let number = self.spaces.data.next_pn;
+        let remote_cid = *self.remote_cids.current();
+        let parts = HeaderParts {
+            version: self.identity.version,
+            dcid: &remote_cid,
+            scid: &remote_cid,
+            token: &[],
+            number,
+            largest_acked: self.spaces.data.largest_acked,
+            phase: self.keys.one_rtt.as_deref().is_some_and(|k| k.phase()),
+            fixed_bit: true,
+        };
+        let mut builder = PacketBuilder::begin(&mut buf[..len], Level::OneRtt, &parts);
+        frame::encode_ping(&mut builder.w);
+        builder.pad_to(len);
+        let unsealed = builder.finish();
+        unsealed.seal(&mut self.keys, buf);
+        self.spaces.data.sent.push_token(SentFrame::MtuProbe { size });
+        self.spaces.data.sent.stage_mtu_probe();
+        self.paths.current.mtu.on_probe_sent(number, size);
+        self.record_sent(cx, Level::OneRtt, len, true, true);
+        Some(self.sent_on_path(len, len))
+    }
+
+    /// Starts a key update when the keys have sealed enough (RFC 9001 section 6.6).
+    fn maybe_update_keys(&mut self, cx: &Cx<'_>) {
+        if !self.handshake.confirmed {
+            return;
+        }
+        let pto = self.pto_base();
+        let Keys { one_rtt: Some(keys), .. } = &mut self.keys else { return };
+        if !keys.update_due() {
+            return;
+        }
+        let space = &self.spaces.data;
+        if keys.initiate(cx.now, space.next_pn, space.largest_acked) {
+            self.stats.key_updates += 1;
+            self.timers.set(Timer::KeyDiscard, cx.now + pto * crate::limits::KEY_UPDATE_PTOS);
+        }
+    }
+}
+
+/// Least room for frames in a packet.
+const PROBE_ROOM: usize = 8;
+
+/// Writes an ACK frame if one is due, or wanted by the peer and something else goes anyway.
+#[inline]
+fn write_ack(
+    cx: &Cx<'_>,
+    w: &mut Writer<'_>,
+    space: &mut PacketSpace,
+    level: Level,
+    exponent: u8,
+    with_others: bool,
+) -> bool {
+    let acks = &mut space.acks;
+    let wanted = acks.is_due() || (with_others && acks.is_wanted()) || (space.probes > 0 && acks.can_ack());
+    if !wanted || !acks.can_ack() {
+        return false;
+    }
+    let Some(largest) = acks.largest() else { return false };
+    // RFC 9000 section 13.2.5: the delay means nothing in Initial and Handshake packets.
+    let delay = if level == Level::OneRtt { (acks.delay(cx.now).as_micros() as u64) >> exponent } else { 0 };
+    if !frame::encode_ack(w, delay, acks.ranges(), acks.ecn_counts()) {
+        return false;
+    }
+    acks.on_sent();
+    space.sent.push_token(SentFrame::Ack { largest });
+    true
+}

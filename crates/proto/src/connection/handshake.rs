@@ -1,0 +1,215 @@
+//! The handshake: CRYPTO bytes to TLS and back, keys as they come, the peer's transport parameters
+//! (RFC 9000 section 7, RFC 9001 section 4).
+
+use warpline_wire::{ConnectionId, Side, TransportErrorCode, TransportParameters};
+
+use super::Connection;
+use super::timers::Timer;
+use crate::crypto::{Level, OneRttKeys, Session, SessionEvent, TokenKind};
+use crate::cx::Cx;
+use crate::error::TransportError;
+use crate::event::Event;
+use crate::space::PacketSpace;
+
+/// Where the handshake stands.
+pub(super) struct Handshake {
+    pub(super) session: Session,
+    /// Protects Initial packets; a Retry calls for new keys of it.
+    pub(super) initial_suite: rustls::quic::Suite,
+    /// The level that TLS reads from now.
+    read_level: Level,
+    /// The peer's Finished was verified (RFC 9001 section 4.1.1).
+    pub(super) complete: bool,
+    /// Both sides know that it is complete (RFC 9001 section 4.1.2).
+    pub(super) confirmed: bool,
+    /// The source ID of the peer's first packet, which its transport parameters must repeat.
+    pub(super) peer_scid: Option<ConnectionId>,
+    /// The peer's parameters, once taken into use.
+    pub(super) peer_params: Option<Box<TransportParameters>>,
+    /// Token for Initial packets, from a Retry or an earlier connection.
+    pub(super) token: Vec<u8>,
+    /// HANDSHAKE_DONE is to be sent.
+    pub(super) send_done: bool,
+    /// NEW_TOKEN frames still to be sent.
+    pub(super) new_tokens: u8,
+    /// A packet of the peer was processed: version negotiation and Retry are over.
+    pub(super) heard: bool,
+}
+
+impl Handshake {
+    pub(super) fn new(session: Session, initial_suite: rustls::quic::Suite, token: Vec<u8>) -> Self {
+        Self {
+            session,
+            initial_suite,
+            read_level: Level::Initial,
+            complete: false,
+            confirmed: false,
+            peer_scid: None,
+            peer_params: None,
+            token,
+            send_done: false,
+            new_tokens: 0,
+            heard: false,
+        }
+    }
+}
+
+impl Connection {
+    /// Takes a CRYPTO frame that came at `level`.
+    pub(super) fn on_crypto(
+        &mut self,
+        cx: &mut Cx<'_>,
+        level: Level,
+        offset: u64,
+        data: &[u8],
+    ) -> Result<(), TransportError> {
+        let read_level = self.handshake.read_level;
+        let Some(space) = self.spaces.at(level) else { return Ok(()) };
+        if level < read_level && offset + data.len() as u64 > space.crypto.read_offset() {
+            // RFC 9001 section 4.1.3: nothing new may come at a level that TLS has left.
+            return Err(TransportError::protocol("CRYPTO data at a level that is over"));
+        }
+        space.crypto.on_frame(offset, data)?;
+        self.read_crypto(cx)
+    }
+
+    /// Feeds TLS what is there in order and takes what it gives.
+    fn read_crypto(&mut self, cx: &mut Cx<'_>) -> Result<(), TransportError> {
+        loop {
+            let level = self.handshake.read_level;
+            let Some(bytes) = self.spaces.at(level).and_then(|s| s.crypto.read()) else { return Ok(()) };
+            self.handshake.session.read(&bytes).map_err(|(code, why)| TransportError::new(code, why))?;
+            if self.identity.side == Side::Server {
+                self.take_peer_params()?;
+            }
+            self.drive_tls();
+            if !self.handshake.complete && !self.handshake.session.is_handshaking() {
+                self.on_complete(cx)?;
+            }
+        }
+    }
+
+    /// Takes bytes and keys from TLS.
+    pub(super) fn drive_tls(&mut self) {
+        let mut bytes = Vec::new();
+        while let Some(events) = self.handshake.session.poll(&mut bytes) {
+            for event in events {
+                match event {
+                    SessionEvent::Send(level) => {
+                        if let Some(space) = self.spaces.at(level) {
+                            space.crypto.queue(&bytes);
+                        }
+                        bytes.clear();
+                    }
+                    SessionEvent::HandshakeKeys(keys) => {
+                        self.keys.handshake = Some(keys);
+                        self.spaces.handshake = Some(Box::new(PacketSpace::new(Level::Handshake)));
+                        self.handshake.read_level = Level::Handshake;
+                    }
+                    SessionEvent::OneRttKeys(keys, secrets) => {
+                        self.keys.one_rtt = Some(Box::new(OneRttKeys::new(*keys, *secrets)));
+                    }
+                }
+            }
+        }
+    }
+
+    /// The handshake is complete (RFC 9001 section 4.1.1).
+    fn on_complete(&mut self, cx: &mut Cx<'_>) -> Result<(), TransportError> {
+        self.take_peer_params()?;
+        self.handshake.complete = true;
+        self.handshake.read_level = Level::OneRtt;
+        self.emit(Event::Connected);
+        if self.identity.side == Side::Server {
+            self.handshake.send_done = true;
+            self.on_confirmed(cx);
+        }
+        self.replenish_cids(cx);
+        Ok(())
+    }
+
+    /// The handshake is confirmed (RFC 9001 section 4.1.2): the Handshake keys go.
+    pub(super) fn on_confirmed(&mut self, cx: &mut Cx<'_>) {
+        if self.handshake.confirmed {
+            return;
+        }
+        self.handshake.confirmed = true;
+        self.discard_space(Level::Initial);
+        self.discard_space(Level::Handshake);
+        cx.routes.remove_initial(&self.identity.original_dcid);
+        cx.routes.remove_initial(&self.identity.initial_dcid);
+        self.paths.current.mtu.start(cx.now);
+        self.timers.set(Timer::Mtu, cx.now);
+    }
+
+    /// Drops keys and state of a level (RFC 9001 section 4.9, RFC 9002 section 6.4).
+    pub(super) fn discard_space(&mut self, level: Level) {
+        let gone = match level {
+            Level::Initial => {
+                self.keys.initial = None;
+                self.spaces.initial.take()
+            }
+            Level::Handshake => {
+                self.keys.handshake = None;
+                self.spaces.handshake.take()
+            }
+            Level::OneRtt => None,
+        };
+        if gone.is_some() {
+            self.pto.count = 0;
+        }
+    }
+
+    pub(super) fn replenish_cids(&mut self, cx: &mut Cx<'_>) {
+        let limit = self.handshake.peer_params.as_ref().map_or(2, |p| p.active_connection_id_limit);
+        self.local_cids.replenish(cx, limit);
+    }
+
+    /// Takes the peer's transport parameters into use once TLS has them.
+    fn take_peer_params(&mut self) -> Result<(), TransportError> {
+        if self.handshake.peer_params.is_some() {
+            return Ok(());
+        }
+        let Some(raw) = self.handshake.session.peer_params() else { return Ok(()) };
+        let params = TransportParameters::decode(raw, !self.identity.side)
+            .map_err(|e| TransportError::new(TransportErrorCode::TRANSPORT_PARAMETER_ERROR, e.to_string()))?;
+        self.check_cids(&params)?;
+        self.streams.set_peer_params(&params);
+        self.datagrams.set_peer_max(params.max_datagram_frame_size.unwrap_or(0));
+        self.pto.peer_max_ack_delay = core::time::Duration::from_millis(params.max_ack_delay);
+        self.pto.peer_ack_delay_exponent = params.ack_delay_exponent as u8;
+        self.lifecycle.negotiate_idle(self.config.max_idle_timeout, params.max_idle_timeout);
+        self.paths.current.mtu.set_peer_max(params.max_udp_payload_size.min(65_527) as u16);
+        if let Some(token) = params.stateless_reset_token {
+            self.remote_cids.set_handshake_token(token);
+        }
+        self.handshake.peer_params = Some(Box::new(params));
+        Ok(())
+    }
+
+    /// The connection IDs in the parameters must be those that were seen in packets (RFC 9000 section 7.3).
+    fn check_cids(&self, params: &TransportParameters) -> Result<(), TransportError> {
+        let mismatch = |what: &str| {
+            TransportError::new(TransportErrorCode::TRANSPORT_PARAMETER_ERROR, format!("{what} does not match"))
+        };
+        if params.initial_source_connection_id != self.handshake.peer_scid {
+            return Err(mismatch("initial_source_connection_id"));
+        }
+        if self.identity.side == Side::Server {
+            return Ok(());
+        }
+        if params.original_destination_connection_id != Some(self.identity.original_dcid) {
+            return Err(mismatch("original_destination_connection_id"));
+        }
+        if params.retry_source_connection_id != self.identity.retry_scid {
+            return Err(mismatch("retry_source_connection_id"));
+        }
+        Ok(())
+    }
+
+    /// A fresh NEW_TOKEN token for the peer's address.
+    pub(super) fn make_new_token(&self, cx: &mut Cx<'_>) -> Vec<u8> {
+        let nonce = cx.rng.array();
+        cx.config.token_key.seal(TokenKind::Future, self.paths.current.remote, cx.now, nonce)
+    }
+}

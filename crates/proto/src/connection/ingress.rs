@@ -1,0 +1,310 @@
+//! Datagrams in: unmask, open in place, hand every frame to the part that owns it.
+
+use warpline_frame::{Chunk, Frame as Memory};
+use warpline_wire::header::{self, HeaderError, PacketKind, ProtectedHeader};
+use warpline_wire::{PacketNumber, Reader, Side, TransportErrorCode, cid, frame};
+
+use super::Connection;
+use super::lifecycle::State;
+use super::timers::Timer;
+use crate::crypto::{Level, packet};
+use crate::cx::Cx;
+use crate::datagram_meta::DatagramMeta;
+use crate::error::TransportError;
+use crate::limits::KEY_UPDATE_PTOS;
+use crate::space::AckConfig;
+
+/// Reserved bits of the first byte, which must be zero once unmasked (RFC 9000 section 17.2 and 17.3.1).
+const LONG_RESERVED: u8 = 0x0c;
+const SHORT_RESERVED: u8 = 0x18;
+const KEY_PHASE: u8 = 0x04;
+/// The fixed bit, which may be cleared once this side has announced `grease_quic_bit` (RFC 9287).
+const FIXED: u8 = 0x40;
+
+/// A packet that was opened where it lay.
+struct OpenedPacket {
+    level: Level,
+    number: u64,
+    header_len: usize,
+    payload_len: usize,
+}
+
+/// What the frames of one packet amounted to.
+#[derive(Default)]
+pub(super) struct PacketSummary {
+    pub(super) eliciting: bool,
+    /// Some frame was not a probing frame (RFC 9000 section 9.1).
+    pub(super) non_probing: bool,
+}
+
+impl Connection {
+    /// Handles one datagram; `memory` is exactly it, and is opened in place.
+    pub(crate) fn handle_datagram(&mut self, cx: &mut Cx<'_>, meta: &DatagramMeta, memory: &mut Memory) {
+        self.stats.datagrams_received += 1;
+        self.stats.bytes_received += memory.len() as u64;
+        if meta.remote == self.paths.current.remote {
+            self.paths.current.on_received(memory.len());
+        }
+        match self.lifecycle.state {
+            State::Open => {}
+            // Only a CONNECTION_CLOSE would matter, and the close timer gets there by itself.
+            State::Closing { .. } => return self.on_packet_while_closing(),
+            State::Draining | State::Closed => return,
+        }
+        let datagram_len = memory.len();
+        while !memory.is_empty() && self.lifecycle.is_open() {
+            let Some((header, consumed)) = self.parse_header(cx, memory) else { break };
+            let rest = memory.len() - consumed;
+            match self.handle_packet(cx, meta, memory, &header, datagram_len) {
+                Ok(()) => {}
+                Err(error) => {
+                    self.close_with(cx.now, error);
+                    break;
+                }
+            }
+            // `handle_packet` has taken stream data out of the front.
+            let gone = memory.len() - rest;
+            memory.advance(gone);
+        }
+    }
+
+    /// The next packet's header, if this side can do anything with the packet, and the packet's length.
+    #[inline]
+    fn parse_header(&mut self, cx: &mut Cx<'_>, memory: &Memory) -> Option<(ProtectedHeader, usize)> {
+        match header::parse(memory, cid::CID_LEN) {
+            Ok(header) => match header.kind {
+                PacketKind::VersionNegotiation => {
+                    self.on_version_negotiation(memory, &header);
+                    None
+                }
+                PacketKind::Retry => {
+                    self.on_retry(cx, memory, &header);
+                    None
+                }
+                _ => {
+                    let len = header.packet_len;
+                    Some((header, len))
+                }
+            },
+            Err(HeaderError::UnsupportedVersion { .. } | _) => {
+                self.stats.packets_dropped += 1;
+                None
+            }
+        }
+    }
+
+    fn handle_packet(
+        &mut self,
+        cx: &mut Cx<'_>,
+        meta: &DatagramMeta,
+        memory: &mut Memory,
+        header: &ProtectedHeader,
+        datagram_len: usize,
+    ) -> Result<(), TransportError> {
+        let level = match header.kind {
+            PacketKind::Initial => Level::Initial,
+            PacketKind::Handshake => Level::Handshake,
+            PacketKind::OneRtt => Level::OneRtt,
+            PacketKind::ZeroRtt | PacketKind::Retry | PacketKind::VersionNegotiation => {
+                self.stats.packets_dropped += 1;
+                return Ok(());
+            }
+        };
+        if level != Level::OneRtt && header.version != self.identity.version {
+            self.stats.packets_dropped += 1;
+            return Ok(());
+        }
+        if level == Level::Initial && self.identity.side == Side::Server && datagram_len < 1200 {
+            // RFC 9000 section 14.1.
+            self.stats.packets_dropped += 1;
+            return Ok(());
+        }
+        let Some(opened) = self.open_packet(cx, memory, header, level)? else {
+            self.stats.packets_dropped += 1;
+            return Ok(());
+        };
+        self.stats.packets_received += 1;
+        self.on_authentic(cx, header, level)?;
+        let summary = self.handle_frames(cx, meta, memory, &opened, header)?;
+        let config = AckConfig { immediate: level != Level::OneRtt, max_delay: self.config.max_ack_delay };
+        let Some(space) = self.spaces.at(level) else { return Ok(()) };
+        let is_newest = space.acks.largest().is_none_or(|largest| opened.number > largest);
+        space.acks.on_packet(cx.now, opened.number, summary.eliciting, meta.ecn, config);
+        if is_newest && meta.remote != self.paths.current.remote && level == Level::OneRtt {
+            self.on_peer_moved(cx, meta, datagram_len, summary.non_probing);
+        }
+        Ok(())
+    }
+
+    /// Unmasks and opens a packet. `None`: dropped.
+    #[inline]
+    fn open_packet(
+        &mut self,
+        cx: &mut Cx<'_>,
+        memory: &mut Memory,
+        header: &ProtectedHeader,
+        level: Level,
+    ) -> Result<Option<OpenedPacket>, TransportError> {
+        let bytes = &mut memory[..header.packet_len];
+        let header_key = match level {
+            Level::Initial => self.keys.initial.as_deref().map(|k| &*k.remote.header),
+            Level::Handshake => self.keys.handshake.as_deref().map(|k| &*k.remote.header),
+            // RFC 9001 section 5.7: a server does not read 1-RTT packets before the handshake is complete.
+            Level::OneRtt if !self.handshake.complete => None,
+            Level::OneRtt => self.keys.one_rtt.as_deref().map(|k| &*k.remote_header),
+        };
+        let Some(header_key) = header_key else { return Ok(None) };
+        let Some((first, truncated, pn_len)) = packet::unmask(header_key, bytes, header.pn_offset) else {
+            return Ok(None);
+        };
+        let Some(space) = self.spaces.at(level) else { return Ok(None) };
+        let number = PacketNumber::expand(truncated, pn_len, space.acks.largest()).0;
+        if space.acks.is_duplicate(number) {
+            return Ok(None);
+        }
+        let header_len = header.pn_offset + pn_len;
+        let payload_len = match level {
+            Level::Initial => {
+                let Some(keys) = self.keys.initial.as_deref() else { return Ok(None) };
+                packet::open(&*keys.remote.packet, bytes, header_len, number)
+            }
+            Level::Handshake => {
+                let Some(keys) = self.keys.handshake.as_deref() else { return Ok(None) };
+                packet::open(&*keys.remote.packet, bytes, header_len, number)
+            }
+            Level::OneRtt => self.open_one_rtt(cx, first & KEY_PHASE != 0, bytes, header_len, number)?,
+        };
+        let Some(payload_len) = payload_len else { return self.on_failed_open(level).map(|()| None) };
+        let reserved = if level == Level::OneRtt { SHORT_RESERVED } else { LONG_RESERVED };
+        if first & reserved != 0 {
+            return Err(TransportError::protocol("reserved header bits are set"));
+        }
+        if first & FIXED == 0 && !self.config.grease_quic_bit {
+            return Ok(None);
+        }
+        if payload_len == 0 {
+            return Err(TransportError::protocol("a packet without frames"));
+        }
+        Ok(Some(OpenedPacket { level, number, header_len, payload_len }))
+    }
+
+    #[inline]
+    fn open_one_rtt(
+        &mut self,
+        cx: &mut Cx<'_>,
+        phase: bool,
+        bytes: &mut [u8],
+        header_len: usize,
+        number: u64,
+    ) -> Result<Option<usize>, TransportError> {
+        let Some(keys) = self.keys.one_rtt.as_deref_mut() else { return Ok(None) };
+        let Some(opened) = keys.open(phase, bytes, header_len, number) else { return Ok(None) };
+        if opened.updated {
+            let space = &self.spaces.data;
+            if !keys.follow(number, space.next_pn, space.largest_acked) {
+                return Err(TransportError::new(
+                    TransportErrorCode::KEY_UPDATE_ERROR,
+                    "keys updated again before the last update was acknowledged",
+                ));
+            }
+            self.stats.key_updates += 1;
+            self.timers.set(Timer::KeyDiscard, cx.now + self.pto_base() * KEY_UPDATE_PTOS);
+        }
+        Ok(Some(opened.payload_len))
+    }
+
+    /// Counts forgeries against the cipher's integrity limit (RFC 9001 section 6.6).
+    #[cold]
+    fn on_failed_open(&mut self, level: Level) -> Result<(), TransportError> {
+        self.keys.failed_opens += 1;
+        let limit = self.keys.one_rtt.as_deref().map_or(u64::MAX, |k| k.integrity_limit());
+        if level == Level::OneRtt && self.keys.failed_opens >= limit {
+            return Err(TransportError::new(
+                TransportErrorCode::AEAD_LIMIT_REACHED,
+                "too many packets failed authentication",
+            ));
+        }
+        Ok(())
+    }
+
+    /// What the mere fact of an authentic packet changes.
+    #[inline]
+    fn on_authentic(&mut self, cx: &mut Cx<'_>, header: &ProtectedHeader, level: Level) -> Result<(), TransportError> {
+        self.on_heard(cx.now);
+        if level == Level::OneRtt {
+            return Ok(());
+        }
+        if !self.handshake.heard {
+            self.handshake.heard = true;
+            if self.identity.side == Side::Client {
+                self.handshake.peer_scid = Some(header.scid);
+                self.remote_cids.set_handshake_cid(header.scid);
+            }
+        }
+        if self.handshake.peer_scid != Some(header.scid) {
+            // RFC 9000 section 7.2: a change of source ID during the handshake is dropped; the packet was authentic, so the peer
+            // is at fault rather than an attacker.
+            return Err(TransportError::protocol("the source connection ID changed during the handshake"));
+        }
+        if level == Level::Handshake && self.identity.side == Side::Server {
+            // RFC 9000 section 8.1: a Handshake packet proves the address; RFC 9001 section 4.9.1: and ends the Initial keys.
+            self.paths.current.validated = true;
+            self.discard_space(Level::Initial);
+        }
+        Ok(())
+    }
+
+    fn handle_frames(
+        &mut self,
+        cx: &mut Cx<'_>,
+        meta: &DatagramMeta,
+        memory: &mut Memory,
+        opened: &OpenedPacket,
+        header: &ProtectedHeader,
+    ) -> Result<PacketSummary, TransportError> {
+        memory.advance(opened.header_len);
+        let mut left = opened.payload_len;
+        let mut summary = PacketSummary::default();
+        while left > 0 && self.lifecycle.is_open() {
+            let mut reader = Reader::new(&memory[..left]);
+            let next = frame::decode(&mut reader).map_err(frame_error)?;
+            let used = reader.position();
+            let kind = next.frame_type();
+            if opened.level != Level::OneRtt && !next.allowed_in(header.kind) {
+                return Err(TransportError::protocol("a frame that this packet must not carry").in_frame(kind));
+            }
+            summary.eliciting |= next.is_ack_eliciting();
+            summary.non_probing |= !next.is_probing();
+            match next {
+                frame::Frame::Stream(s) => {
+                    let (id, offset, fin, len) = (s.id, s.offset, s.fin, s.data.len());
+                    memory.advance(used - len);
+                    let data = take(memory, len);
+                    self.streams.on_stream(id, offset, fin, data).map_err(|e| e.into_transport(kind))?;
+                }
+                frame::Frame::Datagram(data) => {
+                    let len = data.len();
+                    memory.advance(used - len);
+                    let data = take(memory, len);
+                    self.datagrams.on_datagram(data).map_err(|e| e.in_frame(kind))?;
+                }
+                other => {
+                    self.on_frame(cx, meta, other, opened.level, header).map_err(|e| e.in_frame(kind))?;
+                    memory.advance(used);
+                }
+            }
+            left -= used;
+        }
+        Ok(summary)
+    }
+}
+
+/// The front of `memory` as a chunk of its own.
+#[inline]
+fn take(memory: &mut Memory, len: usize) -> Chunk {
+    if len == 0 { Chunk::new() } else { memory.split_to(len).freeze() }
+}
+
+fn frame_error(error: frame::FrameError) -> TransportError {
+    TransportError::new(TransportErrorCode::FRAME_ENCODING_ERROR, error.to_string())
+}

@@ -1,0 +1,165 @@
+//! One connection: the parts that own its concerns, and the five verbs that drive them.
+//!
+//! `ingress` takes datagrams, `egress` builds them, `timeout` handles deadlines, `lifecycle` ends the connection,
+//! `handshake` moves keys and parameters between TLS and the rest, `api` is what the application calls.
+
+mod api;
+mod close_frame;
+mod egress;
+mod frames;
+mod handshake;
+mod ingress;
+mod lifecycle;
+mod loss;
+mod migration;
+mod open;
+mod packet_builder;
+mod retry;
+mod stats;
+mod timeout;
+mod timers;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use warpline_wire::{ConnectionId, Side, Version};
+
+use self::handshake::Handshake;
+use self::lifecycle::Lifecycle;
+pub(crate) use self::open::Opening;
+pub(crate) use self::packet_builder::{HeaderParts, PacketBuilder};
+pub use self::stats::ConnectionStats;
+use self::timers::Timers;
+use crate::config::TransportConfig;
+use crate::crypto::{Keys, Level};
+use crate::datagram::Datagrams;
+use crate::endpoint::Routes;
+use crate::event::Event;
+use crate::ids::{LocalCids, RemoteCids};
+use crate::path::{Path, Responses};
+use crate::sent_frame::SentFrame;
+use crate::space::PacketSpace;
+use crate::streams::Streams;
+use crate::time::Instant;
+
+/// A QUIC connection without I/O. Made by an [`Endpoint`](crate::Endpoint), which drives it.
+///
+/// The application's methods are listed first in the documentation; all of them act at once on the connection's state and
+/// never block. What they cause to be sent leaves with the endpoint's next `poll_transmit`.
+pub struct Connection {
+    identity: Identity,
+    config: Arc<TransportConfig>,
+    handshake: Handshake,
+    keys: Keys,
+    spaces: Spaces,
+    paths: Paths,
+    local_cids: LocalCids,
+    remote_cids: RemoteCids,
+    pto: PtoState,
+    streams: Streams,
+    datagrams: Datagrams,
+    lifecycle: Lifecycle,
+    timers: Timers,
+    events: VecDeque<Event>,
+    stats: ConnectionStats,
+}
+
+/// What a connection is from its first packet on.
+struct Identity {
+    side: Side,
+    version: Version,
+    /// The destination of the client's very first Initial (RFC 9000 section 7.3).
+    original_dcid: ConnectionId,
+    /// The destination of the client's first Initial after a Retry; equal to `original_dcid` without one.
+    initial_dcid: ConnectionId,
+    /// Source of the Retry packet, if there was one.
+    retry_scid: Option<ConnectionId>,
+}
+
+/// The packet number spaces; those of the handshake go when their keys do.
+struct Spaces {
+    initial: Option<Box<PacketSpace>>,
+    handshake: Option<Box<PacketSpace>>,
+    data: PacketSpace,
+}
+
+impl Spaces {
+    #[inline]
+    fn at(&mut self, level: Level) -> Option<&mut PacketSpace> {
+        match level {
+            Level::Initial => self.initial.as_deref_mut(),
+            Level::Handshake => self.handshake.as_deref_mut(),
+            Level::OneRtt => Some(&mut self.data),
+        }
+    }
+
+    #[inline]
+    fn all(&self) -> impl Iterator<Item = &PacketSpace> {
+        self.initial.as_deref().into_iter().chain(self.handshake.as_deref()).chain(Some(&self.data))
+    }
+
+    #[inline]
+    fn bytes_in_flight(&self) -> u64 {
+        self.all().map(|s| s.sent.bytes_in_flight()).sum()
+    }
+}
+
+/// The path in use, the one before it while the peer's move is being checked, and responses to its probes.
+struct Paths {
+    current: Path,
+    previous: Option<Box<Path>>,
+    responses: Responses,
+}
+
+/// The probe timeout's state (RFC 9002 section 6.2).
+#[derive(Default)]
+struct PtoState {
+    /// Consecutive probe timeouts.
+    count: u32,
+    /// When a packet was last sent or a probe timeout last expired: what a client's timeout counts from that has nothing in
+    /// flight (RFC 9002 section 6.2.2.1).
+    since: Instant,
+    /// Frames whose fate an acknowledgement or a loss decides; kept for its memory.
+    settled: Vec<SentFrame>,
+    /// `max_ack_delay` of the peer, in force once the handshake is confirmed.
+    peer_max_ack_delay: core::time::Duration,
+    /// The peer's `ack_delay_exponent`.
+    peer_ack_delay_exponent: u8,
+}
+
+impl Connection {
+    fn emit(&mut self, event: Event) {
+        self.events.push_back(event);
+    }
+
+    /// True once an authentic packet of the peer was processed.
+    pub(crate) fn has_heard(&self) -> bool {
+        self.handshake.heard
+    }
+
+    /// Takes the connection's IDs and tokens out of the endpoint's tables.
+    pub(crate) fn remove_routes(&self, routes: &mut Routes) {
+        for cid in self.local_cids.active() {
+            routes.remove(cid);
+        }
+        routes.remove_initial(&self.identity.original_dcid);
+        routes.remove_initial(&self.identity.initial_dcid);
+        if let Some(token) = self.remote_cids.reset_token() {
+            routes.remove_reset_token(token);
+        }
+    }
+
+    /// Something happened that the application may want to know; call until `None`.
+    pub(crate) fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front().or_else(|| self.streams.poll_event()).or_else(|| self.datagrams.poll_event())
+    }
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connection")
+            .field("side", &self.identity.side)
+            .field("remote", &self.paths.current.remote)
+            .finish_non_exhaustive()
+    }
+}

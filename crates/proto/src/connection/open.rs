@@ -1,0 +1,149 @@
+//! How a connection begins, on either side.
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use rustls::quic::Suite;
+use rustls_pki_types::ServerName;
+use warpline_wire::{ConnectionId, ResetToken, Side, TransportParameters, Version};
+
+use super::handshake::Handshake;
+use super::lifecycle::Lifecycle;
+use super::timers::Timers;
+use super::{Connection, ConnectionStats, Identity, Paths, PtoState, Spaces};
+use crate::config::{ClientConfig, ServerConfig, TransportConfig};
+use crate::crypto::{Keys, Level, Session};
+use crate::cx::Cx;
+use crate::datagram::Datagrams;
+use crate::event::Event;
+use crate::ids::{LocalCids, RemoteCids};
+use crate::limits::REMOTE_CIDS_MAX;
+use crate::path::{Path, Responses};
+use crate::space::PacketSpace;
+use crate::streams::{Streams, StreamsConfig};
+
+/// What is known when a connection begins.
+pub(crate) struct Opening {
+    pub(crate) version: Version,
+    pub(crate) remote: SocketAddr,
+    pub(crate) local: Option<IpAddr>,
+    /// The ID that this side will be addressed by.
+    pub(crate) local_cid: ConnectionId,
+    /// Partition key of all IDs of this side.
+    pub(crate) key: u16,
+    /// Client: the ID guessed for the server. Server: the client's source ID.
+    pub(crate) remote_cid: ConnectionId,
+    /// Destination of the client's very first Initial.
+    pub(crate) original_dcid: ConnectionId,
+    /// Destination of the Initial that this connection begins with.
+    pub(crate) initial_dcid: ConnectionId,
+    /// Server: the client proved its address with a token.
+    pub(crate) validated: bool,
+    /// Client: a token from an earlier connection.
+    pub(crate) token: Vec<u8>,
+}
+
+impl Connection {
+    /// A client's connection; its first Initial is ready to be sent.
+    pub(crate) fn client(
+        cx: &mut Cx<'_>,
+        config: &ClientConfig,
+        name: ServerName<'static>,
+        opening: Opening,
+    ) -> Result<Self, rustls::Error> {
+        let params = local_params(cx, &config.transport, &opening);
+        let mut raw = Vec::with_capacity(128);
+        params.encode(&mut raw, Side::Client);
+        let session = Session::client(config.tls.clone(), opening.version, name, raw)?;
+        let transport = config.transport.clone();
+        let mut connection = Self::new(cx, Side::Client, config.initial_suite, transport, session, opening);
+        connection.drive_tls();
+        Ok(connection)
+    }
+
+    /// A server's connection, before its first Initial is handled.
+    pub(crate) fn server(cx: &mut Cx<'_>, config: &ServerConfig, opening: Opening) -> Result<Self, rustls::Error> {
+        let mut params = local_params(cx, &config.transport, &opening);
+        params.original_destination_connection_id = Some(opening.original_dcid);
+        let retried = opening.original_dcid != opening.initial_dcid;
+        params.retry_source_connection_id = retried.then_some(opening.initial_dcid);
+        params.stateless_reset_token = Some(ResetToken(cx.config.reset_key.token(&opening.local_cid).0));
+        let mut raw = Vec::with_capacity(192);
+        params.encode(&mut raw, Side::Server);
+        let session = Session::server(config.tls.clone(), opening.version, raw)?;
+        let peer_scid = opening.remote_cid;
+        let transport = config.transport.clone();
+        let mut connection = Self::new(cx, Side::Server, config.initial_suite, transport, session, opening);
+        connection.handshake.peer_scid = Some(peer_scid);
+        connection.handshake.new_tokens = config.new_tokens;
+        connection.emit(Event::Accepting);
+        Ok(connection)
+    }
+
+    fn new(
+        cx: &mut Cx<'_>,
+        side: Side,
+        suite: Suite,
+        config: Arc<TransportConfig>,
+        session: Session,
+        opening: Opening,
+    ) -> Self {
+        let tls_version = crate::crypto::tls_version(opening.version);
+        let tls_side = if side == Side::Client { rustls::Side::Client } else { rustls::Side::Server };
+        let initial = suite.keys(&opening.initial_dcid, tls_side, tls_version);
+        let path = Path::new(opening.remote, opening.local, &config, side == Side::Client || opening.validated);
+        let streams = Streams::new(&StreamsConfig::new(side, &config, cx.rng.u64()));
+        let datagrams = Datagrams::new(config.datagram_receive_buffer, config.datagram_send_buffer);
+        let mut connection = Self {
+            identity: Identity {
+                side,
+                version: opening.version,
+                original_dcid: opening.original_dcid,
+                initial_dcid: opening.initial_dcid,
+                retry_scid: None,
+            },
+            handshake: Handshake::new(session, suite, opening.token),
+            keys: Keys { initial: Some(Box::new(initial)), ..Keys::default() },
+            spaces: Spaces {
+                initial: Some(Box::new(PacketSpace::new(Level::Initial))),
+                handshake: None,
+                data: PacketSpace::new(Level::OneRtt),
+            },
+            paths: Paths { current: path, previous: None, responses: Responses::default() },
+            local_cids: LocalCids::new(opening.key, opening.local_cid),
+            remote_cids: RemoteCids::new(opening.remote_cid),
+            pto: PtoState { peer_ack_delay_exponent: 3, ..PtoState::default() },
+            streams,
+            datagrams,
+            lifecycle: Lifecycle::new(config.max_idle_timeout),
+            timers: Timers::default(),
+            events: VecDeque::new(),
+            stats: ConnectionStats::default(),
+            config,
+        };
+        connection.restart_idle_timer(cx.now);
+        connection
+    }
+}
+
+/// The transport parameters that this side announces (RFC 9000 section 18.2).
+fn local_params(cx: &mut Cx<'_>, config: &TransportConfig, opening: &Opening) -> TransportParameters {
+    TransportParameters {
+        max_idle_timeout: config.max_idle_timeout.map_or(0, |d| d.as_millis().min(1 << 60) as u64),
+        max_udp_payload_size: u64::from(config.receive_mtu),
+        initial_max_data: config.connection_window,
+        initial_max_stream_data_bidi_local: config.stream_window,
+        initial_max_stream_data_bidi_remote: config.stream_window,
+        initial_max_stream_data_uni: config.stream_window,
+        initial_max_streams_bidi: config.max_concurrent_bidi,
+        initial_max_streams_uni: config.max_concurrent_uni,
+        max_ack_delay: config.max_ack_delay.as_millis() as u64,
+        active_connection_id_limit: REMOTE_CIDS_MAX,
+        initial_source_connection_id: Some(opening.local_cid),
+        max_datagram_frame_size: config.datagram_receive_buffer.map(|_| 65_535),
+        grease_quic_bit: config.grease_quic_bit,
+        grease: Some(cx.rng.u64()),
+        ..TransportParameters::default()
+    }
+}

@@ -1,0 +1,18 @@
+//! Cryptography: which library seals packets, the keys of each level, the TLS session, tokens and resets.
+//!
+//! TLS itself is rustls'. The choice of the library that seals packets is made in [`provider`] and nowhere else.
+
+mod address_token;
+mod keys;
+pub(crate) mod packet;
+pub mod provider;
+mod reset;
+pub(crate) mod retry;
+mod session;
+
+pub use address_token::TokenKey;
+pub(crate) use address_token::{TokenError, TokenKind};
+pub(crate) use keys::{Keys, OneRttKeys};
+pub use provider::PacketCrypto;
+pub use reset::ResetKey;
+pub(crate) use session::{Level, Session, SessionEvent, tls_version};

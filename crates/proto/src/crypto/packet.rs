@@ -1,0 +1,62 @@
+//! Sealing and opening one packet in the buffer it is in.
+
+use rustls::quic::{HeaderProtectionKey, PacketKey};
+use warpline_wire::header;
+
+/// Length of the AEAD tag of every QUIC cipher suite (RFC 9001 section 5.3).
+pub(crate) const TAG_LEN: usize = 16;
+/// Where the header-protection sample starts behind the packet number's first byte (RFC 9001 section 5.4.2).
+const SAMPLE_AT: usize = 4;
+/// Length of the sample.
+const SAMPLE_LEN: usize = 16;
+
+/// Seals a packet: `packet` is header, payload, and room for the tag; the packet number starts at `pn_at`.
+///
+/// The caller has padded the payload so that packet number and payload are at least 4 bytes together.
+#[inline]
+pub(crate) fn seal(
+    packet_key: &dyn PacketKey,
+    header_key: &dyn HeaderProtectionKey,
+    packet: &mut [u8],
+    pn_at: usize,
+    pn: (u64, usize),
+) {
+    let (number, pn_len) = pn;
+    let (head, rest) = packet.split_at_mut(pn_at + pn_len);
+    let payload_len = rest.len() - TAG_LEN;
+    let (payload, tag_out) = rest.split_at_mut(payload_len);
+    let tag = packet_key.encrypt_in_place(number, head, payload).expect("a packet is far below the cipher's limit");
+    tag_out.copy_from_slice(tag.as_ref());
+    let (head, after) = packet.split_at_mut(pn_at + SAMPLE_AT);
+    let (first, rest) = head.split_at_mut(1);
+    header_key
+        .encrypt_in_place(&after[..SAMPLE_LEN], &mut first[0], &mut rest[pn_at - 1..pn_at - 1 + pn_len])
+        .expect("sample and packet number have the lengths that the cipher takes");
+}
+
+/// Removes header protection in place. Returns the first byte and the truncated packet number with its length,
+/// or `None` for a packet that is too short to carry a sample.
+#[inline]
+pub(crate) fn unmask(
+    header_key: &dyn HeaderProtectionKey,
+    packet: &mut [u8],
+    pn_at: usize,
+) -> Option<(u8, u64, usize)> {
+    if packet.len() < pn_at + SAMPLE_AT + SAMPLE_LEN {
+        return None;
+    }
+    let (head, after) = packet.split_at_mut(pn_at + SAMPLE_AT);
+    let (first, rest) = head.split_at_mut(1);
+    header_key.decrypt_in_place(&after[..SAMPLE_LEN], &mut first[0], &mut rest[pn_at - 1..]).ok()?;
+    let pn_len = usize::from(first[0] & 0x03) + 1;
+    let truncated = header::decode_pn(rest.get(pn_at - 1..)?, pn_len);
+    Some((first[0], truncated, pn_len))
+}
+
+/// Opens a packet in place; `header_len` bytes of header are authenticated. Returns the payload's length,
+/// or `None` when it is not authentic.
+#[inline]
+pub(crate) fn open(packet_key: &dyn PacketKey, packet: &mut [u8], header_len: usize, number: u64) -> Option<usize> {
+    let (head, payload) = packet.split_at_mut(header_len);
+    packet_key.decrypt_in_place(number, head, payload).ok().map(<[u8]>::len)
+}

@@ -1,0 +1,147 @@
+//! Datagrams that belong to no connection: new connections, versions not spoken, resets.
+
+use warpline_frame::Frame as Memory;
+use warpline_wire::header::{self, HeaderError, PacketKind, ProtectedHeader};
+use warpline_wire::{TransportErrorCode, cid};
+
+use super::Endpoint;
+use crate::config::RetryPolicy;
+use crate::connection::{Connection, Opening};
+use crate::crypto::{TokenError, TokenKind};
+use crate::cx::Cx;
+use crate::datagram_meta::DatagramMeta;
+use crate::limits::{HALF_OPEN_MAX, INITIAL_DATAGRAM_MIN};
+use crate::time::Instant;
+
+/// Shortest destination ID that a client may choose (RFC 9000 section 7.2).
+const INITIAL_DCID_MIN: usize = 8;
+
+impl Endpoint {
+    /// A datagram whose destination ID leads to no connection.
+    pub(super) fn handle_unrouted(&mut self, now: Instant, meta: &DatagramMeta, memory: &mut Memory) {
+        match header::parse(memory, cid::CID_LEN) {
+            Err(HeaderError::UnsupportedVersion { dcid, scid, .. }) => {
+                if self.server.is_some() && memory.len() >= INITIAL_DATAGRAM_MIN {
+                    self.reply_version_negotiation(meta, &dcid, &scid);
+                } else {
+                    self.stats.dropped_malformed += 1;
+                }
+            }
+            Err(_) => self.stats.dropped_malformed += 1,
+            Ok(header) if header.kind == PacketKind::Initial => self.handle_first_initial(now, meta, memory, &header),
+            Ok(header) if header.kind == PacketKind::OneRtt => self.handle_unknown_short(now, meta, memory),
+            Ok(_) => self.stats.dropped_unknown_cid += 1,
+        }
+    }
+
+    /// A short header packet for an unknown ID: a stateless reset of the peer, or one that deserves ours.
+    fn handle_unknown_short(&mut self, now: Instant, meta: &DatagramMeta, memory: &Memory) {
+        if let Some(handle) = memory.last_chunk::<16>().and_then(|token| self.routes.find_reset_token(token)) {
+            self.stats.stateless_resets_received += 1;
+            if let Some(connection) = self.connection(handle) {
+                connection.on_stateless_reset(now);
+            }
+            return;
+        }
+        self.stats.dropped_unknown_cid += 1;
+        if self.server.is_some() {
+            self.reply_stateless_reset(now, meta, memory);
+        }
+    }
+
+    fn handle_first_initial(
+        &mut self,
+        now: Instant,
+        meta: &DatagramMeta,
+        memory: &mut Memory,
+        initial: &ProtectedHeader,
+    ) {
+        let Some(server) = self.server.clone() else {
+            self.stats.dropped_not_server += 1;
+            return;
+        };
+        if memory.len() < INITIAL_DATAGRAM_MIN || initial.dcid.len() < INITIAL_DCID_MIN {
+            self.stats.dropped_small_initial += 1;
+            return;
+        }
+        if self.closing {
+            return self.reply_refusal(meta, initial, TransportErrorCode::CONNECTION_REFUSED);
+        }
+        let token = &memory[initial.token.clone()];
+        let (original_dcid, validated) = match self.config.token_key.open(token, meta.remote, now) {
+            Ok(TokenKind::Retry(original)) => (original, true),
+            Ok(TokenKind::Future) => (initial.dcid, true),
+            Err(TokenError::InvalidRetry) => {
+                self.stats.invalid_tokens += 1;
+                return self.reply_refusal(meta, initial, TransportErrorCode::INVALID_TOKEN);
+            }
+            Err(TokenError::Unknown | TokenError::Stale) => (initial.dcid, false),
+        };
+        let pressed = match server.retry {
+            RetryPolicy::Always => true,
+            RetryPolicy::UnderLoad => self.half_open >= HALF_OPEN_MAX / 2,
+            RetryPolicy::Never => false,
+        };
+        if pressed && !validated {
+            return self.reply_retry(now, meta, initial);
+        }
+        if self.half_open >= HALF_OPEN_MAX {
+            self.stats.dropped_overload += 1;
+            return;
+        }
+        self.accept(now, meta, memory, initial, original_dcid, validated);
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "what a first packet says, each used once, here")]
+    fn accept(
+        &mut self,
+        now: Instant,
+        meta: &DatagramMeta,
+        memory: &mut Memory,
+        initial: &ProtectedHeader,
+        original_dcid: warpline_wire::ConnectionId,
+        validated: bool,
+    ) {
+        let Some(server) = self.server.clone() else { return };
+        let key = cid::partition_key(&initial.dcid).unwrap_or_default();
+        let handle = self.slots.reserve();
+        let local_cid = self.fresh_cid(key, handle);
+        let opening = Opening {
+            version: initial.version,
+            remote: meta.remote,
+            local: meta.local,
+            local_cid,
+            key,
+            remote_cid: initial.scid,
+            original_dcid,
+            initial_dcid: initial.dcid,
+            validated,
+            token: Vec::new(),
+        };
+        let Self { rng, config, routes, .. } = self;
+        let mut cx = Cx { now, rng, config, routes, handle };
+        let mut connection = match Connection::server(&mut cx, &server, opening) {
+            Ok(connection) => connection,
+            Err(error) => {
+                tracing::warn!(%error, "TLS configuration refuses QUIC connections");
+                self.routes.remove(&local_cid);
+                return self.slots.release(handle);
+            }
+        };
+        connection.handle_datagram(&mut cx, meta, memory);
+        if !connection.has_heard() {
+            // Not authentic, so not even a client's mistake: forget it.
+            self.stats.dropped_bad_initial += 1;
+            self.routes.remove(&local_cid);
+            return self.slots.release(handle);
+        }
+        self.routes.insert_initial(initial.dcid, handle);
+        self.slots.fill(handle, connection);
+        self.half_open += 1;
+        if let Some(flags) = self.slots.flags_mut(handle) {
+            flags.half_open = true;
+        }
+        self.stats.accepted += 1;
+        self.touch(handle);
+    }
+}

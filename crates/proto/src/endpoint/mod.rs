@@ -1,0 +1,343 @@
+//! All connections of one worker: routing, accepting, stateless replies, timers, and the five verbs that drive them.
+
+mod accept;
+mod deadlines;
+mod routes;
+mod slots;
+mod stateless;
+mod stats;
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use rustls_pki_types::ServerName;
+use warpline_frame::Frame as Memory;
+use warpline_wire::{cid, header};
+
+use self::deadlines::Deadlines;
+pub(crate) use self::routes::Routes;
+pub use self::slots::ConnectionHandle;
+use self::slots::Slots;
+use self::stateless::StatelessReplies;
+pub use self::stats::EndpointStats;
+use crate::config::{ClientConfig, EndpointConfig, ServerConfig};
+use crate::connection::{Connection, Opening};
+use crate::cx::Cx;
+use crate::datagram_meta::{DatagramMeta, Transmit};
+use crate::error::ConnectError;
+use crate::event::Event;
+use crate::ids;
+use crate::rng::Rng;
+use crate::time::Instant;
+
+/// All connections of one worker.
+///
+/// Five verbs drive it, and nothing else makes it act: [`handle_datagram`](Self::handle_datagram),
+/// [`handle_timeout`](Self::handle_timeout), [`poll_transmit`](Self::poll_transmit), [`poll_event`](Self::poll_event),
+/// [`next_timeout`](Self::next_timeout). A turn of a worker hands in all datagrams that arrived, handles the timeouts that
+/// are due, polls the events, lets the application act, and then polls transmits until there are none; only then does
+/// `next_timeout` say how long to sleep.
+pub struct Endpoint {
+    config: Arc<EndpointConfig>,
+    server: Option<Arc<ServerConfig>>,
+    rng: Rng,
+    routes: Routes,
+    slots: Slots,
+    deadlines: Deadlines,
+    /// Connections that may have something to send.
+    sendable: VecDeque<u32>,
+    /// Connections that may have events.
+    eventful: VecDeque<u32>,
+    replies: StatelessReplies,
+    half_open: usize,
+    closing: bool,
+    stats: EndpointStats,
+}
+
+impl Endpoint {
+    /// An endpoint; with `server` it accepts connections. Randomness comes from `seed`: secret in production.
+    pub fn new(config: Arc<EndpointConfig>, server: Option<Arc<ServerConfig>>, seed: [u8; 32]) -> Self {
+        let mut rng = Rng::new(seed);
+        let routes = Routes::new(rng.u64());
+        Self {
+            config,
+            server,
+            rng,
+            routes,
+            slots: Slots::default(),
+            deadlines: Deadlines::default(),
+            sendable: VecDeque::new(),
+            eventful: VecDeque::new(),
+            replies: StatelessReplies::default(),
+            half_open: 0,
+            closing: false,
+            stats: EndpointStats::default(),
+        }
+    }
+
+    /// Handles one datagram, opened in the memory it arrived in. Whatever of it the application will read stays there.
+    #[inline]
+    pub fn handle_datagram(&mut self, now: Instant, meta: &DatagramMeta, memory: &mut Memory) {
+        self.stats.datagrams_received += 1;
+        let found = match header::short_dcid(memory, cid::CID_LEN) {
+            Some(dcid) => self.routes.find(dcid),
+            None => self.find_by_long_header(memory),
+        };
+        match found {
+            Some(handle) => self.deliver(now, meta, memory, handle),
+            None => self.handle_unrouted(now, meta, memory),
+        }
+    }
+
+    fn find_by_long_header(&mut self, memory: &Memory) -> Option<ConnectionHandle> {
+        let dcid = header::peek_dcid(memory, cid::CID_LEN)?;
+        if let Some(handle) = self.routes.find(dcid).filter(|_| dcid.len() == cid::CID_LEN) {
+            return Some(handle);
+        }
+        self.routes.find_initial(&warpline_wire::ConnectionId::new(dcid)?)
+    }
+
+    #[inline]
+    fn deliver(&mut self, now: Instant, meta: &DatagramMeta, memory: &mut Memory, handle: ConnectionHandle) {
+        self.touch(handle);
+        let Self { slots, rng, config, routes, .. } = self;
+        if let Some(connection) = slots.find_mut(handle) {
+            let mut cx = Cx { now, rng, config, routes, handle };
+            connection.handle_datagram(&mut cx, meta, memory);
+        }
+    }
+
+    /// Queues the connection for events and transmission.
+    #[inline]
+    fn touch(&mut self, handle: ConnectionHandle) {
+        let Some(flags) = self.slots.flags_mut(handle) else { return };
+        if !flags.sendable {
+            flags.sendable = true;
+            self.sendable.push_back(handle.index);
+        }
+        if !flags.eventful {
+            flags.eventful = true;
+            self.eventful.push_back(handle.index);
+        }
+    }
+
+    /// Handles every deadline that is due.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while let Some(handle) = self.deadlines.pop_due(now, &mut self.slots) {
+            self.touch(handle);
+            let Self { slots, rng, config, routes, .. } = self;
+            if let Some(connection) = slots.find_mut(handle) {
+                let mut cx = Cx { now, rng, config, routes, handle };
+                connection.handle_timeout(&mut cx);
+            }
+        }
+    }
+
+    /// Writes the next train of datagrams into `buf` (64 KiB let trains be as long as the kernel takes them). Call until `None`.
+    pub fn poll_transmit(&mut self, now: Instant, buf: &mut [u8]) -> Option<Transmit> {
+        if let Some(transmit) = self.replies.pop(buf) {
+            return Some(transmit);
+        }
+        while let Some(index) = self.sendable.pop_front() {
+            let Some(handle) = self.slots.handle_at(index) else { continue };
+            let Self { slots, rng, config, routes, .. } = self;
+            let Some(connection) = slots.find_mut(handle) else { continue };
+            let mut cx = Cx { now, rng, config, routes, handle };
+            if let Some(transmit) = connection.poll_transmit(&mut cx, buf) {
+                // Takes turns with the others, train by train.
+                self.sendable.push_back(index);
+                self.stats.datagrams_sent += transmit.len.div_ceil(transmit.segment_size) as u64;
+                return Some(transmit);
+            }
+            self.settle(handle);
+        }
+        None
+    }
+
+    /// The connection has nothing more to send: schedule its next deadline, or forget it when it is drained.
+    fn settle(&mut self, handle: ConnectionHandle) {
+        let Some(flags) = self.slots.flags_mut(handle) else { return };
+        flags.sendable = false;
+        let eventful = flags.eventful;
+        self.update_half_open(handle);
+        let Some(connection) = self.slots.find_mut(handle) else { return };
+        if connection.is_drained() {
+            if !eventful {
+                self.forget(handle);
+            }
+            return;
+        }
+        if let Some(at) = connection.next_timeout() {
+            self.deadlines.schedule(handle, at, &mut self.slots);
+        }
+    }
+
+    fn update_half_open(&mut self, handle: ConnectionHandle) {
+        let Some(connection) = self.slots.find_mut(handle) else { return };
+        let open = !connection.is_handshaking() || connection.is_closed();
+        if let Some(flags) = self.slots.flags_mut(handle) {
+            if open && std::mem::take(&mut flags.half_open) {
+                self.half_open -= 1;
+            }
+        }
+    }
+
+    fn forget(&mut self, handle: ConnectionHandle) {
+        self.update_half_open(handle);
+        if let Some(connection) = self.slots.remove(handle) {
+            connection.remove_routes(&mut self.routes);
+        }
+    }
+
+    /// The next event of any connection. Call until `None`.
+    pub fn poll_event(&mut self) -> Option<(ConnectionHandle, Event)> {
+        while let Some(index) = self.eventful.front().copied() {
+            if let Some(handle) = self.slots.handle_at(index) {
+                if let Some(event) = self.slots.find_mut(handle).and_then(Connection::poll_event) {
+                    return Some((handle, event));
+                }
+                let drained = self.slots.find_mut(handle).is_some_and(|c| c.is_drained());
+                if let Some(flags) = self.slots.flags_mut(handle) {
+                    flags.eventful = false;
+                    if drained && !flags.sendable {
+                        self.forget(handle);
+                    }
+                }
+            }
+            self.eventful.pop_front();
+        }
+        None
+    }
+
+    /// The earliest moment at which `handle_timeout` has something to do.
+    pub fn next_timeout(&self) -> Option<Instant> {
+        self.deadlines.next()
+    }
+
+    /// Starts a connection to `remote`. What the server must prove is in `config`; `server_name` is sent to it (SNI).
+    ///
+    /// # Errors
+    /// A name that is no DNS name or address, an address that cannot be sent to, or a TLS configuration without QUIC.
+    pub fn connect(
+        &mut self,
+        now: Instant,
+        config: &ClientConfig,
+        remote: SocketAddr,
+        server_name: &str,
+    ) -> Result<ConnectionHandle, ConnectError> {
+        if self.closing {
+            return Err(ConnectError::Closing);
+        }
+        if remote.port() == 0 || remote.ip().is_unspecified() {
+            return Err(ConnectError::InvalidRemote(remote));
+        }
+        let name = ServerName::try_from(server_name.to_owned())
+            .map_err(|_| ConnectError::InvalidServerName(server_name.to_owned()))?;
+        let key = self.own_partition_key();
+        let handle = self.slots.reserve();
+        let local_cid = self.fresh_cid(key, handle);
+        let guess = self.rng.u64() as u16;
+        let dcid = ids::generate(&mut self.rng, guess);
+        let version = self.config.versions.first().copied().unwrap_or(warpline_wire::Version::V1);
+        let opening = Opening {
+            version,
+            remote,
+            local: None,
+            local_cid,
+            key,
+            remote_cid: dcid,
+            original_dcid: dcid,
+            initial_dcid: dcid,
+            validated: true,
+            token: Vec::new(),
+        };
+        let Self { rng, config: endpoint_config, routes, .. } = self;
+        let mut cx = Cx { now, rng, config: endpoint_config, routes, handle };
+        match Connection::client(&mut cx, config, name, opening) {
+            Ok(connection) => {
+                self.slots.fill(handle, connection);
+                self.touch(handle);
+                Ok(handle)
+            }
+            Err(error) => {
+                self.routes.remove(&local_cid);
+                self.slots.release(handle);
+                Err(ConnectError::Tls(error.to_string()))
+            }
+        }
+    }
+
+    /// A partition key that leads to this worker.
+    fn own_partition_key(&mut self) -> u16 {
+        let slots = u32::from(cid::PARTITION_SLOTS);
+        let slot = match self.config.slots {
+            Some(range) => {
+                let count = (slots - u32::from(range.index)).div_ceil(u32::from(range.step.max(1)));
+                u32::from(range.index) + u32::from(range.step.max(1)) * self.rng.below(count)
+            }
+            None => self.rng.below(slots),
+        };
+        let keys = (u32::from(u16::MAX) - slot) / slots + 1;
+        (slot + slots * self.rng.below(keys)) as u16
+    }
+
+    /// A new ID for `handle`, registered.
+    fn fresh_cid(&mut self, key: u16, handle: ConnectionHandle) -> warpline_wire::ConnectionId {
+        loop {
+            let id = ids::generate(&mut self.rng, key);
+            if self.routes.insert(&id, handle) {
+                return id;
+            }
+        }
+    }
+
+    /// The connection of `handle`, to act on; it is queued for events and transmission.
+    #[inline]
+    pub fn connection(&mut self, handle: ConnectionHandle) -> Option<&mut Connection> {
+        self.touch(handle);
+        self.slots.find_mut(handle)
+    }
+
+    /// The connection of `handle`, to look at.
+    #[inline]
+    pub fn peek(&self, handle: ConnectionHandle) -> Option<&Connection> {
+        self.slots.find(handle)
+    }
+
+    /// Closes every connection and accepts none any more.
+    pub fn close_all(&mut self, now: Instant, code: u64, reason: &[u8]) {
+        self.closing = true;
+        for handle in self.slots.handles() {
+            if let Some(connection) = self.connection(handle) {
+                connection.close(now, code, reason);
+            }
+        }
+    }
+
+    /// True when no connection is left, not even a draining one, and nothing waits to be sent.
+    pub fn is_idle(&self) -> bool {
+        self.slots.is_empty() && self.replies.is_empty()
+    }
+
+    /// Connections that are open, closing or draining.
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// True when there is no connection.
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// Counters.
+    pub fn stats(&self) -> &EndpointStats {
+        &self.stats
+    }
+}
+
+impl std::fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Endpoint").field("connections", &self.slots.len()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,99 @@
+//! From a connection ID to the connection: a table that only its worker reads and writes.
+//!
+//! The partition key in the ID has brought the packet to this worker without any look-up. Inside the worker an ID of ours
+//! is eight random bytes, found in one small table whose last hit is remembered: cheaper than deciphering an
+//! index out of every ID (four AES passes), and unlinkable without any cipher.
+
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+use warpline_wire::{ConnectionId, ResetToken, cid};
+
+use super::ConnectionHandle;
+
+/// The worker's routing tables.
+#[derive(Debug)]
+pub(crate) struct Routes {
+    /// IDs that this endpoint issued.
+    issued: HashMap<u64, ConnectionHandle, FixedState>,
+    last: Option<(u64, ConnectionHandle)>,
+    /// IDs that clients chose for their first packets.
+    initial: HashMap<ConnectionId, ConnectionHandle, FixedState>,
+    /// Stateless reset tokens of peers.
+    reset_tokens: HashMap<[u8; 16], ConnectionHandle, FixedState>,
+}
+
+impl Routes {
+    /// Tables whose hash is keyed by `seed`, so that peers cannot choose IDs that collide.
+    pub(crate) fn new(seed: u64) -> Self {
+        Self {
+            issued: HashMap::with_hasher(FixedState::with_seed(seed)),
+            last: None,
+            initial: HashMap::with_hasher(FixedState::with_seed(seed)),
+            reset_tokens: HashMap::with_hasher(FixedState::with_seed(seed)),
+        }
+    }
+
+    #[inline]
+    fn word(id: &[u8]) -> Option<u64> {
+        id.first_chunk::<{ cid::CID_LEN }>().map(|bytes| u64::from_ne_bytes(*bytes))
+    }
+
+    /// Registers an ID that this endpoint issues; false when it is taken.
+    pub(crate) fn insert(&mut self, id: &ConnectionId, handle: ConnectionHandle) -> bool {
+        let Some(word) = Self::word(id) else { return false };
+        if self.issued.contains_key(&word) {
+            return false;
+        }
+        self.issued.insert(word, handle);
+        true
+    }
+
+    pub(crate) fn remove(&mut self, id: &ConnectionId) {
+        if let Some(word) = Self::word(id) {
+            self.issued.remove(&word);
+            if self.last.is_some_and(|(last, _)| last == word) {
+                self.last = None;
+            }
+        }
+    }
+
+    /// The connection that `id`, of the length that this endpoint issues, belongs to.
+    #[inline]
+    pub(crate) fn find(&mut self, id: &[u8]) -> Option<ConnectionHandle> {
+        let word = Self::word(id)?;
+        if let Some((last, handle)) = self.last {
+            if last == word {
+                return Some(handle);
+            }
+        }
+        let handle = *self.issued.get(&word)?;
+        self.last = Some((word, handle));
+        Some(handle)
+    }
+
+    pub(crate) fn insert_initial(&mut self, id: ConnectionId, handle: ConnectionHandle) {
+        self.initial.insert(id, handle);
+    }
+
+    pub(crate) fn find_initial(&self, id: &ConnectionId) -> Option<ConnectionHandle> {
+        self.initial.get(id).copied()
+    }
+
+    pub(crate) fn remove_initial(&mut self, id: &ConnectionId) {
+        self.initial.remove(id);
+    }
+
+    pub(crate) fn insert_reset_token(&mut self, token: ResetToken, handle: ConnectionHandle) {
+        self.reset_tokens.insert(token.0, handle);
+    }
+
+    pub(crate) fn remove_reset_token(&mut self, token: ResetToken) {
+        self.reset_tokens.remove(&token.0);
+    }
+
+    /// The connection that a datagram ending in `token` resets (RFC 9000 section 10.3.1). The table's keyed hash, not a
+    /// comparison byte by byte, finds it: timing tells nothing about a token.
+    pub(crate) fn find_reset_token(&self, token: &[u8; 16]) -> Option<ConnectionHandle> {
+        self.reset_tokens.get(token).copied()
+    }
+}

@@ -1,0 +1,224 @@
+//! Connection IDs that the peer issued.
+
+use warpline_wire::{ConnectionId, ResetToken, TransportErrorCode, Writer, frame};
+
+use crate::error::TransportError;
+use crate::limits::{REMOTE_CIDS_MAX, RETIRE_PENDING_MAX};
+
+/// Room that a RETIRE_CONNECTION_ID frame needs at most.
+const FRAME_LEN_MAX: usize = 1 + 8;
+
+#[derive(Clone, Copy, Debug)]
+struct RemoteCid {
+    sequence: u64,
+    cid: ConnectionId,
+    token: Option<ResetToken>,
+}
+
+/// The IDs that packets to the peer may bear.
+#[derive(Debug)]
+pub(crate) struct RemoteCids {
+    /// The one in use.
+    current: RemoteCid,
+    spare: Vec<RemoteCid>,
+    retire_prior_to: u64,
+    /// RETIRE_CONNECTION_ID frames to send.
+    to_retire: Vec<u64>,
+    /// RETIRE_CONNECTION_ID frames sent and not acknowledged.
+    retiring: usize,
+}
+
+impl RemoteCids {
+    pub(crate) fn new(first: ConnectionId) -> Self {
+        Self {
+            current: RemoteCid { sequence: 0, cid: first, token: None },
+            spare: Vec::new(),
+            retire_prior_to: 0,
+            to_retire: Vec::new(),
+            retiring: 0,
+        }
+    }
+
+    /// The ID to put on packets.
+    #[inline]
+    pub(crate) fn current(&self) -> &ConnectionId {
+        &self.current.cid
+    }
+
+    /// During the handshake: the ID that the peer chose replaces the one guessed (RFC 9000 section 7.2).
+    pub(crate) fn set_handshake_cid(&mut self, cid: ConnectionId) {
+        self.current.cid = cid;
+    }
+
+    /// The token from the server's transport parameters belongs to the ID of the handshake.
+    pub(crate) fn set_handshake_token(&mut self, token: ResetToken) {
+        if self.current.sequence == 0 {
+            self.current.token = Some(token);
+        }
+    }
+
+    /// The token that would reset the connection now.
+    pub(crate) fn reset_token(&self) -> Option<ResetToken> {
+        self.current.token
+    }
+
+    /// Takes a NEW_CONNECTION_ID frame (RFC 9000 section 19.15).
+    pub(crate) fn on_new(&mut self, new: &frame::NewConnectionId) -> Result<(), TransportError> {
+        if self.current.cid.is_empty() {
+            return Err(TransportError::protocol("NEW_CONNECTION_ID from a peer that uses zero-length IDs"));
+        }
+        if new.retire_prior_to > new.sequence {
+            return Err(TransportError::new(
+                TransportErrorCode::FRAME_ENCODING_ERROR,
+                "NEW_CONNECTION_ID retires itself",
+            ));
+        }
+        if let Some(known) = self.all().find(|c| c.sequence == new.sequence || c.cid == new.cid) {
+            let same = known.sequence == new.sequence && known.cid == new.cid;
+            let same_token = known.token.is_none_or(|t| t == new.reset_token);
+            return if same && same_token {
+                Ok(())
+            } else {
+                Err(TransportError::protocol("NEW_CONNECTION_ID contradicts an earlier one"))
+            };
+        }
+        if new.sequence < self.retire_prior_to {
+            // RFC 9000 section 19.15: arrived late, is retired at once.
+            return self.retire(new.sequence);
+        }
+        self.spare.push(RemoteCid { sequence: new.sequence, cid: new.cid, token: Some(new.reset_token) });
+        if new.retire_prior_to > self.retire_prior_to {
+            self.retire_prior_to = new.retire_prior_to;
+            self.retire_older()?;
+        }
+        if self.spare.len() as u64 + 1 > REMOTE_CIDS_MAX {
+            return Err(TransportError::new(
+                TransportErrorCode::CONNECTION_ID_LIMIT_ERROR,
+                "more connection IDs than active_connection_id_limit",
+            ));
+        }
+        Ok(())
+    }
+
+    fn all(&self) -> impl Iterator<Item = &RemoteCid> {
+        std::iter::once(&self.current).chain(&self.spare)
+    }
+
+    fn retire_older(&mut self) -> Result<(), TransportError> {
+        let bound = self.retire_prior_to;
+        let mut kept = Vec::with_capacity(self.spare.len());
+        for cid in std::mem::take(&mut self.spare) {
+            if cid.sequence < bound { self.retire(cid.sequence)? } else { kept.push(cid) }
+        }
+        self.spare = kept;
+        if self.current.sequence < bound {
+            self.rotate()?;
+        }
+        Ok(())
+    }
+
+    fn retire(&mut self, sequence: u64) -> Result<(), TransportError> {
+        if self.to_retire.len() + self.retiring >= RETIRE_PENDING_MAX {
+            return Err(TransportError::new(
+                TransportErrorCode::CONNECTION_ID_LIMIT_ERROR,
+                "connection IDs are replaced faster than their retirement is acknowledged",
+            ));
+        }
+        if !self.to_retire.contains(&sequence) {
+            self.to_retire.push(sequence);
+        }
+        Ok(())
+    }
+
+    /// Goes over to a spare ID and retires the one in use. False when there is none.
+    pub(crate) fn rotate(&mut self) -> Result<bool, TransportError> {
+        let Some(at) = (0..self.spare.len()).min_by_key(|i| self.spare[*i].sequence) else { return Ok(false) };
+        let next = self.spare.swap_remove(at);
+        let old = std::mem::replace(&mut self.current, next);
+        self.retire(old.sequence)?;
+        Ok(true)
+    }
+
+    pub(crate) fn has_spare(&self) -> bool {
+        !self.spare.is_empty() || self.current.cid.is_empty()
+    }
+
+    pub(crate) fn has_frames(&self) -> bool {
+        !self.to_retire.is_empty()
+    }
+
+    /// Writes one RETIRE_CONNECTION_ID frame and returns its sequence number.
+    pub(crate) fn write(&mut self, w: &mut Writer<'_>) -> Option<u64> {
+        if w.remaining() < FRAME_LEN_MAX {
+            return None;
+        }
+        let sequence = self.to_retire.pop()?;
+        frame::encode_retire_connection_id(w, sequence);
+        self.retiring += 1;
+        Some(sequence)
+    }
+
+    pub(crate) fn on_acked(&mut self) {
+        self.retiring = self.retiring.saturating_sub(1);
+    }
+
+    pub(crate) fn on_lost(&mut self, sequence: u64) {
+        self.retiring = self.retiring.saturating_sub(1);
+        self.to_retire.push(sequence);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn new(sequence: u64, retire_prior_to: u64) -> frame::NewConnectionId {
+        frame::NewConnectionId {
+            sequence,
+            retire_prior_to,
+            cid: ConnectionId::new(&sequence.to_be_bytes()).unwrap(),
+            reset_token: ResetToken([sequence as u8; 16]),
+        }
+    }
+
+    fn start() -> RemoteCids {
+        RemoteCids::new(ConnectionId::new(&[9; 8]).unwrap())
+    }
+
+    #[test]
+    fn retire_prior_to_moves_to_a_newer_id() {
+        let mut ids = start();
+        ids.on_new(&new(1, 1)).unwrap();
+        assert_eq!(ids.current().as_ref(), 1u64.to_be_bytes());
+        let mut buf = [0; 64];
+        assert_eq!(ids.write(&mut Writer::new(&mut buf)), Some(0));
+    }
+
+    #[test]
+    fn more_than_the_limit_is_refused() {
+        let mut ids = start();
+        for sequence in 1..REMOTE_CIDS_MAX {
+            ids.on_new(&new(sequence, 0)).unwrap();
+        }
+        let err = ids.on_new(&new(REMOTE_CIDS_MAX, 0)).unwrap_err();
+        assert_eq!(err.code, TransportErrorCode::CONNECTION_ID_LIMIT_ERROR);
+    }
+
+    /// CVE-2025-7054: a peer that retires on and on must not make us queue RETIRE_CONNECTION_ID without bound.
+    #[test]
+    fn a_retirement_loop_ends_the_connection() {
+        let mut ids = start();
+        let refused = (1..1_000).find_map(|sequence| ids.on_new(&new(sequence, sequence)).err());
+        assert_eq!(refused.map(|e| e.code), Some(TransportErrorCode::CONNECTION_ID_LIMIT_ERROR));
+        assert!(ids.to_retire.len() <= RETIRE_PENDING_MAX);
+    }
+
+    #[test]
+    fn the_same_sequence_with_another_id_is_refused() {
+        let mut ids = start();
+        ids.on_new(&new(1, 0)).unwrap();
+        ids.on_new(&new(1, 0)).unwrap();
+        let other = frame::NewConnectionId { cid: ConnectionId::new(&[1; 4]).unwrap(), ..new(1, 0) };
+        assert!(ids.on_new(&other).is_err());
+    }
+}

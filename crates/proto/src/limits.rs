@@ -1,0 +1,66 @@
+//! Every bound on what a peer can make this endpoint hold or do, with its reason.
+
+use core::time::Duration;
+
+/// Bytes of CRYPTO data buffered ahead of the read position, per packet number space. RFC 9000 section 7.5 asks for at
+/// least 4,096; a certificate chain with post-quantum signatures needs up to 40 KiB.
+pub const CRYPTO_BUFFER_MAX: u64 = 64 * 1024;
+
+/// Bytes of CRYPTO data accepted in total per space. A handshake is below 64 KiB and a server sends a few tickets;
+/// a peer that goes on is flooding.
+pub const CRYPTO_TOTAL_MAX: u64 = 512 * 1024;
+
+/// Ranges of received packet numbers that are remembered and reported. Past it the oldest are forgotten: packets in
+/// them will be retransmitted, which is the price of a path that loses every other packet (RFC 9000 section 13.2.3).
+pub const ACK_RANGES_MAX: usize = 64;
+
+/// Connection IDs of the peer that are kept at once; advertised as `active_connection_id_limit`. Enough for
+/// one path, one being probed, and a spare for each (RFC 9000 section 5.1.1 asks for at least 2).
+pub const REMOTE_CIDS_MAX: u64 = 5;
+
+/// Connection IDs of ours that are live at once, whatever the peer would take: it bounds the routing table.
+pub const LOCAL_CIDS_MAX: u64 = 4;
+
+/// RETIRE_CONNECTION_ID frames that may be outstanding. A peer that raises `retire_prior_to` faster than it
+/// acknowledges is attacking (RFC 9000 section 5.1.2; CVE-2025-7054 is the loop this bound excludes).
+pub const RETIRE_PENDING_MAX: usize = 16;
+
+/// PATH_RESPONSE frames queued at once: the oldest is dropped, since each answers a probe that the peer repeats.
+pub const PATH_RESPONSES_MAX: usize = 4;
+
+/// Bytes a server sends to an unvalidated address, as a multiple of the bytes received (RFC 9000 section 8.1).
+pub const AMPLIFICATION_FACTOR: u64 = 3;
+
+/// Smallest UDP payload that carries an ack-eliciting Initial packet (RFC 9000 section 14.1).
+pub const INITIAL_DATAGRAM_MIN: usize = 1200;
+
+/// Largest UDP payload ever sent or asked for.
+pub const DATAGRAM_MAX: u16 = 65_527;
+
+/// Segments in one GSO train: the kernel's UDP_MAX_SEGMENTS before 6.9.
+pub const TRAIN_SEGMENTS_MAX: usize = 64;
+
+/// Connections whose handshake has not completed, per worker. Beyond half of it a server answers with Retry, beyond
+/// all of it drops the Initial.
+pub const HALF_OPEN_MAX: usize = 4_096;
+
+/// Datagrams buffered for poll_transmit that belong to no connection (version negotiation, Retry, stateless reset,
+/// refusals); more are dropped: each answers a datagram that its sender repeats.
+pub const STATELESS_REPLIES_MAX: usize = 256;
+
+/// A stateless reset is sent for one datagram in this many milliseconds per worker, on average (RFC 9000 section 10.3
+/// asks to limit the rate).
+pub const STATELESS_RESETS_PER_SECOND: u32 = 1_000;
+
+/// Shortest time between two key updates that this endpoint starts or accepts, in multiples of the PTO
+/// (RFC 9001 section 6.5).
+pub const KEY_UPDATE_PTOS: u32 = 3;
+
+/// How long an address validation token from Retry is good for: a handshake's first round trips.
+pub const RETRY_TOKEN_LIFETIME: Duration = Duration::from_secs(15);
+
+/// How long a NEW_TOKEN token is good for.
+pub const NEW_TOKEN_LIFETIME: Duration = Duration::from_secs(24 * 3600);
+
+/// Largest token stored or sent back. Tokens of known servers are below 256 bytes.
+pub const TOKEN_LEN_MAX: usize = 512;

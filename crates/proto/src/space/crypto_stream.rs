@@ -1,0 +1,178 @@
+//! The CRYPTO stream of one space: handshake bytes, reliable and in order (RFC 9000 section 19.6).
+
+use core::ops::Range;
+
+use warpline_wire::{TransportErrorCode, Writer, frame, varint};
+
+use crate::error::TransportError;
+use crate::limits::{CRYPTO_BUFFER_MAX, CRYPTO_TOTAL_MAX};
+use crate::ranges::RangeSet;
+
+/// Least room in which a CRYPTO frame is begun: type, offset, length, and some bytes of data.
+const FRAME_ROOM_MIN: usize = 24;
+
+/// Both directions of a CRYPTO stream.
+#[derive(Debug, Default)]
+pub(crate) struct CryptoStream {
+    /// Bytes to send from offset `send_base` on; those before are acknowledged.
+    send: Vec<u8>,
+    send_base: u64,
+    /// What has to be sent, for the first time or again.
+    pending: RangeSet,
+    acked: RangeSet,
+    /// Received bytes from offset `read_at` on, with gaps.
+    receive: Vec<u8>,
+    read_at: u64,
+    received: RangeSet,
+}
+
+impl CryptoStream {
+    /// Queues bytes to send.
+    pub(crate) fn queue(&mut self, bytes: &[u8]) {
+        let start = self.send_base + self.send.len() as u64;
+        self.send.extend_from_slice(bytes);
+        self.pending.insert(start..start + bytes.len() as u64);
+    }
+
+    #[inline]
+    pub(crate) fn has_data(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
+    /// Writes one CRYPTO frame into the room left; `None` when nothing is pending or the room is too small.
+    pub(crate) fn write(&mut self, w: &mut Writer<'_>) -> Option<Range<u64>> {
+        let first = self.pending.first()?.clone();
+        if w.remaining() < FRAME_ROOM_MIN {
+            return None;
+        }
+        let overhead = 1 + varint::len(first.start) + 2;
+        let len = (first.end - first.start).min((w.remaining() - overhead) as u64);
+        let range = first.start..first.start + len;
+        let at = (range.start - self.send_base) as usize;
+        frame::encode_crypto(w, range.start, &self.send[at..at + len as usize]);
+        self.pending.remove_below(range.end);
+        Some(range)
+    }
+
+    pub(crate) fn on_acked(&mut self, range: Range<u64>) {
+        self.acked.insert(range);
+        if let Some(first) = self.acked.first().cloned() {
+            if first.start <= self.send_base && first.end > self.send_base {
+                self.send.drain(..(first.end - self.send_base) as usize);
+                self.send_base = first.end;
+                if self.send.is_empty() {
+                    self.send = Vec::new();
+                }
+            }
+        }
+    }
+
+    pub(crate) fn on_lost(&mut self, range: Range<u64>) {
+        // What another copy delivered meanwhile need not go again.
+        let mut at = range.start.max(self.send_base);
+        for acked in self.acked.iter() {
+            if acked.start > at {
+                self.pending.insert(at..acked.start.min(range.end));
+            }
+            at = at.max(acked.end);
+        }
+        if at < range.end {
+            self.pending.insert(at..range.end);
+        }
+    }
+
+    /// Takes the data of a CRYPTO frame.
+    pub(crate) fn on_frame(&mut self, offset: u64, data: &[u8]) -> Result<(), TransportError> {
+        let end = offset + data.len() as u64;
+        if end > self.read_at + CRYPTO_BUFFER_MAX || end > CRYPTO_TOTAL_MAX {
+            return Err(TransportError::new(
+                TransportErrorCode::CRYPTO_BUFFER_EXCEEDED,
+                "more CRYPTO data than a handshake needs",
+            ));
+        }
+        let start = offset.max(self.read_at);
+        if end <= start {
+            return Ok(());
+        }
+        let at = (start - self.read_at) as usize;
+        let needed = (end - self.read_at) as usize;
+        if self.receive.len() < needed {
+            self.receive.resize(needed, 0);
+        }
+        self.receive[at..needed].copy_from_slice(&data[(start - offset) as usize..]);
+        self.received.insert(start..end);
+        Ok(())
+    }
+
+    /// The bytes that follow in order, if any.
+    pub(crate) fn read(&mut self) -> Option<Vec<u8>> {
+        let first = self.received.first().filter(|r| r.start <= self.read_at && r.end > self.read_at)?;
+        let len = (first.end - self.read_at) as usize;
+        self.read_at = first.end;
+        let rest = self.receive.split_off(len);
+        self.received.remove_below(self.read_at);
+        Some(std::mem::replace(&mut self.receive, rest))
+    }
+
+    /// Offset up to which bytes were read: data beyond it is new.
+    pub(crate) fn read_offset(&self) -> u64 {
+        self.read_at
+    }
+
+    /// Everything sent so far is to be sent again: after a Retry the handshake starts over with the same bytes.
+    pub(crate) fn rewind(&mut self) {
+        self.pending.insert(self.send_base..self.send_base + self.send.len() as u64);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_arrive_in_order_whatever_the_order_of_frames() {
+        let mut s = CryptoStream::default();
+        s.on_frame(3, b"def").unwrap();
+        assert_eq!(s.read(), None);
+        s.on_frame(0, b"abcd").unwrap();
+        assert_eq!(s.read().as_deref(), Some(&b"abcdef"[..]));
+        s.on_frame(0, b"abc").unwrap();
+        assert_eq!(s.read(), None, "repeated data is ignored");
+        s.on_frame(6, b"g").unwrap();
+        assert_eq!(s.read().as_deref(), Some(&b"g"[..]));
+    }
+
+    #[test]
+    fn a_flood_is_refused() {
+        let mut s = CryptoStream::default();
+        assert!(s.on_frame(CRYPTO_BUFFER_MAX, b"x").is_err());
+        let mut s = CryptoStream::default();
+        let block = [0; 32 * 1024];
+        let mut offset = 0;
+        let refused = loop {
+            if let Err(e) = s.on_frame(offset, &block) {
+                break e;
+            }
+            s.read();
+            offset += block.len() as u64;
+        };
+        assert_eq!(refused.code, TransportErrorCode::CRYPTO_BUFFER_EXCEEDED);
+        assert_eq!(offset, CRYPTO_TOTAL_MAX);
+    }
+
+    #[test]
+    fn lost_ranges_go_again_unless_acknowledged() {
+        let mut s = CryptoStream::default();
+        s.queue(&[7; 100]);
+        let mut buf = [0; 200];
+        assert_eq!(s.write(&mut Writer::new(&mut buf)), Some(0..100));
+        assert!(!s.has_data());
+        s.on_acked(40..60);
+        s.on_lost(0..100);
+        assert_eq!(s.write(&mut Writer::new(&mut buf)), Some(0..40));
+        assert_eq!(s.write(&mut Writer::new(&mut buf)), Some(60..100));
+        s.on_acked(0..40);
+        s.on_acked(60..100);
+        assert!(s.send.is_empty() && s.send_base == 100);
+    }
+}

@@ -1,0 +1,237 @@
+//! The sending half of a stream: what was written and is not yet acknowledged.
+
+use std::collections::VecDeque;
+
+use warpline_frame::Chunk;
+use warpline_wire::Writer;
+
+use super::limits::{BLOCK_LEN, SMALL_WRITE};
+use super::state::SendState;
+use crate::ranges::RangeSet;
+
+/// Blocks for small writes, shared by the streams of a connection.
+pub(super) type Spares = Vec<Vec<u8>>;
+
+/// A piece of the stream, kept until it is acknowledged.
+#[derive(Debug)]
+enum Piece {
+    /// What the application gave, not copied.
+    Whole(Chunk),
+    /// Small writes, gathered; grows at the end only.
+    Block(Vec<u8>),
+}
+
+impl Piece {
+    #[inline]
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Whole(chunk) => chunk,
+            Self::Block(block) => block,
+        }
+    }
+}
+
+/// Data and state of the sending half.
+#[derive(Debug, Default)]
+pub(super) struct SendHalf {
+    pub(super) state: SendState,
+    /// Pieces with the offsets they begin at.
+    pieces: VecDeque<(u64, Piece)>,
+    /// Everything below is acknowledged.
+    base: u64,
+    /// Everything written ends here.
+    pub(super) end: u64,
+    /// The first byte that was never sent.
+    pub(super) next: u64,
+    pub(super) lost: RangeSet,
+    acked: RangeSet,
+    /// Offset up to which the peer takes data.
+    pub(super) max_data: u64,
+    pub(super) fin: Fin,
+    /// Code of a RESET_STREAM that is to be sent or was sent.
+    pub(super) reset: Option<u64>,
+    /// Code of the peer's STOP_SENDING.
+    pub(super) stopped: Option<u64>,
+    /// A write said `Blocked`.
+    pub(super) write_blocked: bool,
+}
+
+/// How far the end of the stream got.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Fin {
+    #[default]
+    Unwritten,
+    ToSend,
+    Sent,
+    Acked,
+}
+
+impl SendHalf {
+    pub(super) fn new(max_data: u64) -> Self {
+        Self { max_data, ..Self::default() }
+    }
+
+    /// Back to a new stream's state; memory is kept.
+    pub(super) fn recycle(&mut self, max_data: u64, spares: &mut Spares) {
+        self.drop_data(spares);
+        let pieces = std::mem::take(&mut self.pieces);
+        *self = Self { pieces, max_data, ..Self::default() };
+    }
+
+    /// Bytes held.
+    #[inline]
+    pub(super) fn buffered(&self) -> u64 {
+        self.end - self.base
+    }
+
+    /// Takes `data` to the end of the stream.
+    #[inline]
+    pub(super) fn push(&mut self, data: Chunk, spares: &mut Spares) {
+        let len = data.len();
+        if len < SMALL_WRITE && !self.pieces.is_empty() {
+            self.gather(&data, spares);
+        } else {
+            self.pieces.push_back((self.end, Piece::Whole(data)));
+        }
+        self.end += len as u64;
+    }
+
+    fn gather(&mut self, data: &[u8], spares: &mut Spares) {
+        if let Some((_, Piece::Block(block))) = self.pieces.back_mut() {
+            if block.len() + data.len() <= BLOCK_LEN {
+                block.extend_from_slice(data);
+                return;
+            }
+        }
+        let mut block = spares.pop().unwrap_or_else(|| Vec::with_capacity(BLOCK_LEN));
+        block.extend_from_slice(data);
+        self.pieces.push_back((self.end, Piece::Block(block)));
+    }
+
+    /// Copies `len` bytes from `offset` on into the packet.
+    #[inline]
+    pub(super) fn copy(&self, w: &mut Writer<'_>, offset: u64, len: usize) {
+        let mut at = match self.pieces.front() {
+            // One piece, or still in the first: most streams.
+            Some((start, piece)) if offset < start + piece.bytes().len() as u64 => 0,
+            _ => self.pieces.partition_point(|(start, _)| *start <= offset) - 1,
+        };
+        let (mut offset, mut left) = (offset, len);
+        while left > 0 {
+            let Some((start, piece)) = self.pieces.get(at) else {
+                debug_assert!(false, "only written bytes are sent");
+                return;
+            };
+            let from = (offset - start) as usize;
+            let bytes = piece.bytes();
+            let take = left.min(bytes.len() - from);
+            w.slice(&bytes[from..from + take]);
+            offset += take as u64;
+            left -= take;
+            at += 1;
+        }
+    }
+
+    /// The bytes of `offset..offset + len` were acknowledged; returns how many bytes that freed.
+    #[inline]
+    pub(super) fn on_acked(&mut self, offset: u64, len: u64, spares: &mut Spares) -> u64 {
+        let end = offset + len;
+        let before = self.base;
+        if offset <= self.base && self.acked.is_empty() {
+            self.base = self.base.max(end);
+        } else if end > self.base {
+            self.acked.insert(offset.max(self.base)..end);
+            while let Some(first) = self.acked.first() {
+                if first.start > self.base {
+                    break;
+                }
+                self.base = self.base.max(first.end);
+                self.acked.pop_first();
+            }
+        }
+        if self.base > before {
+            // A late acknowledgement of what was taken for lost.
+            self.lost.remove_below(self.base);
+            self.release(spares);
+        }
+        self.base - before
+    }
+
+    fn release(&mut self, spares: &mut Spares) {
+        while let Some((start, piece)) = self.pieces.front_mut() {
+            let end = *start + piece.bytes().len() as u64;
+            if end > self.base {
+                break;
+            }
+            // A block that may still grow stays until the next one begins.
+            if let Piece::Block(block) = piece {
+                recycle_block(std::mem::take(block), spares);
+            }
+            self.pieces.pop_front();
+        }
+    }
+
+    /// The bytes were lost: those that no other packet delivered go again. Returns how many.
+    pub(super) fn on_lost(&mut self, offset: u64, len: u64) -> u64 {
+        let end = offset + len;
+        let mut at = offset.max(self.base);
+        let mut again = 0;
+        for acked in self.acked.iter() {
+            if acked.start >= end {
+                break;
+            }
+            if acked.start > at {
+                again += self.lost.insert(at..acked.start);
+            }
+            at = at.max(acked.end);
+        }
+        if at < end {
+            again += self.lost.insert(at..end);
+        }
+        again
+    }
+
+    /// Forgets the data, after a reset; returns the bytes that frees.
+    pub(super) fn drop_data(&mut self, spares: &mut Spares) -> u64 {
+        let freed = self.buffered();
+        for (_, piece) in self.pieces.drain(..) {
+            if let Piece::Block(block) = piece {
+                recycle_block(block, spares);
+            }
+        }
+        self.base = self.end;
+        self.lost = RangeSet::default();
+        self.acked = RangeSet::default();
+        freed
+    }
+
+    /// Everything written was acknowledged.
+    #[inline]
+    pub(super) fn is_all_acked(&self) -> bool {
+        self.base == self.end
+    }
+
+    /// Something may be sent now, as far as this stream's own window goes; `credit` is the connection's.
+    #[inline]
+    pub(super) fn is_sendable(&self, credit: u64) -> bool {
+        if self.reset.is_some() {
+            return false;
+        }
+        !self.lost.is_empty()
+            || self.fin == Fin::ToSend && self.next == self.end
+            || credit > 0 && self.next < self.end.min(self.max_data)
+    }
+
+    /// New data waits and only the connection's window holds it back.
+    #[inline]
+    pub(super) fn wants_credit(&self) -> bool {
+        self.reset.is_none() && self.next < self.end.min(self.max_data)
+    }
+}
+
+fn recycle_block(mut block: Vec<u8>, spares: &mut Spares) {
+    if spares.len() < super::limits::SPARE_BLOCKS {
+        block.clear();
+        spares.push(block);
+    }
+}

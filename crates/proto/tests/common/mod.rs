@@ -1,0 +1,214 @@
+//! Two endpoints and a network between them, on virtual time.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use warpline_frame::{Chunk, Frame};
+use warpline_proto::config::{ClientConfig, EndpointConfig, ServerConfig, TransportConfig};
+use warpline_proto::{
+    ConnectionHandle, DatagramMeta, Dir, Endpoint, Event, Instant, ReadError, StreamId, Transmit, WriteError,
+};
+
+pub const ALPN: &[u8] = b"test";
+
+/// A datagram under way.
+#[derive(Clone)]
+struct Flying {
+    at: Instant,
+    to_server: bool,
+    bytes: Vec<u8>,
+    ecn: Option<warpline_proto::Ecn>,
+}
+
+pub struct Pair {
+    pub now: Instant,
+    pub client: Endpoint,
+    pub server: Endpoint,
+    pub client_addr: SocketAddr,
+    pub server_addr: SocketAddr,
+    pub delay: Duration,
+    /// Decides about every datagram: number, to the server, bytes. `false` drops it.
+    pub filter: Box<dyn FnMut(u64, bool, &mut Vec<u8>) -> bool>,
+    flying: VecDeque<Flying>,
+    pub count: u64,
+    pub client_events: Vec<(ConnectionHandle, Event)>,
+    pub server_events: Vec<(ConnectionHandle, Event)>,
+    client_config: ClientConfig,
+}
+
+impl Pair {
+    pub fn new(transport: &TransportConfig) -> Self {
+        let key = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let chain = vec![key.cert.der().clone()];
+        let server =
+            ServerConfig::with_single_cert(chain, key.signing_key.serialize_der().try_into().unwrap(), &[ALPN])
+                .unwrap()
+                .transport(transport.clone())
+                .unwrap();
+        Self::with_server(transport, server)
+    }
+
+    pub fn with_server(transport: &TransportConfig, server: ServerConfig) -> Self {
+        let client_config = ClientConfig::insecure(&[ALPN]).unwrap().transport(transport.clone()).unwrap();
+        let endpoint = || Arc::new(EndpointConfig::new(&[5; 32]));
+        Self {
+            now: Instant::from_nanos(1_000_000_000),
+            client: Endpoint::new(endpoint(), None, [1; 32]),
+            server: Endpoint::new(endpoint(), Some(Arc::new(server)), [2; 32]),
+            client_addr: "192.0.2.1:1000".parse().unwrap(),
+            server_addr: "192.0.2.2:4433".parse().unwrap(),
+            delay: Duration::from_millis(10),
+            filter: Box::new(|_, _, _| true),
+            flying: VecDeque::new(),
+            count: 0,
+            client_events: Vec::new(),
+            server_events: Vec::new(),
+            client_config,
+        }
+    }
+
+    pub fn connect(&mut self) -> ConnectionHandle {
+        self.client.connect(self.now, &self.client_config, self.server_addr, "localhost").unwrap()
+    }
+
+    fn send(&mut self, from_client: bool) -> bool {
+        let mut buf = vec![0; 65_536];
+        let mut any = false;
+        loop {
+            let endpoint = if from_client { &mut self.client } else { &mut self.server };
+            let Some(Transmit { len, segment_size, ecn, .. }) = endpoint.poll_transmit(self.now, &mut buf) else {
+                break;
+            };
+            any = true;
+            for datagram in buf[..len].chunks(segment_size) {
+                let mut bytes = datagram.to_vec();
+                self.count += 1;
+                if (self.filter)(self.count, from_client, &mut bytes) {
+                    self.flying.push_back(Flying { at: self.now + self.delay, to_server: from_client, bytes, ecn });
+                }
+            }
+        }
+        any
+    }
+
+    /// One step: everything that is due now, then on to the next moment. False when nothing will ever happen again.
+    pub fn step(&mut self) -> bool {
+        while self.flying.front().is_some_and(|f| f.at <= self.now) {
+            let f = self.flying.pop_front().unwrap();
+            let (endpoint, remote) =
+                if f.to_server { (&mut self.server, self.client_addr) } else { (&mut self.client, self.server_addr) };
+            let meta = DatagramMeta { remote, local: None, ecn: f.ecn };
+            endpoint.handle_datagram(self.now, &meta, &mut Frame::from_vec(f.bytes));
+        }
+        self.client.handle_timeout(self.now);
+        self.server.handle_timeout(self.now);
+        while let Some(e) = self.client.poll_event() {
+            self.client_events.push(e);
+        }
+        while let Some(e) = self.server.poll_event() {
+            self.server_events.push(e);
+        }
+        self.send(true);
+        self.send(false);
+        let next = [self.flying.front().map(|f| f.at), self.client.next_timeout(), self.server.next_timeout()];
+        match next.into_iter().flatten().min() {
+            Some(at) => {
+                self.now = self.now.max(at);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Steps until `done`, or panics after `limit` of virtual time.
+    pub fn run_until(&mut self, limit: Duration, mut done: impl FnMut(&mut Self) -> bool) {
+        let end = self.now + limit;
+        while !done(self) {
+            assert!(self.step() && self.now < end, "nothing happens any more, or too slowly ({:?})", self.now);
+        }
+    }
+
+    pub fn run_for(&mut self, time: Duration) {
+        let end = self.now + time;
+        while self.now < end && self.step() {}
+    }
+
+    /// Connects and returns both handles.
+    pub fn established(&mut self) -> (ConnectionHandle, ConnectionHandle) {
+        let client = self.connect();
+        self.run_until(Duration::from_secs(30), |p| {
+            p.client_events.iter().any(|(_, e)| *e == Event::Connected)
+                && p.server_events.iter().any(|(_, e)| *e == Event::Connected)
+        });
+        let server = self.server_events.iter().find(|(_, e)| *e == Event::Connected).unwrap().0;
+        (client, server)
+    }
+}
+
+/// Byte `i` of the pattern that transfers carry.
+pub fn pattern(i: u64) -> u8 {
+    (i.wrapping_mul(2_654_435_761) >> 13) as u8
+}
+
+/// Sends `total` bytes of pattern from one side on a new stream and checks them at the other.
+pub struct Transfer {
+    pub total: u64,
+    pub written: u64,
+    pub read: u64,
+    pub id: StreamId,
+    pub finished: bool,
+    pub done: bool,
+}
+
+impl Transfer {
+    pub fn open(endpoint: &mut Endpoint, handle: ConnectionHandle, total: u64) -> Self {
+        let id = endpoint.connection(handle).unwrap().open(Dir::Uni).unwrap();
+        Self { total, written: 0, read: 0, id, finished: false, done: false }
+    }
+
+    pub fn pump(
+        &mut self,
+        now: Instant,
+        from: (&mut Endpoint, ConnectionHandle),
+        to: (&mut Endpoint, ConnectionHandle),
+    ) {
+        if let Some(sender) = from.0.connection(from.1) {
+            while self.written < self.total {
+                let len = (self.total - self.written).min(50_000);
+                let mut chunk = Chunk::from((self.written..self.written + len).map(pattern).collect::<Vec<u8>>());
+                match sender.write(self.id, &mut chunk) {
+                    Ok(n) => self.written += n as u64,
+                    Err(WriteError::Blocked) => break,
+                    Err(e) => panic!("write: {e}"),
+                }
+            }
+            if self.written == self.total && !self.finished {
+                sender.finish(self.id).unwrap();
+                self.finished = true;
+            }
+        }
+        if let Some(receiver) = to.0.connection(to.1) {
+            while receiver.accept(Dir::Uni).is_some() {}
+            while !self.done {
+                match receiver.read(now, self.id, 1 << 20) {
+                    Ok(Some(chunk)) => {
+                        assert!(
+                            chunk.iter().zip(self.read..).all(|(b, i)| *b == pattern(i)),
+                            "wrong bytes at {}",
+                            self.read
+                        );
+                        self.read += chunk.len() as u64;
+                    }
+                    Ok(None) => {
+                        assert_eq!(self.read, self.total);
+                        self.done = true;
+                    }
+                    Err(ReadError::Blocked | ReadError::ClosedStream) => break,
+                    Err(e) => panic!("read: {e}"),
+                }
+            }
+        }
+    }
+}

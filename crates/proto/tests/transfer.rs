@@ -1,0 +1,144 @@
+//! Connections from handshake to close between two endpoints on virtual time.
+
+mod common;
+
+use std::time::Duration;
+
+use common::{Pair, Transfer};
+use warpline_proto::config::TransportConfig;
+use warpline_proto::{ConnectionError, Event};
+
+fn transfer(pair: &mut Pair, bytes: u64, limit: Duration) -> Duration {
+    let (client, server) = pair.established();
+    let mut transfer = Transfer::open(&mut pair.client, client, bytes);
+    let began = pair.now;
+    pair.run_until(limit, |p| {
+        transfer.pump(p.now, (&mut p.client, client), (&mut p.server, server));
+        transfer.done
+    });
+    pair.now - began
+}
+
+#[test]
+fn handshake_takes_one_round_trip_and_a_transfer_completes() {
+    let mut pair = Pair::new(&TransportConfig::default());
+    let took = transfer(&mut pair, 5_000_000, Duration::from_secs(60));
+    assert!(took < Duration::from_secs(2), "{took:?}");
+}
+
+#[test]
+fn a_transfer_survives_loss_both_ways() {
+    for seed in 1..20u64 {
+        let mut pair = Pair::new(&TransportConfig::default());
+        let mut state = seed;
+        pair.filter = Box::new(move |_, _, _| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) % 100 >= 5
+        });
+        transfer(&mut pair, 300_000, Duration::from_secs(300));
+    }
+}
+
+#[test]
+fn a_handshake_survives_the_loss_of_any_of_its_datagrams() {
+    for lost in 1..12 {
+        let mut pair = Pair::new(&TransportConfig::default());
+        pair.filter = Box::new(move |n, _, _| n != lost);
+        transfer(&mut pair, 10_000, Duration::from_secs(60));
+    }
+}
+
+#[test]
+fn closing_reaches_the_peer_and_both_sides_forget() {
+    let mut pair = Pair::new(&TransportConfig::default());
+    let (client, _) = pair.established();
+    let now = pair.now;
+    pair.client.connection(client).unwrap().close(now, 7, b"enough");
+    pair.run_for(Duration::from_secs(20));
+    let closed = Event::Closed(ConnectionError::ApplicationClosed { code: 7, reason: "enough".into() });
+    assert!(pair.server_events.iter().any(|(_, e)| *e == closed), "{:?}", pair.server_events);
+    assert!(pair.client.is_idle() && pair.server.is_idle());
+}
+
+#[test]
+fn silence_ends_a_connection_and_keep_alive_prevents_it() {
+    let short = TransportConfig { max_idle_timeout: Some(Duration::from_secs(5)), ..TransportConfig::default() };
+    let mut pair = Pair::new(&short);
+    pair.established();
+    pair.run_for(Duration::from_secs(60));
+    assert!(pair.client_events.iter().any(|(_, e)| *e == Event::Closed(ConnectionError::TimedOut)));
+    assert!(pair.client.is_idle() && pair.server.is_idle());
+
+    let mut pair = Pair::new(&TransportConfig { keep_alive: Some(Duration::from_secs(2)), ..short });
+    pair.established();
+    pair.run_for(Duration::from_secs(60));
+    assert!(!pair.client.is_idle() && !pair.server.is_idle());
+}
+
+#[test]
+fn corrupted_datagrams_are_dropped_and_made_good() {
+    let mut pair = Pair::new(&TransportConfig::default());
+    pair.filter = Box::new(|n, _, bytes| {
+        if n % 7 == 0 {
+            let at = (n as usize * 31) % bytes.len();
+            bytes[at] ^= 0x55;
+        }
+        true
+    });
+    transfer(&mut pair, 500_000, Duration::from_secs(120));
+}
+
+#[test]
+fn the_path_mtu_is_found() {
+    let mut pair = Pair::new(&TransportConfig::default());
+    pair.filter = Box::new(|_, _, bytes| bytes.len() <= 1400);
+    let (client, server) = pair.established();
+    let mut transfer = Transfer::open(&mut pair.client, client, 3_000_000);
+    pair.run_until(Duration::from_secs(60), |p| {
+        transfer.pump(p.now, (&mut p.client, client), (&mut p.server, server));
+        transfer.done
+    });
+    let mtu = pair.client.peek(client).unwrap().stats().mtu;
+    assert!((1380..=1400).contains(&mtu), "{mtu}");
+}
+
+#[test]
+fn retry_proves_the_address() {
+    use warpline_proto::config::{RetryPolicy, ServerConfig};
+    let key = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let pkcs8 = key.signing_key.serialize_der().try_into().unwrap();
+    let mut server = ServerConfig::with_single_cert(vec![key.cert.der().clone()], pkcs8, &[common::ALPN]).unwrap();
+    server.retry = RetryPolicy::Always;
+    let mut pair = Pair::with_server(&TransportConfig::default(), server);
+    transfer(&mut pair, 100_000, Duration::from_secs(60));
+    // One for each datagram of the ClientHello, of which the client heeds the first.
+    assert!((1..=2).contains(&pair.server.stats().retries));
+}
+
+#[test]
+fn the_same_seed_gives_the_same_datagrams() {
+    // TLS has randomness of its own, so only what QUIC decides is compared: sizes and times.
+    let run = || {
+        let mut pair = Pair::new(&TransportConfig::default());
+        let took = transfer(&mut pair, 200_000, Duration::from_secs(60));
+        (took, pair.count)
+    };
+    assert_eq!(run(), run());
+}
+
+#[test]
+fn a_client_that_moves_is_followed() {
+    let mut pair = Pair::new(&TransportConfig::default());
+    let (client, server) = pair.established();
+    let mut transfer = Transfer::open(&mut pair.client, client, 2_000_000);
+    let mut moved = false;
+    pair.run_until(Duration::from_secs(60), |p| {
+        transfer.pump(p.now, (&mut p.client, client), (&mut p.server, server));
+        if transfer.read > 500_000 && !moved {
+            moved = true;
+            p.client_addr = "192.0.2.99:2000".parse().unwrap();
+        }
+        transfer.done
+    });
+    assert_eq!(pair.server.peek(server).unwrap().remote(), pair.client_addr);
+}

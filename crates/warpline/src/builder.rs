@@ -1,0 +1,211 @@
+//! How an endpoint is set up.
+
+use crate::endpoint::Endpoint;
+use crate::engine::{Engine, EngineConfig, StartError};
+use crate::limits::ACCEPT_CONNECTIONS;
+use crate::local::{self, Worker};
+use crate::remote::Connection;
+use crate::sync::{Inlet, fan_in};
+use crate::{IoConfig, ServerConfig};
+use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::time::Duration;
+
+/// Sets an [`Endpoint`] up. Made by [`Endpoint::builder`].
+///
+/// Without further calls: one worker on any port of all addresses, for connecting only.
+#[derive(Clone, Debug, Default)]
+pub struct EndpointBuilder {
+    bind: Option<SocketAddr>,
+    workers: Option<usize>,
+    cores: Option<Vec<usize>>,
+    server: Option<Arc<ServerConfig>>,
+    secret: Option<[u8; 32]>,
+    io: Option<IoConfig>,
+    accept_backlog: Option<usize>,
+    shutdown_timeout: Option<Duration>,
+    thread_name: Option<String>,
+}
+
+impl EndpointBuilder {
+    /// The address to bind to. Port 0 takes a free one, see [`Endpoint::local_addr`].
+    #[must_use]
+    pub fn bind(mut self, address: impl Into<SocketAddr>) -> Self {
+        self.bind = Some(address.into());
+        self
+    }
+
+    /// Number of workers: threads that each serve a share of the connections.
+    #[must_use]
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.workers = Some(workers);
+        self
+    }
+
+    /// Pins one worker to each of these cores.
+    #[must_use]
+    pub fn cores(mut self, cores: impl IntoIterator<Item = usize>) -> Self {
+        let cores: Vec<usize> = cores.into_iter().collect();
+        self.workers = Some(cores.len());
+        self.cores = Some(cores);
+        self
+    }
+
+    /// Accepts connections.
+    #[must_use]
+    pub fn server(mut self, config: impl Into<Arc<ServerConfig>>) -> Self {
+        self.server = Some(config.into());
+        self
+    }
+
+    /// What the keys for stateless resets and address tokens are derived from; random unless set. Processes that serve
+    /// one address share it.
+    #[must_use]
+    pub fn secret(mut self, secret: [u8; 32]) -> Self {
+        self.secret = Some(secret);
+        self
+    }
+
+    /// Pools, socket buffers, busy polling, GSO.
+    #[must_use]
+    pub fn io(mut self, config: IoConfig) -> Self {
+        self.io = Some(config);
+        self
+    }
+
+    /// Connections per worker that may wait to be accepted; more are closed at once.
+    #[must_use]
+    pub fn accept_backlog(mut self, connections: usize) -> Self {
+        self.accept_backlog = Some(connections);
+        self
+    }
+
+    /// How long shutting down waits for closed connections to drain.
+    #[must_use]
+    pub fn shutdown_timeout(mut self, timeout: Duration) -> Self {
+        self.shutdown_timeout = Some(timeout);
+        self
+    }
+
+    /// Workers' threads are named so, followed by their number.
+    #[must_use]
+    pub fn thread_name(mut self, name: impl Into<String>) -> Self {
+        self.thread_name = Some(name.into());
+        self
+    }
+
+    fn config(self) -> Result<EngineConfig, StartError> {
+        let mut config = EngineConfig::new()?;
+        config.bind = self.bind.unwrap_or(config.bind);
+        config.workers = self.workers.unwrap_or(config.workers);
+        config.cores = self.cores;
+        config.server = self.server;
+        config.secret = self.secret.unwrap_or(config.secret);
+        config.io = self.io.unwrap_or(config.io);
+        config.accept_backlog = self.accept_backlog.unwrap_or(config.accept_backlog);
+        config.shutdown_timeout = self.shutdown_timeout.unwrap_or(config.shutdown_timeout);
+        config.thread_name = self.thread_name.unwrap_or(config.thread_name);
+        Ok(config)
+    }
+
+    /// Starts the endpoint for use from other threads: connections come by [`Endpoint::accept`] and
+    /// [`Endpoint::connect`].
+    ///
+    /// # Errors
+    /// [`StartError`]: a setting that cannot be honoured, or what the machine refused.
+    pub fn start(self) -> Result<Endpoint, StartError> {
+        let config = self.config()?;
+        let (inlets, incoming) = fan_in::<Connection>(config.workers, ACCEPT_CONNECTIONS);
+        let inlets = Mutex::new(inlets.into_iter().map(Some).collect::<Vec<_>>());
+        let engine = Engine::start(config, move |worker| {
+            let inlet = inlets.lock().unwrap_or_else(PoisonError::into_inner)[worker.index()].take();
+            forward(worker, inlet)
+        })?;
+        Ok(Endpoint::new(engine, Some(incoming)))
+    }
+
+    /// Starts the endpoint with a program that runs on every worker: it gets the worker, and its future need not be
+    /// `Send`. The program accepts what the worker's clients open, by [`Worker::accept`].
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn start_with<P, F>(self, program: P) -> Result<Endpoint, StartError>
+    where
+        P: Fn(Worker) -> F + Send + Sync + 'static,
+        F: Future<Output = ()> + 'static,
+    {
+        Ok(Endpoint::new(Engine::start(self.config()?, program)?, None))
+    }
+
+    /// Starts the endpoint and has every connection of a client served by `handler`, as a task of the worker that the
+    /// connection belongs to: no byte is copied, and the handler's future need not be `Send`.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn serve_local<H, F>(self, handler: H) -> Result<Endpoint, StartError>
+    where
+        H: Fn(local::Connection) -> F + Send + Sync + 'static,
+        F: Future<Output = ()> + 'static,
+    {
+        let handler = Arc::new(handler);
+        self.start_with(move |worker| {
+            let handler = Arc::clone(&handler);
+            async move {
+                while let Some(connection) = worker.accept().await {
+                    // Off the worker nothing is accepted.
+                    let _ = local::spawn_detached(handler(connection));
+                }
+            }
+        })
+    }
+
+    /// Starts the endpoint, runs `program` on its first worker, shuts down, and returns what the program did. Blocks
+    /// the calling thread meanwhile. For programs that are nothing but this: no other runtime is needed.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start). [`RunError::Panicked`] if the program panicked.
+    pub fn run_local<P, F>(self, program: P) -> Result<F::Output, RunError>
+    where
+        P: FnOnce(Worker) -> F + Send + 'static,
+        F: Future + 'static,
+        F::Output: Send + 'static,
+    {
+        let (done, result) = mpsc::channel();
+        let main = Mutex::new(Some((program, done)));
+        let endpoint = self.start_with(move |worker| {
+            let main = (worker.index() == 0).then(|| main.lock().unwrap_or_else(PoisonError::into_inner).take());
+            async move {
+                let Some(Some((program, done))) = main else { return };
+                let Ok(task) = worker.spawn(program(worker.clone())) else { return };
+                // Nobody can have gone who waits for this.
+                let _ = done.send(task.await);
+            }
+        })?;
+        let result = result.recv().unwrap_or(Err(local::JoinError::Cancelled));
+        drop(endpoint);
+        result.map_err(RunError::from)
+    }
+}
+
+/// Brings the connections of a worker's clients to [`Endpoint::accept`].
+async fn forward(worker: Worker, inlet: Option<Inlet<Connection>>) {
+    let Some(mut inlet) = inlet else { return };
+    while let Some(connection) = worker.accept().await {
+        // It may have ended since.
+        let Ok(connection) = Connection::export(connection, worker.handle().clone()) else { continue };
+        let mut connection = Some(connection);
+        poll_fn(|cx| inlet.poll_send(cx, &mut connection)).await;
+    }
+}
+
+/// [`EndpointBuilder::run_local`] gave no result.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The endpoint did not start.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The program panicked, or ended before it had begun.
+    #[error("the program on the worker: {0}")]
+    Panicked(#[from] local::JoinError),
+}

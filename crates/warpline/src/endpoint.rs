@@ -1,0 +1,147 @@
+//! An endpoint, usable on any thread.
+
+use crate::builder::EndpointBuilder;
+use crate::engine::{ConnectError, Engine, EngineError, WorkerHandle, WorkerStats};
+use crate::local::Worker;
+use crate::remote::{Connection, call_local};
+use crate::sync::FanIn;
+use crate::{ClientConfig, EndpointStats, IoStats};
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// A group of workers that serve one UDP address, and the handle to it for any thread and runtime.
+///
+/// Clones name the same endpoint. When the last one is dropped, all connections are closed with code 0 and the workers
+/// end; the drop waits for that, a fraction of a second at most ([`EndpointBuilder::shutdown_timeout`]). Under an
+/// asynchronous runtime, await [`shutdown`](Self::shutdown) before.
+#[derive(Clone)]
+pub struct Endpoint(Arc<Inner>);
+
+struct Inner {
+    engine: Engine,
+    /// `None` if the workers' own program accepts.
+    incoming: Option<FanIn<Connection>>,
+    /// Number of connections started, to spread them over the workers.
+    started: AtomicUsize,
+}
+
+impl Endpoint {
+    /// Begins to set an endpoint up.
+    #[must_use]
+    pub fn builder() -> EndpointBuilder {
+        EndpointBuilder::default()
+    }
+
+    pub(crate) fn new(engine: Engine, incoming: Option<FanIn<Connection>>) -> Self {
+        Self(Arc::new(Inner { engine, incoming, started: AtomicUsize::new(0) }))
+    }
+
+    /// Connects to a server and waits for the handshake. `server_name` is what the server's certificate is checked for;
+    /// finding addresses for names is the caller's. Connections are spread over the workers in turn.
+    ///
+    /// # Errors
+    /// [`ConnectError`]. Dropping the future gives the attempt up.
+    pub async fn connect(
+        &self,
+        remote: SocketAddr,
+        server_name: &str,
+        config: impl Into<Arc<ClientConfig>>,
+    ) -> Result<Connection, ConnectError> {
+        let (config, name) = (config.into(), server_name.to_owned());
+        call_local(self.next_worker(), move || async move {
+            let worker = Worker::current()?;
+            let connection = worker.connect(config, remote, &name).await?;
+            Connection::export(connection, worker.handle().clone()).map_err(|error| match error {
+                crate::OperationError::Closed(error) => ConnectError::Failed(error),
+                crate::OperationError::Engine(error) => ConnectError::Engine(error),
+            })
+        })
+        .await?
+    }
+
+    /// Waits for the next connection of a client whose handshake is done. `None` when the endpoint shuts down, and at
+    /// once if its workers run a program that accepts.
+    pub async fn accept(&self) -> Option<Connection> {
+        let incoming = self.0.incoming.as_ref()?;
+        poll_fn(|cx| incoming.poll_recv(cx)).await
+    }
+
+    /// Runs `program` on a worker, the next in turn, and waits for its result. Its future need not be `Send`. Cancelled,
+    /// the program goes on.
+    ///
+    /// # Errors
+    /// [`EngineError::Stopped`] if the endpoint shuts down first, or the program panicked.
+    pub async fn run_local<P, F>(&self, program: P) -> Result<F::Output, EngineError>
+    where
+        P: FnOnce(Worker) -> F + Send + 'static,
+        F: Future + 'static,
+        F::Output: Send + 'static,
+    {
+        call_local(self.next_worker(), move || async move { Ok(program(Worker::current()?).await) }).await?
+    }
+
+    fn next_worker(&self) -> &WorkerHandle {
+        let workers = self.0.engine.workers();
+        &workers[self.0.started.fetch_add(1, Ordering::Relaxed) % workers.len()]
+    }
+
+    /// The address that the endpoint is bound to, with the port that was taken.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.0.engine.local_addr()
+    }
+
+    /// The workers, with their counters.
+    #[must_use]
+    pub fn workers(&self) -> &[WorkerHandle] {
+        self.0.engine.workers()
+    }
+
+    /// Counters of all workers together.
+    #[must_use]
+    pub fn stats(&self) -> WorkerStats {
+        self.0.engine.stats()
+    }
+
+    /// Counters of the packet back end of each worker.
+    #[must_use]
+    pub fn io_stats(&self) -> Vec<IoStats> {
+        self.workers().iter().map(WorkerHandle::io_stats).collect()
+    }
+
+    /// What became of the datagrams that arrived, by reason, for each worker.
+    ///
+    /// # Errors
+    /// [`EngineError::Stopped`] if the endpoint has shut down.
+    pub async fn datagram_stats(&self) -> Result<Vec<EndpointStats>, EngineError> {
+        let mut all = Vec::new();
+        for worker in self.workers() {
+            all.push(call_local(worker, || async { Worker::current()?.endpoint_stats() }).await??);
+        }
+        Ok(all)
+    }
+
+    /// Closes all connections with `code` (below 2^62) and `reason`, without waiting. The first call counts.
+    pub fn close(&self, code: u64, reason: &[u8]) {
+        self.0.engine.request_stop(code, reason);
+    }
+
+    /// Closes all connections with `code` (below 2^62) and `reason`, and waits until they have drained and the workers
+    /// have ended.
+    pub async fn shutdown(&self, code: u64, reason: &[u8]) {
+        self.close(code, reason);
+        self.0.engine.stopped().await;
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Endpoint")
+            .field("local_addr", &self.local_addr())
+            .field("workers", &self.workers().len())
+            .finish_non_exhaustive()
+    }
+}

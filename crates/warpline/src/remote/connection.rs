@@ -1,0 +1,264 @@
+//! A connection, usable on any thread.
+
+use crate::engine::{ConnectionKey, EngineError, OperationError, WorkerHandle};
+use crate::local;
+use crate::remote::call::{call, call_local};
+use crate::remote::keeper::{self, Kind, Outlets, Shared};
+use crate::remote::{RecvStream, SendStream, send};
+use crate::{CertificateDer, Chunk, ConnectionError, ConnectionStats, ExportError, Side};
+use std::fmt;
+use std::future::poll_fn;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use warpline_ring::mailbox::SendError;
+
+pub use crate::local::SendDatagramError;
+
+/// A QUIC connection, usable on any thread and under any runtime.
+///
+/// Clones name the same connection. When the last clone and the last of its streams are dropped, the connection is
+/// closed with code 0, as soon as all finished streams have been delivered. It ends with its
+/// [`Endpoint`](crate::Endpoint), which has to be kept for as long.
+///
+/// Every `async fn` may be cancelled without losing anything.
+#[derive(Clone)]
+pub struct Connection(Arc<Inner>);
+
+struct Inner {
+    worker: WorkerHandle,
+    key: ConnectionKey,
+    facts: Facts,
+    shared: Arc<Shared>,
+    outlets: Outlets,
+}
+
+/// What the handshake settled.
+struct Facts {
+    side: Side,
+    remote: SocketAddr,
+    local: Option<IpAddr>,
+    alpn: Option<Vec<u8>>,
+    server_name: Option<String>,
+    peer_certificates: Option<Vec<CertificateDer<'static>>>,
+}
+
+impl Connection {
+    /// Makes a connection of this worker usable elsewhere. On the worker.
+    pub(crate) fn export(conn: local::Connection, worker: WorkerHandle) -> Result<Self, OperationError> {
+        let facts = Facts {
+            side: conn.side()?,
+            remote: conn.remote()?,
+            local: conn.local()?,
+            alpn: conn.alpn()?,
+            server_name: conn.server_name()?,
+            peer_certificates: conn.peer_certificates()?,
+        };
+        let shared = Arc::new(Shared::default());
+        let key = conn.key();
+        let outlets = keeper::start(conn, Arc::clone(&shared))?;
+        Ok(Self(Arc::new(Inner { worker, key, facts, shared, outlets })))
+    }
+
+    /// Opens a bidirectional stream, waiting while the peer allows no more. The peer learns of it with the first
+    /// bytes sent.
+    ///
+    /// # Errors
+    /// If the connection ends.
+    pub async fn open_bi(&self) -> Result<(SendStream, RecvStream), OperationError> {
+        let key = self.0.key;
+        call_local(&self.0.worker, move || async move {
+            let pair = key.connection()?.open_bi().await?;
+            keeper::export_pair(pair).ok_or(OperationError::Engine(EngineError::Stopped))
+        })
+        .await?
+        .map_err(|error| self.explain(error))
+    }
+
+    /// Opens a unidirectional stream, waiting while the peer allows no more.
+    ///
+    /// # Errors
+    /// If the connection ends.
+    pub async fn open_uni(&self) -> Result<SendStream, OperationError> {
+        let key = self.0.key;
+        call_local(&self.0.worker, move || async move {
+            Ok::<_, OperationError>(send::export(key.connection()?.open_uni().await?)?)
+        })
+        .await?
+        .map_err(|error| self.explain(error))
+    }
+
+    /// Waits for the peer to open a bidirectional stream.
+    ///
+    /// # Errors
+    /// If the connection ends; streams that the peer had opened before are handed out first.
+    pub async fn accept_bi(&self) -> Result<(SendStream, RecvStream), OperationError> {
+        self.0.shared.want(Kind::Bi);
+        poll_fn(|cx| self.0.outlets.bi.poll_recv(cx)).await.ok_or_else(|| self.end())
+    }
+
+    /// Waits for the peer to open a unidirectional stream.
+    ///
+    /// # Errors
+    /// As [`accept_bi`](Self::accept_bi).
+    pub async fn accept_uni(&self) -> Result<RecvStream, OperationError> {
+        self.0.shared.want(Kind::Uni);
+        poll_fn(|cx| self.0.outlets.uni.poll_recv(cx)).await.ok_or_else(|| self.end())
+    }
+
+    /// The next datagram from the peer.
+    ///
+    /// # Errors
+    /// If the connection ends; datagrams that arrived before are handed out first.
+    pub async fn recv_datagram(&self) -> Result<Chunk, OperationError> {
+        self.0.shared.want(Kind::Datagram);
+        poll_fn(|cx| self.0.outlets.datagrams.poll_recv(cx)).await.ok_or_else(|| self.end())
+    }
+
+    /// Sends a datagram (RFC 9221), unreliably and in no order; waits while the queue to the worker is full.
+    ///
+    /// # Errors
+    /// [`SendDatagramError`]. A datagram that becomes too long for the path on its way to the worker is lost.
+    pub async fn send_datagram(&self, datagram: Chunk) -> Result<(), SendDatagramError> {
+        match self.max_datagram_size() {
+            None => return Err(SendDatagramError::Unsupported),
+            Some(max) if datagram.len() > max => return Err(SendDatagramError::TooLarge),
+            Some(_) => {}
+        }
+        let mut datagram = Some(datagram);
+        let attempt = || {
+            if let Some(error) = self.0.shared.ended() {
+                return Some(Err(OperationError::Closed(error.clone())));
+            }
+            match self.0.outlets.outbox.send(datagram.take()?) {
+                Ok(true) => self.0.shared.wake_keeper(),
+                Ok(false) => {}
+                Err(SendError::Full(back)) => {
+                    datagram = Some(back);
+                    return None;
+                }
+                Err(SendError::Closed(_)) => return Some(Err(EngineError::Stopped.into())),
+            }
+            Some(Ok(()))
+        };
+        let mut attempt = attempt;
+        Ok(poll_fn(|cx| self.0.shared.poll_room(cx, &mut attempt)).await?)
+    }
+
+    /// The longest datagram that can be sent, in bytes, as of the last one; `None` if the peer takes none.
+    #[must_use]
+    pub fn max_datagram_size(&self) -> Option<usize> {
+        self.0.shared.datagram_max()
+    }
+
+    /// Closes the connection at once: what was not delivered is lost, and the peer is told `code` (below 2^62) and
+    /// `reason` (cut to what fits a packet). The first call counts.
+    pub fn close(&self, code: u64, reason: &[u8]) {
+        self.0.shared.close(code, reason);
+    }
+
+    /// Waits for the connection's end and says how it came.
+    pub async fn closed(&self) -> ConnectionError {
+        poll_fn(|cx| self.0.shared.poll_ended(cx)).await
+    }
+
+    /// How the connection ended; `None` while it lives.
+    #[must_use]
+    pub fn close_reason(&self) -> Option<ConnectionError> {
+        self.0.shared.ended().cloned()
+    }
+
+    /// Which side this is.
+    #[must_use]
+    pub fn side(&self) -> Side {
+        self.0.facts.side
+    }
+
+    /// The peer's address when the handshake was complete. It may move; [`stats`](Self::stats) and the like go on.
+    #[must_use]
+    pub fn remote(&self) -> SocketAddr {
+        self.0.facts.remote
+    }
+
+    /// The address that the peer sent to, if the socket tells.
+    #[must_use]
+    pub fn local(&self) -> Option<IpAddr> {
+        self.0.facts.local
+    }
+
+    /// The application protocol agreed on.
+    #[must_use]
+    pub fn alpn(&self) -> Option<&[u8]> {
+        self.0.facts.alpn.as_deref()
+    }
+
+    /// The name that the client asked for (server only).
+    #[must_use]
+    pub fn server_name(&self) -> Option<&str> {
+        self.0.facts.server_name.as_deref()
+    }
+
+    /// The peer's certificate chain, its own first.
+    #[must_use]
+    pub fn peer_certificates(&self) -> Option<&[CertificateDer<'static>]> {
+        self.0.facts.peer_certificates.as_deref()
+    }
+
+    /// `len` bytes of a secret that both sides can derive and nobody else (RFC 8446 section 7.5).
+    ///
+    /// # Errors
+    /// If the connection has ended; the inner error is TLS's refusal.
+    pub async fn export_keying_material(
+        &self,
+        len: usize,
+        label: &[u8],
+        context: &[u8],
+    ) -> Result<Result<Vec<u8>, ExportError>, OperationError> {
+        let (key, label, context) = (self.0.key, label.to_vec(), context.to_vec());
+        self.ask(move || {
+            let mut out = vec![0; len];
+            let exported = key.connection()?.export_keying_material(&mut out, &label, &context)?;
+            Ok(exported.map(|()| out))
+        })
+        .await
+    }
+
+    /// Counters and estimates.
+    ///
+    /// # Errors
+    /// If the connection has ended.
+    pub async fn stats(&self) -> Result<ConnectionStats, OperationError> {
+        let key = self.0.key;
+        self.ask(move || key.connection()?.stats()).await
+    }
+
+    async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce() -> Result<T, OperationError> + Send + 'static,
+    ) -> Result<T, OperationError> {
+        call(&self.0.worker, move |reply| reply.send(question())).await?.map_err(|error| self.explain(error))
+    }
+
+    /// Where the worker says only that the connection is gone, the handle may know why.
+    fn explain(&self, error: OperationError) -> OperationError {
+        self.close_reason().map_or(error, OperationError::Closed)
+    }
+
+    fn end(&self) -> OperationError {
+        self.explain(EngineError::Stopped.into())
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.shared.release();
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection")
+            .field("side", &self.0.facts.side)
+            .field("remote", &self.0.facts.remote)
+            .finish_non_exhaustive()
+    }
+}
