@@ -1,7 +1,7 @@
 //! What an engine is started with.
 
 use crate::error::StartError;
-use crate::limits::{ACCEPT_BACKLOG, HANDOVER_LEN, SHUTDOWN_TIMEOUT, TASK_BUDGET, WORKERS_MAX};
+use crate::limits::{ACCEPT_BACKLOG, HANDOVER_LEN, SHUTDOWN_TIMEOUT, SPIN, TASK_BUDGET, WORKERS_MAX};
 use std::fmt;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -30,6 +30,9 @@ pub struct EngineConfig {
     pub accept_backlog: usize,
     /// Task polls per turn.
     pub task_budget: usize,
+    /// How long a worker looks again before it sleeps, where that has paid; zero for never. For cores of one's own,
+    /// [`IoConfig::busy_poll`] spins always.
+    pub spin: Duration,
     /// Datagrams that may wait in the ring between two workers.
     pub handover_len: usize,
     /// How long shutting down waits for closed connections to drain.
@@ -55,6 +58,7 @@ impl EngineConfig {
             io: IoConfig::default(),
             accept_backlog: ACCEPT_BACKLOG,
             task_budget: TASK_BUDGET,
+            spin: SPIN,
             handover_len: HANDOVER_LEN,
             shutdown_timeout: SHUTDOWN_TIMEOUT,
             thread_name: "warpline".to_owned(),

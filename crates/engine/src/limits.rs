@@ -33,6 +33,13 @@ pub const TRAINS_PER_TURN: usize = 16;
 /// show as this delay instead of a hang.
 pub const SLEEP_MAX: Duration = Duration::from_secs(1);
 
+/// How long a worker looks again before it sleeps, where that has paid. Waking up takes 10 to 30 µs on virtual machines
+/// (measured: 68 µs a request without, 12 µs with spinning on both sides of a loopback).
+pub const SPIN: Duration = Duration::from_micros(50);
+
+/// A batch of more datagrams than this is bulk data, after which a worker does not spin.
+pub const SPIN_DATAGRAMS_MAX: u64 = 32;
+
 /// How long a connection that its program has let go of may take to deliver the rest of its finished streams.
 pub const LINGER: Duration = Duration::from_secs(10);
 

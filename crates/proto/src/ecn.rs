@@ -91,9 +91,10 @@ impl Validation {
         self.reported = of.reported;
     }
 
-    /// Checks the counts (ECT(0), ECT(1), CE) of an ACK frame of packet number space `space` (0 to 2), which acknowledged
-    /// `newly_acked_marked` marked packets for the first time. `is_newest` tells that the largest acknowledged number went
-    /// up; others are not looked at. Returns by how much the CE count went up; after a failure nothing more is marked.
+    /// Checks the counts (ECT(0), ECT(1), CE) of an ACK frame of packet number space `space` (0 to 2), which
+    /// acknowledged `newly_acked_marked` marked packets for the first time. `is_newest` tells that the largest
+    /// acknowledged number went up; others are not looked at. Returns by how much the CE count went up; after a failure
+    /// nothing more is marked.
     #[inline]
     pub fn on_ack(
         &mut self,

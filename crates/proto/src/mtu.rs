@@ -15,6 +15,8 @@ const STEP: u16 = 20;
 const RAISE_AFTER: Duration = Duration::from_secs(600);
 /// Loss events of large packets, with no large packet acknowledged, after which the path is taken to be a black hole.
 const BLACK_HOLE_EVENTS: u8 = 3;
+/// Probe timeouts in a row after which the same is assumed: where nothing arrives, no loss is ever declared.
+const BLACK_HOLE_TIMEOUTS: u32 = 2;
 
 /// The search for the largest UDP payload that one path carries.
 #[derive(Clone, Copy, Debug)]
@@ -136,8 +138,8 @@ impl Discovery {
         }
     }
 
-    /// `lost_packets` packets were lost at once, the largest of `largest_lost_size` bytes. True when that shows a black hole:
-    /// [`Self::current`] is 1200 then, and the search begins anew below the size that no longer passes.
+    /// `lost_packets` packets were lost at once, the largest of `largest_lost_size` bytes. True when that shows a black
+    /// hole: [`Self::current`] is 1200 then, and the search begins anew below the size that no longer passes.
     pub fn on_lost(&mut self, lost_packets: u32, largest_lost_size: u16, now: Instant) -> bool {
         // Larger than the current size: a probe, whose loss is nothing unusual.
         if lost_packets == 0 || largest_lost_size <= BASE || largest_lost_size > self.current {
@@ -153,6 +155,21 @@ impl Discovery {
         if self.next_at.is_some() {
             self.restart(now);
             self.rest_if_settled();
+        }
+        true
+    }
+
+    /// The probe timeout expired for the `count`-th time without an acknowledgement. True when [`Self::current`] fell
+    /// back to 1200; the search then tries the old size first, since all that is known is that nothing arrives.
+    pub fn on_probe_timeout(&mut self, count: u32, now: Instant) -> bool {
+        if count < BLACK_HOLE_TIMEOUTS || self.current <= BASE {
+            return false;
+        }
+        self.high = self.current;
+        self.current = BASE;
+        self.try_high = true;
+        if self.next_at.is_some() {
+            self.restart(now);
         }
         true
     }
@@ -258,5 +275,20 @@ mod tests {
         assert_eq!(d.current(), 1200);
         search(&mut d, 1400, at(3));
         assert!((1381..=1400).contains(&d.current()));
+    }
+    #[test]
+    fn silence_falls_back_and_tries_the_old_size_again() {
+        let mut d = Discovery::new(1200, 1452);
+        d.start(at(0));
+        search(&mut d, 1452, at(0));
+        assert!(!d.on_probe_timeout(1, at(1)));
+        assert!(d.on_probe_timeout(2, at(1)));
+        assert!(!d.on_probe_timeout(3, at(2)));
+        assert_eq!((d.current(), d.next_probe(at(2))), (1200, Some(1452)));
+        let mut shrunk = d;
+        // It was an outage, or the path carries less now.
+        assert_eq!((search(&mut d, 1452, at(3)), d.current()), (1, 1452));
+        search(&mut shrunk, 1300, at(3));
+        assert!((1281..=1300).contains(&shrunk.current()));
     }
 }

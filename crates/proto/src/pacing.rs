@@ -57,8 +57,8 @@ impl Pacer {
         self.credit = self.credit.saturating_sub(scaled(len as u64));
     }
 
-    /// When a train is worth waking up for: half a burst, a full train of 64 KiB, or at least one packet. `None` when as much may
-    /// go already.
+    /// When a train is worth waking up for: half a burst, a full train of 64 KiB, or at least one packet. `None` when
+    /// as much may go already.
     #[inline]
     pub fn next_release(&mut self, now: Instant, rate: u64, mtu: u16) -> Option<Instant> {
         self.allow(now, rate, mtu);
@@ -72,7 +72,8 @@ impl Pacer {
 mod tests {
     use super::*;
 
-    /// Sends as fast as the pacer lets it for `seconds`; returns bytes sent after the first burst and the times woken up.
+    /// Sends as fast as the pacer lets it for `seconds`; returns bytes sent after the first burst and the times woken
+    /// up.
     fn drive(rate: u64, mtu: u16, seconds: u64) -> (u64, u64) {
         let mut pacer = Pacer::new(mtu);
         let end = seconds * 1_000_000_000;

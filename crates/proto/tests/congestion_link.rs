@@ -37,7 +37,8 @@ fn bbr_fills_the_link_with_little_queue() {
     assert!(report.queue_mean() < LINK.buffer / 10, "{}", report.queue_mean());
     assert_eq!(report.lost, 0);
     let count = |name| report.states.iter().filter(|(_, state)| *state == name).count();
-    // Probes for bandwidth two to three seconds after the last probe of either kind, for the round-trip time every five.
+    // Probes for bandwidth two to three seconds after the last probe of either kind, for the round-trip time every
+    // five.
     assert!((5..=10).contains(&count("probe_bw_up")), "{:?}", report.states);
     assert!((4..=6).contains(&count("probe_rtt")), "{:?}", report.states);
 }

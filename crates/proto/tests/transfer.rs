@@ -142,3 +142,21 @@ fn a_client_that_moves_is_followed() {
     });
     assert_eq!(pair.server.peek(server).unwrap().remote(), pair.client_addr);
 }
+
+/// Data that was lost goes again even while the connection's window holds back everything new: without it the window would
+/// never open (found by the simulator: shrinking-mtu, seed 5).
+#[test]
+fn loss_is_repaired_while_the_connection_window_is_used_up() {
+    let small = TransportConfig {
+        connection_window: 20_000,
+        connection_window_max: 20_000,
+        stream_window: 20_000,
+        stream_window_max: 20_000,
+        ..TransportConfig::default()
+    };
+    for lost in 8..60 {
+        let mut pair = Pair::new(&small);
+        pair.filter = Box::new(move |n, _, _| n % 60 != lost);
+        transfer(&mut pair, 200_000, Duration::from_secs(120));
+    }
+}

@@ -21,11 +21,11 @@ pub enum Role {
 
 /// The proof of `role` on `connection`.
 pub async fn proof(connection: &Connection, secret: &[u8; SECRET_LEN], role: Role) -> Result<blake3::Hash, ShareError> {
-    let mut material = [0; 32];
-    connection
-        .export_keying_material(&mut material, LABEL, b"")
+    let material = connection
+        .export_keying_material(32, LABEL, b"")
         .await
-        .map_err(|e| ShareError::connection(format!("no keying material: {e}")))?;
+        .map_err(ShareError::connection)?
+        .map_err(ShareError::connection)?;
     let key = blake3::derive_key("warpline share 2026 proof", secret);
     let mut hasher = blake3::Hasher::new_keyed(&key);
     hasher.update(match role {

@@ -100,10 +100,11 @@ impl FromStr for JoinCode {
             Some(prefix) if prefix.eq_ignore_ascii_case(PREFIX) => &text[PREFIX.len()..],
             _ => return Err(CodeError::Prefix),
         };
-        let bytes = BASE32.decode(body.as_bytes()).map_err(|e| match e.kind {
-            data_encoding::DecodeKind::Symbol => CodeError::Character(PREFIX.len() + e.position + 1),
-            _ => CodeError::Damaged,
-        })?;
+        // First, as it says more than that the length is wrong too.
+        if let Some(at) = body.bytes().position(|b| !b.is_ascii_alphanumeric() || b.eq_ignore_ascii_case(&b'u')) {
+            return Err(CodeError::Character(PREFIX.len() + at + 1));
+        }
+        let bytes = BASE32.decode(body.as_bytes()).map_err(|_| CodeError::Damaged)?;
         let (payload, sum) = bytes.split_last_chunk::<2>().ok_or(CodeError::Damaged)?;
         if checksum(payload) != *sum {
             return Err(CodeError::Damaged);

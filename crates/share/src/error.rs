@@ -11,7 +11,9 @@ pub enum ShareError {
     #[error("the other side does not know this code's secret: ask for a fresh code from the host")]
     WrongSecret,
     /// The other side speaks another version of the protocol.
-    #[error("the other side speaks version {theirs} of the share protocol, this one speaks {ours}: update the older one")]
+    #[error(
+        "the other side speaks version {theirs} of the share protocol, this one speaks {ours}: update the older one"
+    )]
     Version {
         /// The other side's.
         theirs: u32,

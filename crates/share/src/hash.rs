@@ -69,7 +69,8 @@ mod tests {
 
     #[test]
     fn pieces_combine_to_the_hash_of_the_whole() {
-        let sizes = [0, 1, 1024, GROUP_LEN, GROUP_LEN + 1, 3 * GROUP_LEN, PART_LEN, PART_LEN + 1, 5 * PART_LEN + 12_345];
+        let sizes =
+            [0, 1, 1024, GROUP_LEN, GROUP_LEN + 1, 3 * GROUP_LEN, PART_LEN, PART_LEN + 1, 5 * PART_LEN + 12_345];
         for size in sizes {
             let data: Vec<u8> = (0..size).map(|i| (i * 31 % 253) as u8).collect();
             let parts: Vec<Value> = data

@@ -114,7 +114,10 @@ mod tests {
         let mut first = ShareIdentity::load_or_create(dir.path(), Path::new("/some/where")).unwrap();
         first.set_port(4433).unwrap();
         let again = ShareIdentity::load_or_create(dir.path(), Path::new("/some/where")).unwrap();
-        assert_eq!((first.secret, first.tls.fingerprint().0, 4433), (again.secret, again.tls.fingerprint().0, again.port));
+        assert_eq!(
+            (first.secret, first.tls.fingerprint().0, 4433),
+            (again.secret, again.tls.fingerprint().0, again.port)
+        );
         let other = ShareIdentity::load_or_create(dir.path(), Path::new("/else/where")).unwrap();
         assert_ne!(first.secret, other.secret);
     }

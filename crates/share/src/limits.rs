@@ -39,11 +39,22 @@ pub const REFETCHES_MAX: u32 = 3;
 /// Parts that a host has read and not yet handed to the transport, per receiver.
 pub const PARTS_AHEAD: usize = 8;
 
+/// Files of several parts that a receiver may have asked for at once: each has two files open, and a process may by default have
+/// 1,024.
+pub const LARGE_FILES_MAX: usize = 128;
+
+/// Parts of one file of which some groups are there and others are not. Hosts send whole parts, so only groups that came wrong leave
+/// such parts behind.
+pub const INCOMPLETE_PARTS_MAX: usize = 1024;
+
 /// Messages that a receiver has taken from the transport and not yet written.
 pub const MESSAGES_AHEAD: usize = 16;
 
 /// Receivers served at once.
 pub const SESSIONS_MAX: usize = 256;
+
+/// How long a newcomer may take to prove that it knows the secret; until then it holds one of the sessions.
+pub const GREETING_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// Failed proofs after which a host refuses newcomers for a while; with 128 bits of secret, guessing is hopeless long before.
 pub const FAILED_PROOFS_MAX: u32 = 64;

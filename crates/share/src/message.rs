@@ -101,11 +101,7 @@ pub fn message(kind: u8, body: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
 /// The length that the first four bytes of a message announce.
 pub fn message_len(header: [u8; 4]) -> Result<usize, ShareError> {
     let len = u32::from_be_bytes(header) as usize;
-    if (1..=MESSAGE_LEN_MAX).contains(&len) {
-        Ok(len)
-    } else {
-        Err(ShareError::peer("a message of impossible length"))
-    }
+    if (1..=MESSAGE_LEN_MAX).contains(&len) { Ok(len) } else { Err(ShareError::peer("a message of impossible length")) }
 }
 
 impl Want {
@@ -187,7 +183,8 @@ mod tests {
 
     #[test]
     fn wants_read_back_and_must_be_whole_groups() {
-        let want = Want { id: 9, path: b"a/b".to_vec(), size: 50_000, mtime: Mtime::default(), start: 16384, end: 50_000 };
+        let want =
+            Want { id: 9, path: b"a/b".to_vec(), size: 50_000, mtime: Mtime::default(), start: 16384, end: 50_000 };
         assert_eq!(Want::decode(&want.encode()[5..]).unwrap(), want);
         for (start, end) in [(1, 50_000), (0, 100), (0, 50_001), (16384, 16384)] {
             assert!(Want::decode(&Want { start, end, ..want.clone() }.encode()[5..]).is_err());

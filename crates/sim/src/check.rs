@@ -4,19 +4,21 @@
 //! whether it is right.
 
 mod amplification;
+mod buffers;
 mod delivery;
 mod liveness;
 mod order;
 mod volume;
 
 pub use amplification::AntiAmplification;
+pub use buffers::BufferLimit;
 pub use delivery::check_delivery;
 pub use liveness::Liveness;
 pub use order::Pattern;
 pub use volume::VolumeLimit;
 
 use crate::world::NodeId;
-use crate::{Instant, Packet};
+use crate::{Instant, Packet, Tally};
 
 /// Watches the network during a run.
 pub trait Monitor {
@@ -30,9 +32,9 @@ pub trait Monitor {
         let _ = (now, node, packet);
     }
 
-    /// The applications' progress as of `now`: a number that grows with everything useful.
-    fn progress(&mut self, now: Instant, progress: u64) {
-        let _ = (now, progress);
+    /// What all applications together have done as of `now`.
+    fn tally(&mut self, now: Instant, all: &Tally) {
+        let _ = (now, all);
     }
 
     /// What has gone wrong, if anything has. Asked after every event.

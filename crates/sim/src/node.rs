@@ -25,35 +25,57 @@ pub trait Node {
     /// Whether the application inside has nothing left to do. Asked after every event.
     fn is_done(&self) -> bool;
 
-    /// A number that grows whenever anything useful happens: bytes delivered, handshakes, streams ended.
-    fn progress(&self) -> u64;
+    /// What it has done so far, in numbers. Asked after every event.
+    fn tally(&self) -> Tally;
 
     /// What the application inside has done so far.
     fn report(&self) -> Report;
 }
 
-/// What a node's application has done. All counts only grow.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Report {
-    /// Nothing is left to do.
-    pub done: bool,
+/// What a node's application has done, in numbers that only grow.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
     /// Handshakes that completed.
     pub connected: u64,
     /// Connections that ended.
     pub closed: u64,
-    /// Content bytes that arrived, were in order and were right.
+    /// Content bytes that the protocol took from the application to send.
+    pub accepted_bytes: u64,
+    /// Content bytes that arrived in order and right.
     pub delivered_bytes: u64,
-    /// Streams or requests that ended as planned.
+    /// Content bytes of which the protocol said that the peer has them all.
+    pub acknowledged_bytes: u64,
+    /// Streams that ended as planned.
     pub completed: u64,
-    /// The most bytes that the protocol held for this node at a time, if known.
-    pub buffered_bytes_max: u64,
-    /// What must not happen and did: wrong content, bytes after the end, unexpected errors.
-    pub faults: Vec<String>,
 }
 
-impl Report {
+impl Tally {
     /// A number that grows whenever anything useful happens.
     pub fn progress(&self) -> u64 {
         self.delivered_bytes + self.connected + self.closed + self.completed
     }
+
+    /// The sum of two.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            connected: self.connected + other.connected,
+            closed: self.closed + other.closed,
+            accepted_bytes: self.accepted_bytes + other.accepted_bytes,
+            delivered_bytes: self.delivered_bytes + other.delivered_bytes,
+            acknowledged_bytes: self.acknowledged_bytes + other.acknowledged_bytes,
+            completed: self.completed + other.completed,
+        }
+    }
+}
+
+/// A node's account of the run, for the end.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Nothing is left to do.
+    pub done: bool,
+    /// What it has done.
+    pub tally: Tally,
+    /// What must not happen and did: wrong content, bytes after the end, unexpected errors.
+    pub faults: Vec<String>,
 }

@@ -11,7 +11,7 @@ use crate::clock::EventQueue;
 use crate::hop::{Direction, Dropped};
 use crate::log::{Log, What};
 use crate::path::{Leg, Outcome, Path};
-use crate::{Instant, Node, Packet, address};
+use crate::{Instant, Node, Packet, Tally, address};
 
 /// A node never legitimately sends more datagrams than this without time passing; one that does is in a loop. The
 /// largest congestion window of any scenario (10 Gbit/s × 100 ms) is about 100,000 datagrams.
@@ -223,9 +223,9 @@ impl World {
         } else {
             slot.armed = Some(Instant::from_nanos(u64::MAX));
         }
-        let progress = self.nodes.iter().map(|slot| slot.node.progress()).sum();
+        let all = self.nodes.iter().map(|slot| slot.node.tally()).fold(Tally::default(), Tally::plus);
         for monitor in &mut self.monitors {
-            monitor.progress(now, progress);
+            monitor.tally(now, &all);
         }
         Ok(())
     }

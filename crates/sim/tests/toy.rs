@@ -12,7 +12,7 @@ use warpline_sim::hop::{
 use warpline_sim::log::Log;
 use warpline_sim::path::Path;
 use warpline_sim::world::{Limits, NodeId, World};
-use warpline_sim::{Codepoint, Instant, Node, Packet, Report, Rng, address};
+use warpline_sim::{Codepoint, Instant, Node, Packet, Report, Rng, Tally, address};
 
 const BLOCK: usize = 1_000;
 const RETRY: Duration = Duration::from_millis(200);
@@ -71,12 +71,12 @@ impl Node for Sender {
         self.acknowledged == self.blocks
     }
 
-    fn progress(&self) -> u64 {
-        self.acknowledged
+    fn tally(&self) -> Tally {
+        Tally { completed: self.acknowledged, ..Tally::default() }
     }
 
     fn report(&self) -> Report {
-        Report { done: self.is_done(), completed: self.acknowledged, ..Report::default() }
+        Report { done: self.is_done(), tally: self.tally(), faults: Vec::new() }
     }
 }
 
@@ -130,12 +130,12 @@ impl Node for Receiver {
         true
     }
 
-    fn progress(&self) -> u64 {
-        self.next
+    fn tally(&self) -> Tally {
+        Tally { delivered_bytes: self.next * BLOCK as u64, ..Tally::default() }
     }
 
     fn report(&self) -> Report {
-        Report { delivered_bytes: self.next * BLOCK as u64, faults: self.faults.clone(), ..Report::default() }
+        Report { done: true, tally: self.tally(), faults: self.faults.clone() }
     }
 }
 
@@ -184,7 +184,7 @@ fn everything_arrives_over_a_bad_network() {
         let (result, world) = run(seed, bad_network, Duration::from_secs(300));
         assert_eq!(result, Ok(()), "seed {seed}");
         let report = world.node(NodeId::SERVER).report();
-        assert_eq!((report.delivered_bytes, report.faults), (200_000, vec![]), "seed {seed}");
+        assert_eq!((report.tally.delivered_bytes, report.faults), (200_000, vec![]), "seed {seed}");
     }
 }
 

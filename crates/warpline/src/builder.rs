@@ -24,6 +24,7 @@ pub struct EndpointBuilder {
     secret: Option<[u8; 32]>,
     io: Option<IoConfig>,
     accept_backlog: Option<usize>,
+    spin: Option<Duration>,
     shutdown_timeout: Option<Duration>,
     thread_name: Option<String>,
 }
@@ -81,6 +82,15 @@ impl EndpointBuilder {
         self
     }
 
+    /// How long a worker looks again before it sleeps, where that has paid; zero for never. Default:
+    /// [`engine::limits::SPIN`](crate::engine::limits::SPIN). For cores of one's own, [`IoConfig::busy_poll`] spins
+    /// always.
+    #[must_use]
+    pub fn spin(mut self, limit: Duration) -> Self {
+        self.spin = Some(limit);
+        self
+    }
+
     /// How long shutting down waits for closed connections to drain.
     #[must_use]
     pub fn shutdown_timeout(mut self, timeout: Duration) -> Self {
@@ -104,6 +114,7 @@ impl EndpointBuilder {
         config.secret = self.secret.unwrap_or(config.secret);
         config.io = self.io.unwrap_or(config.io);
         config.accept_backlog = self.accept_backlog.unwrap_or(config.accept_backlog);
+        config.spin = self.spin.unwrap_or(config.spin);
         config.shutdown_timeout = self.shutdown_timeout.unwrap_or(config.shutdown_timeout);
         config.thread_name = self.thread_name.unwrap_or(config.thread_name);
         Ok(config)

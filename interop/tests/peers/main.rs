@@ -5,3 +5,5 @@ mod aioquic_quinn;
 mod proxy;
 mod quinn_quinn;
 mod stage;
+mod warpline_aioquic;
+mod warpline_quinn;

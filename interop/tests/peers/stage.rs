@@ -40,3 +40,17 @@ pub fn bad_network(config: Config) -> Config {
         ..config.delay(Duration::from_millis(10)).loss(0.01)
     }
 }
+
+/// Content that differs everywhere.
+pub fn content(len: usize) -> Vec<u8> {
+    warpline_sim::check::Pattern::new(len as u64).generate(len)
+}
+
+/// Compares what was fetched with the files of `identity`'s directory.
+pub fn compare(identity: &Identity, names: &[String], contents: Vec<Vec<u8>>) {
+    assert_eq!(names.len(), contents.len());
+    for (name, content) in names.iter().zip(contents) {
+        let file = std::fs::read(identity.directory().join(name)).expect("the test has written it");
+        assert!(content == file, "{name} differs: {} bytes of {}", content.len(), file.len());
+    }
+}

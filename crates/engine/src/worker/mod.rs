@@ -4,6 +4,7 @@ mod conns;
 mod core;
 mod leftovers;
 mod run;
+mod spin;
 mod waiters;
 
 pub use conns::ConnectionKey;

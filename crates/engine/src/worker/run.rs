@@ -17,6 +17,7 @@ use crate::mailbox::{Inbox, Mailbox};
 use crate::partition::Partition;
 use crate::stop::Stop;
 use crate::worker::Core;
+use crate::worker::spin::Spin;
 use std::cell::RefCell;
 use std::future::Future;
 use std::net::SocketAddr;
@@ -68,6 +69,7 @@ pub(crate) struct Loop {
     setup: Setup,
     /// When the worker ends although connections still drain; set once the end was asked for.
     deadline: Option<Instant>,
+    spin: Spin,
     /// The socket is unusable.
     failed: bool,
 }
@@ -102,6 +104,7 @@ impl Loop {
             tally: WorkerStats::default(),
             published: WorkerStats::default(),
             command_panics: 0,
+            spin: Spin::new(config.spin),
             setup,
             deadline: None,
             failed: false,
@@ -119,11 +122,14 @@ impl Loop {
             Ok(Err(_)) | Err(_) => tracing::error!(worker = self.setup.handle.index(), "the program did not start"),
         }
         loop {
+            let handled = self.tally.datagrams;
             let busy = self.turn();
             if self.failed || self.may_end() {
                 break;
             }
-            if !busy {
+            if busy {
+                self.spin.worked(self.tally.datagrams - handled);
+            } else if !self.spin.look_again(self.cx.core.borrow().now) {
                 self.rest();
             }
         }
@@ -312,12 +318,12 @@ impl Loop {
             (core.now, core.next_timeout())
         };
         let due = due.into_iter().chain(self.deadline).min();
-        let timeout = match due {
-            // The turn itself took time; reading the clock again costs less than waking up late.
-            Some(due) if due <= now => return,
-            Some(due) => (due - self.setup.clock.now()).min(SLEEP_MAX),
-            None => SLEEP_MAX,
-        };
+        if due.is_some_and(|due| due <= now) {
+            return;
+        }
+        // The turn itself took time; reading the clock again costs less than waking up late.
+        let before = self.setup.clock.now();
+        let timeout = due.map_or(SLEEP_MAX, |due| due - before).min(SLEEP_MAX);
         if timeout == Duration::ZERO {
             return;
         }
@@ -325,6 +331,7 @@ impl Loop {
         if let Err(error) = self.io.wait(Some(timeout)) {
             self.fail("waiting", &error);
         }
+        self.spin.slept(self.setup.clock.now() - before);
     }
 }
 

@@ -29,13 +29,14 @@ struct Epoch {
 }
 
 /// What to go back to when a loss turns out to be none (RFC 9438 section 4.9.2).
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Undo {
     window: f64,
     ssthresh: u64,
     w_max: f64,
     cwnd_prior: f64,
     epoch: Option<Epoch>,
+    hystart: Option<HyStart>,
 }
 
 /// The CUBIC controller.
@@ -136,6 +137,7 @@ impl Cubic {
             w_max: self.w_max,
             cwnd_prior: self.cwnd_prior,
             epoch: self.epoch,
+            hystart: self.hystart.take(),
         });
         self.recovery.enter(now);
         // Fast convergence (section 4.7): a window that did not get back to the old maximum leaves room for others.
@@ -144,7 +146,6 @@ impl Cubic {
         self.window = (self.window * BETA).max(2.0);
         self.ssthresh = self.window();
         self.epoch = None;
-        self.hystart = None;
     }
 }
 
@@ -202,6 +203,7 @@ impl CongestionControl for Cubic {
         self.w_max = undo.w_max;
         self.cwnd_prior = undo.cwnd_prior;
         self.epoch = undo.epoch;
+        self.hystart = undo.hystart;
         self.recovery.leave();
     }
 

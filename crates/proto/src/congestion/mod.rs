@@ -47,8 +47,8 @@ pub enum CongestionAlgorithm {
 ///
 /// All byte counts are of UDP payload. Calls come in the order of the table in the [module's documentation](self).
 pub trait CongestionControl: Debug + Send {
-    /// `bytes` were sent at `now` with `in_flight` bytes in flight before them. `app_limited` tells that the application had
-    /// nothing to send at some time in the last round trip.
+    /// `bytes` were sent at `now` with `in_flight` bytes in flight before them. `app_limited` tells that the
+    /// application had nothing to send at some time in the last round trip.
     fn on_sent(&mut self, now: Instant, bytes: u64, in_flight: u64, app_limited: bool);
     /// Bytes in flight were acknowledged.
     fn on_ack(&mut self, ack: &AckSample);
@@ -56,8 +56,8 @@ pub trait CongestionControl: Debug + Send {
     fn on_packet_lost(&mut self, now: Instant, packet: &LostPacket);
     /// Packets were declared lost.
     fn on_congestion(&mut self, loss: &LossSample);
-    /// The peer counted `marks` more packets with a CE mark; the newest packet that it acknowledged with them was sent at
-    /// `sent_at`.
+    /// The peer counted `marks` more packets with a CE mark; the newest packet that it acknowledged with them was sent
+    /// at `sent_at`.
     fn on_ecn_ce(&mut self, now: Instant, marks: u64, sent_at: Instant);
     /// Every packet of the last loss episode arrived after all.
     fn on_spurious_loss(&mut self, now: Instant);
@@ -77,6 +77,7 @@ pub trait CongestionControl: Debug + Send {
 
 /// The controller of one path.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "CUBIC is the default, and belongs next to the path's other state")]
 pub enum Controller {
     /// RFC 9002 section 7.
     NewReno(NewReno),

@@ -24,13 +24,14 @@ pub struct AckSample {
     pub min_rtt: Duration,
     /// The latest sample of the estimator.
     pub latest_rtt: Duration,
-    /// The delivery rate. Its `app_limited` tells that the newest packet was sent in a round trip in which the application,
-    /// or the peer's flow control, left the window unused.
+    /// The delivery rate. Its `app_limited` tells that the newest packet was sent in a round trip in which the
+    /// application, or the peer's flow control, left the window unused.
     pub rate: RateSample,
 }
 
 impl AckSample {
-    /// Of an ACK frame's `outcome`, with `in_flight_before` bytes in flight before it was taken; `rtt` is updated already.
+    /// Of an ACK frame's `outcome`, with `in_flight_before` bytes in flight before it was taken; `rtt` is updated
+    /// already.
     #[inline]
     pub fn new(now: Instant, in_flight_before: u64, rtt: &RttEstimator, outcome: &AckOutcome) -> Self {
         Self {

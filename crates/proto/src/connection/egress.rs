@@ -56,7 +56,7 @@ impl Connection {
     }
 
     fn write_train(&mut self, cx: &mut Cx<'_>, buf: &mut [u8]) -> Option<Transmit> {
-        let segment = usize::from(self.paths.current.mtu.current()).min(buf.len());
+        let segment = self.segment_size().min(buf.len());
         let end = buf.len().min(TRAIN_BYTES_MAX);
         let mut budget = self.budget(cx);
         let mut len = 0;
@@ -86,6 +86,13 @@ impl Connection {
             return None;
         }
         Some(self.sent_on_path(len, first))
+    }
+
+    /// Size of full datagrams. When probes go unanswered it may be for their size: they shrink to what every path carries
+    /// (RFC 9000 section 14.3, RFC 8899 section 4.3).
+    fn segment_size(&self) -> usize {
+        let mtu = usize::from(self.paths.current.mtu.current());
+        if self.pto.count >= 2 { mtu.min(INITIAL_DATAGRAM_MIN) } else { mtu }
     }
 
     /// Accounts for a train on the path in use.
@@ -189,7 +196,9 @@ impl Connection {
         if !(space.has_own_frames() || wants_data) {
             return false;
         }
-        if budget.eliciting < mtu as u64 {
+        // The handshake is small and everything waits for it; data that cannot be acknowledged before it is complete must not
+        // hold it back.
+        if level == Level::OneRtt && budget.eliciting < mtu as u64 {
             budget.throttled = true;
             return false;
         }
@@ -218,7 +227,9 @@ impl Connection {
         budget: &mut Budget,
         pad_to: usize,
     ) -> Built {
-        let may_elicit = budget.eliciting >= room.len() as u64 || self.spaces.at(level).is_some_and(|s| s.probes > 0);
+        let may_elicit = level != Level::OneRtt
+            || budget.eliciting >= room.len() as u64
+            || self.spaces.at(level).is_some_and(|s| s.probes > 0);
         if !may_elicit {
             budget.throttled = true;
         }

@@ -11,6 +11,7 @@ use crate::congestion::{AckSample, LossSample};
 use crate::crypto::Level;
 use crate::cx::Cx;
 use crate::error::TransportError;
+use crate::recovery::pto;
 use crate::sent_frame::SentFrame;
 use crate::time::Instant;
 
@@ -19,6 +20,22 @@ use crate::time::Instant;
 enum Fate {
     Acked,
     Lost,
+}
+
+fn pto_space(level: Level) -> pto::Space {
+    match level {
+        Level::Initial => pto::Space::Initial,
+        Level::Handshake => pto::Space::Handshake,
+        Level::OneRtt => pto::Space::Data,
+    }
+}
+
+fn level_of(space: pto::Space) -> Level {
+    match space {
+        pto::Space::Initial => Level::Initial,
+        pto::Space::Handshake => Level::Handshake,
+        pto::Space::Data => Level::OneRtt,
+    }
 }
 
 impl Connection {
@@ -155,35 +172,26 @@ impl Connection {
         self.paths.current.rtt.pto_base() + self.pto.peer_max_ack_delay
     }
 
-    /// When loss detection has to act next (RFC 9002 appendix A.8).
+    /// When loss detection has to act next.
     pub(super) fn loss_deadline(&self) -> Option<Instant> {
-        if let Some(at) = self.spaces.all().filter_map(|s| s.sent.loss_time()).min() {
-            return Some(at);
-        }
-        let backoff = 1u32 << self.pto.count.min(16);
-        let base = self.paths.current.rtt.pto_base() * backoff;
-        let mut earliest: Option<Instant> = None;
-        for space in self.spaces.all() {
-            let Some(sent_at) =
-                space.sent.last_ack_eliciting_sent().filter(|_| space.sent.has_ack_eliciting_in_flight())
-            else {
-                continue;
-            };
-            let mut at = sent_at + base;
-            if space.level == Level::OneRtt {
-                if !self.handshake.confirmed {
-                    // RFC 9002 section 6.2.1: not before the handshake is confirmed.
-                    continue;
-                }
-                at += self.pto.peer_max_ack_delay * backoff;
-            }
-            earliest = Some(earliest.map_or(at, |e| e.min(at)));
-        }
-        if earliest.is_none() && self.may_deadlock() {
-            // RFC 9002 section 6.2.2.1: the server may be stopped by anti-amplification.
-            return Some(self.pto.since + base);
-        }
-        earliest
+        self.next_loss_action().map(|(at, _)| at)
+    }
+
+    fn next_loss_action(&self) -> Option<(Instant, pto::Action)> {
+        let spaces = self.spaces.all().map(|s| pto::SpaceTimes {
+            space: pto_space(s.level),
+            loss_time: s.sent.loss_time(),
+            last_eliciting_sent: s.sent.last_ack_eliciting_sent().filter(|_| s.sent.has_ack_eliciting_in_flight()),
+        });
+        let situation = pto::Situation {
+            base: self.paths.current.rtt.pto_base(),
+            max_ack_delay: self.pto.peer_max_ack_delay,
+            count: self.pto.count,
+            confirmed: self.handshake.confirmed,
+            deadlock_since: self.may_deadlock().then_some(self.pto.since),
+            has_handshake_keys: self.keys.handshake.is_some(),
+        };
+        pto::next_action(spaces, &situation)
     }
 
     /// True for a client that the server may be unable to answer until it sends more.
@@ -196,39 +204,26 @@ impl Connection {
 
     /// Loss detection's deadline has passed.
     pub(super) fn on_loss_timer(&mut self, now: Instant) {
-        let lost_level = self
-            .spaces
-            .all()
-            .filter_map(|s| s.sent.loss_time().map(|at| (at, s.level)))
-            .min()
-            .filter(|(at, _)| *at <= now)
-            .map(|(_, level)| level);
-        if let Some(level) = lost_level {
-            return self.detect_lost(now, level);
-        }
+        let space = match self.next_loss_action() {
+            Some((at, _)) if at > now => return,
+            Some((_, pto::Action::DetectLost(space))) => return self.detect_lost(now, level_of(space)),
+            Some((_, pto::Action::Probe(space))) => space,
+            None => return,
+        };
         self.pto.count += 1;
         self.pto.since = now;
         self.stats.probe_timeouts += 1;
-        let mut level = self.probe_level();
-        if self.spaces.at(level).is_none() {
-            level = Level::OneRtt;
+        // Silence counts against the packet size: when everything large vanishes there is no acknowledgement that
+        // shows a loss.
+        let path = &mut self.paths.current;
+        if path.mtu.on_probe_timeout(self.pto.count, now) {
+            path.congestion.on_mtu(path.mtu.current());
         }
+        let level = level_of(space);
         self.probe(level);
         // One timeout probes all that is in flight in the handshake: its spaces wait for one another.
         if level == Level::Initial && self.keys.handshake.is_some() {
             self.probe(Level::Handshake);
-        }
-    }
-
-    fn probe_level(&self) -> Level {
-        let in_flight = self.spaces.all().filter(|s| s.sent.has_ack_eliciting_in_flight());
-        let oldest = in_flight.filter_map(|s| s.sent.last_ack_eliciting_sent().map(|at| (at, s.level))).min();
-        match oldest {
-            Some((_, level)) => level,
-            // Anti-deadlock: a Handshake packet if there are keys, else a padded Initial.
-            None if self.keys.handshake.is_some() => Level::Handshake,
-            None if self.keys.initial.is_some() => Level::Initial,
-            None => Level::OneRtt,
         }
     }
 

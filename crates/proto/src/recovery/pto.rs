@@ -5,7 +5,11 @@ use core::time::Duration;
 
 use crate::time::Instant;
 
-/// Doublings of the timeout past which it no longer grows: 65,536 times the base is longer than any idle timeout.
+/// Longest time between probes, unless the path itself is slower: a path that has come back is not noticed any later.
+/// RFC 9002 section 6.2.1 has it double without end.
+const PTO_MAX: Duration = Duration::from_secs(10);
+
+/// Doublings past which [`PTO_MAX`] is reached from the least timeout, 1 ms.
 const BACKOFF_MAX: u32 = 16;
 
 /// A packet number space, in the order in which they come into use.
@@ -58,10 +62,10 @@ pub enum Action {
     Probe(Space),
 }
 
-/// `base` doubled `count` times.
+/// `base` doubled `count` times, up to ten seconds unless `base` itself is longer.
 #[inline]
 pub fn backed_off(base: Duration, count: u32) -> Duration {
-    base.saturating_mul(1 << count.min(BACKOFF_MAX))
+    base.saturating_mul(1 << count.min(BACKOFF_MAX)).min(PTO_MAX.max(base))
 }
 
 /// When to act next and how; `None` when there is nothing to wait for.
@@ -82,7 +86,7 @@ pub fn next_action(spaces: impl Iterator<Item = SpaceTimes>, at: &Situation) -> 
         is_waiting = true;
         let when = match times.space {
             Space::Data if !at.confirmed => continue,
-            Space::Data => sent_at + timeout + backed_off(at.max_ack_delay, at.count),
+            Space::Data => sent_at + backed_off(at.base + at.max_ack_delay, at.count),
             Space::Initial | Space::Handshake => sent_at + timeout,
         };
         probes = earliest(probes, (when, times.space));
@@ -128,7 +132,8 @@ mod tests {
     fn backoff_doubles_and_ends() {
         assert_eq!(backed_off(ms(300), 0), ms(300));
         assert_eq!(backed_off(ms(300), 3), ms(2_400));
-        assert_eq!(backed_off(ms(300), 99), ms(300 * 65_536));
+        assert_eq!(backed_off(ms(300), 99), ms(10_000));
+        assert_eq!(backed_off(ms(12_000), 2), ms(12_000));
         assert_eq!(backed_off(Duration::MAX, 9), Duration::MAX);
     }
 

@@ -36,7 +36,8 @@ impl RttEstimator {
     }
 
     /// Takes a sample: `latest` since the packet was sent, of which the peer says it held the acknowledgement back for
-    /// `ack_delay`. `max_ack_delay` is given once the handshake is confirmed; it caps that claim (RFC 9002 section 5.3).
+    /// `ack_delay`. `max_ack_delay` is given once the handshake is confirmed; it caps that claim (RFC 9002 section
+    /// 5.3).
     #[inline]
     pub fn update(&mut self, now: Instant, latest: Duration, ack_delay: Duration, max_ack_delay: Option<Duration>) {
         let latest = nanos(latest);

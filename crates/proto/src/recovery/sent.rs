@@ -1,7 +1,8 @@
 //! Packets sent in one packet number space, until it is known what became of them (RFC 9002 section 6, appendix A).
 //!
-//! Records lie in a ring indexed by packet number, what they carried in a second one. Both are emptied from the front as packets
-//! settle, so that the cost per packet is constant and nothing is allocated once the rings have grown to the window.
+//! Records lie in a ring indexed by packet number, what they carried in a second one. Both are emptied from the front
+//! as packets settle, so that the cost per packet is constant and nothing is allocated once the rings have grown to
+//! the window.
 
 use core::ops::RangeInclusive;
 use core::time::Duration;
@@ -20,8 +21,8 @@ use lost_run::LostRun;
 /// `kPacketThreshold` of RFC 9002 section 6.1.1.
 const PACKET_THRESHOLD: u64 = 3;
 
-/// Records past which packets that no acknowledgement is owed for are forgotten from the front. An endpoint that only receives
-/// sends nothing else, and may never hear of them (RFC 9000 section 13.2.4).
+/// Records past which packets that no acknowledgement is owed for are forgotten from the front. An endpoint that only
+/// receives sends nothing else, and may never hear of them (RFC 9000 section 13.2.4).
 const UNANSWERED_MAX: usize = 1_024;
 
 const ELICITING: u8 = 1;
@@ -33,8 +34,8 @@ const ACKED: u8 = 1 << 5;
 const LOST: u8 = 1 << 6;
 const SKIPPED: u8 = 1 << 7;
 
-/// Skipped numbers in a row that are remembered, so that an acknowledgement of them gives an attacker away. A sender skips
-/// one now and then; larger gaps only arise where numbering goes on from somewhere else.
+/// Skipped numbers in a row that are remembered, so that an acknowledgement of them gives an attacker away. A sender
+/// skips one now and then; larger gaps only arise where numbering goes on from somewhere else.
 const SKIPPED_MAX: u64 = 16;
 
 /// What is to be known of a packet when it is sent.
@@ -77,8 +78,8 @@ pub struct AckOutcome {
     pub rate: RateSample,
 }
 
-/// What was declared lost. MTU probes are reported through their tokens alone: their loss says nothing of congestion (RFC 9000
-/// section 14.4).
+/// What was declared lost. MTU probes are reported through their tokens alone: their loss says nothing of congestion
+/// (RFC 9000 section 14.4).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LossOutcome {
     /// Packets lost that were in flight.
@@ -118,8 +119,9 @@ pub struct AckError;
 #[derive(Clone, Copy, Debug)]
 struct Record {
     sent_at: Instant,
-    /// Delivery at the time of sending, while the packet is open. After it, `delivered` of an acknowledged packet is a number
-    /// from which on all up to this packet are acknowledged, and `first_sent_at` of a lost one is when it was declared lost.
+    /// Delivery at the time of sending, while the packet is open. After it, `delivered` of an acknowledged packet is a
+    /// number from which on all up to this packet are acknowledged, and `first_sent_at` of a lost one is when it was
+    /// declared lost.
     then: Snapshot,
     /// Where its tokens begin, counted from the first token ever, modulo 2^32. They end where the next record's begin.
     tokens_from: u32,
@@ -152,7 +154,8 @@ struct Acked {
     late_bytes: u64,
 }
 
-/// The packets of one packet number space that were sent and have not settled. `T` is what a packet carried, in small parts.
+/// The packets of one packet number space that were sent and have not settled. `T` is what a packet carried, in small
+/// parts.
 #[derive(Debug)]
 pub struct SentPackets<T: Copy> {
     records: VecDeque<Record>,
@@ -257,8 +260,8 @@ impl<T: Copy> SentPackets<T> {
         self.staged_from = self.tokens_base.wrapping_add(self.tokens.len() as u32);
     }
 
-    /// Takes an ACK frame's ranges, largest first, and hands `settle` the tokens of packets acknowledged for the first time. The
-    /// work is bounded by their number and that of the ranges.
+    /// Takes an ACK frame's ranges, largest first, and hands `settle` the tokens of packets acknowledged for the first
+    /// time. The work is bounded by their number and that of the ranges.
     pub fn on_ack(
         &mut self,
         ranges: impl Iterator<Item = RangeInclusive<u64>>,
@@ -299,8 +302,8 @@ impl<T: Copy> SentPackets<T> {
         Ok(out)
     }
 
-    /// Walks a range downwards. Each acknowledged record knows how far down its run goes, so that runs acknowledged before are
-    /// passed in one step.
+    /// Walks a range downwards. Each acknowledged record knows how far down its run goes, so that runs acknowledged
+    /// before are passed in one step.
     #[inline]
     fn ack_range(
         &mut self,
@@ -363,8 +366,8 @@ impl<T: Copy> SentPackets<T> {
         self.settle(index, settle);
     }
 
-    /// Declares packets lost (RFC 9002 section 6.1), hands `settle` their tokens and sets [`Self::loss_time`]. `on_lost`
-    /// is shown each lost packet that says something of congestion, oldest first.
+    /// Declares packets lost (RFC 9002 section 6.1), hands `settle` their tokens and sets [`Self::loss_time`].
+    /// `on_lost` is shown each lost packet that says something of congestion, oldest first.
     pub fn detect_lost(
         &mut self,
         now: Instant,
@@ -553,7 +556,8 @@ impl<T: Copy> SentPackets<T> {
         }
     }
 
-    /// Drops the records that the front has in excess: those of which `is_over` is true, up to the first where it is not.
+    /// Drops the records that the front has in excess: those of which `is_over` is true, up to the first where it is
+    /// not.
     #[inline]
     fn pop_while(&mut self, is_over: impl Fn(&Record, u64) -> bool) {
         let mut count = 0;

@@ -60,6 +60,8 @@ impl CryptoStream {
             if first.start <= self.send_base && first.end > self.send_base {
                 self.send.drain(..(first.end - self.send_base) as usize);
                 self.send_base = first.end;
+                // A late acknowledgement of what was taken for lost.
+                self.pending.remove_below(self.send_base);
                 if self.send.is_empty() {
                     self.send = Vec::new();
                 }

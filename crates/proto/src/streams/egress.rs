@@ -84,11 +84,10 @@ impl Streams {
                 continue;
             }
             self.sending.scheduler.pop();
-            if send.wants_credit() {
-                self.sending.starved.push(index);
-                continue;
-            }
             stream.queued = false;
+            if send.wants_credit() && !std::mem::replace(&mut stream.starved, true) {
+                self.sending.starved.push(index);
+            }
             self.wake_writer(index);
             self.maybe_free(index);
         }

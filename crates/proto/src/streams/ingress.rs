@@ -128,9 +128,8 @@ impl Streams {
             return;
         }
         for index in std::mem::take(&mut self.sending.starved) {
-            self.slab[index as usize].queued = false;
+            self.slab[index as usize].starved = false;
             self.enqueue(index);
-            self.maybe_free(index);
         }
     }
 

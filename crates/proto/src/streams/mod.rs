@@ -96,6 +96,8 @@ struct Stream {
     priority: i32,
     /// Stands in the scheduler.
     queued: bool,
+    /// Stands among the starved; outlives the stream in its slot.
+    starved: bool,
     pending: Pending,
 }
 
@@ -298,6 +300,7 @@ impl Streams {
                     recv: None,
                     priority: 0,
                     queued: false,
+                    starved: false,
                     pending: Pending::default(),
                 });
                 (self.slab.len() - 1) as u32
@@ -359,8 +362,7 @@ impl Streams {
         if send.is_sendable(credit) {
             stream.queued = true;
             self.sending.scheduler.push(index, stream.priority);
-        } else if send.wants_credit() {
-            stream.queued = true;
+        } else if send.wants_credit() && !std::mem::replace(&mut stream.starved, true) {
             self.sending.starved.push(index);
         }
     }

@@ -111,6 +111,9 @@ impl SendHalf {
     /// Copies `len` bytes from `offset` on into the packet.
     #[inline]
     pub(super) fn copy(&self, w: &mut Writer<'_>, offset: u64, len: usize) {
+        if len == 0 {
+            return;
+        }
         let mut at = match self.pieces.front() {
             // One piece, or still in the first: most streams.
             Some((start, piece)) if offset < start + piece.bytes().len() as u64 => 0,

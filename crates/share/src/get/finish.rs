@@ -46,18 +46,12 @@ impl Later {
         Ok(())
     }
 
-    fn flush(&mut self) -> Result<(), ShareError> {
+    /// Writes out what is gathered.
+    pub(super) fn flush(&mut self) -> Result<(), ShareError> {
         self.file.write_all_at(&self.buffer, self.len).map_err(|e| ShareError::io(NAME, "cannot be written", e))?;
         self.len += self.buffer.len() as u64;
         self.buffer.clear();
         Ok(())
-    }
-}
-
-impl Drop for Later {
-    fn drop(&mut self) {
-        // What is missing at the end is noticed by the reader, which compares lengths.
-        let _ = self.flush();
     }
 }
 
@@ -92,6 +86,10 @@ impl Notes {
         Ok(bytes.first_chunk().map_or(0, |b| u32::from_be_bytes(*b) as usize))
     }
 
+    fn first(&self) -> Result<Option<Entry>, ShareError> {
+        if self.len == 0 { Ok(None) } else { self.entry(4, self.len_at(0)?).map(Some) }
+    }
+
     fn forwards(&self, mut each: impl FnMut(Entry) -> Result<(), ShareError>) -> Result<(), ShareError> {
         let mut at = 0;
         while at < self.len {
@@ -124,22 +122,15 @@ pub(super) fn run(target: &Target, pending: &Pending) -> Result<(), ShareError> 
         _ => Ok(()),
     })?;
     notes.backwards(|entry| {
-        if entry.kind == Kind::Directory {
+        // The root is left for the end: what was kept for a next run is in it, and its mode may not allow to remove that.
+        if entry.kind == Kind::Directory && !entry.path.is_empty() {
             let dir = target.directory(&entry.path)?;
             target.set_attributes(dir.as_fd(), &entry, pending)?;
         }
         Ok(())
     })?;
     target.remove_partial()?;
-    // Removing the partial directory changed the root's time.
-    let mut root = None;
-    notes.forwards(|entry| {
-        if entry.path.is_empty() && root.is_none() {
-            root = Some(entry);
-        }
-        Ok(())
-    })?;
-    if let Some(entry) = root {
+    if let Some(entry) = notes.first()?.filter(|entry| entry.path.is_empty()) {
         target.set_attributes(target.directory(b"")?.as_fd(), &entry, pending)?;
     }
     Ok(())

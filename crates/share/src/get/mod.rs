@@ -61,6 +61,8 @@ pub struct GetReport {
     pub duration: Duration,
     /// Every byte that was received matched its hash.
     pub verified: bool,
+    /// Packets of this side that were lost.
+    pub packets_lost: u64,
     /// Where it is.
     pub target: PathBuf,
     /// What could not be fetched or kept, with the reason: path and why.
@@ -170,6 +172,19 @@ pub async fn get(
     options: &GetOptions,
     progress: &Arc<Progress>,
 ) -> Result<GetReport, ShareError> {
+    let outcome = fetch(connection, code, options, progress).await;
+    connection.close(outcome.is_err().into(), b"");
+    outcome
+}
+
+/// The two threads and the streams between them and the host. Whichever of them fails, the others end: a thread that fails stops the
+/// streams (`Pending::over`), and without streams the channels close under the threads.
+async fn fetch(
+    connection: &Connection,
+    code: &JoinCode,
+    options: &GetOptions,
+    progress: &Arc<Progress>,
+) -> Result<GetReport, ShareError> {
     let began = Instant::now();
     let (control, answers, welcome) = greet(connection, code).await?;
     let target = Arc::new(Target::open(options.target.clone(), &welcome)?);
@@ -180,32 +195,39 @@ pub async fn get(
     let (spare, spares) = std::sync::mpsc::channel::<Vec<u8>>();
 
     let planning = {
-        let (target, pending, wants, writer) = (target.clone(), pending.clone(), wants.clone(), parts.clone());
-        tokio::task::spawn_blocking(move || plan::run(&target, &pending, planned, &wants, &writer))
+        let (target, pending, wants, writer) = (target.clone(), pending.clone(), wants.clone(), parts.downgrade());
+        tokio::task::spawn_blocking(move || {
+            let _guard = StopOnPanic(&pending);
+            plan::run(&target, &pending, planned, &wants, &writer)
+        })
     };
     let writing = {
         let (target, pending) = (target.clone(), pending.clone());
-        tokio::task::spawn_blocking(move || writer::run(&target, &pending, arrived, &wants, &spare))
+        tokio::task::spawn_blocking(move || {
+            let _guard = StopOnPanic(&pending);
+            writer::run(&target, &pending, arrived, &wants, &spare)
+        })
     };
-    let streams = async {
+    let data = async {
+        // The stream shows itself with its first byte, which comes once something was asked for.
         let data = connection.accept_uni().await.map_err(ShareError::connection)?;
-        let (asked, listed, received) = tokio::join!(
-            ask(control, outgoing),
-            pump(answers, batches, None),
-            pump(MessageReader::new(data), parts, Some(spares)),
-        );
-        asked.and(listed).and(received)
+        pump(MessageReader::new(data), parts, Some(spares)).await
     };
-    let (moved, planned, written) = tokio::join!(streams, planning, writing);
+    let streams = async { tokio::try_join!(ask(control, outgoing), pump(answers, batches, None), data) };
+    let moved = tokio::select! {
+        moved = streams => moved.map(|_| ()),
+        () = pending.over() => Ok(()),
+    };
+    let (planned, written) = tokio::join!(planning, writing);
     let joined = |e| ShareError::connection(format!("a thread failed: {e}"));
     let planned = planned.map_err(joined)?;
     let written = written.map_err(joined)?;
     // What stopped the disk explains why the streams stopped, not the other way round.
-    let plan = match (planned, written) {
-        (Ok(plan), Ok(())) => moved.map(|()| plan)?,
-        (Err(error), _) | (_, Err(error)) if !error.is_passing() => return Err(error),
-        (planned, written) => {
-            let cause = connection.close_reason().map(ShareError::connection);
+    let plan = match (planned, written, moved) {
+        (Ok(plan), Ok(()), _) => plan,
+        (Err(error), _, _) | (_, Err(error), _) | (_, _, Err(error)) if !error.is_passing() => return Err(error),
+        (planned, written, moved) => {
+            let cause = connection.close_reason().map(ShareError::connection).or(moved.err());
             return Err(cause.or(planned.err()).or(written.err()).unwrap_or_else(|| ShareError::connection("cut off")));
         }
     };
@@ -214,7 +236,7 @@ pub async fn get(
         tokio::task::spawn_blocking(move || finish::run(&target, &pending)).await.map_err(joined)?
     };
     finished?;
-    connection.close(0, b"");
+    let packets_lost = connection.stats().await.map_or(0, |stats| stats.packets_lost);
     let (not_kept, not_kept_more) = pending.take_not_kept();
     Ok(GetReport {
         bytes: progress.bytes_total.get(),
@@ -225,10 +247,22 @@ pub async fn get(
         refetched: progress.refetched.get(),
         duration: began.elapsed(),
         verified: true,
+        packets_lost,
         target: target.path().to_path_buf(),
         not_kept,
         not_kept_more,
     })
+}
+
+/// Stops the transfer when the thread that holds it panics.
+struct StopOnPanic<'a>(&'a Pending);
+
+impl Drop for StopOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.stop();
+        }
+    }
 }
 
 /// Sends requests; what is waiting goes in one piece.
@@ -255,6 +289,9 @@ async fn pump(
     loop {
         let mut body = spares.as_ref().and_then(|s| s.try_recv().ok()).unwrap_or_default();
         let Some(kind) = messages.next_into(&mut body).await? else { return Ok(()) };
+        if kind == writer::WAKE {
+            return Err(ShareError::peer("a message of no kind"));
+        }
         if to.send((kind, body)).await.is_err() {
             return Ok(());
         }

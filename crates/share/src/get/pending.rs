@@ -4,7 +4,10 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::Notify;
+
 use super::partial::Partial;
+use crate::limits::LARGE_FILES_MAX;
 use crate::manifest::Entry;
 use crate::progress::Progress;
 
@@ -22,6 +25,8 @@ pub(super) struct Wanted {
     pub(super) partial: Option<Partial>,
     /// Requests for it that are not served yet.
     pub(super) open_wants: u32,
+    /// Bytes that these will bring, holes included.
+    pub(super) owed: u64,
 }
 
 /// What the planning and the writing thread share.
@@ -29,6 +34,9 @@ pub(super) struct Pending {
     files: Mutex<HashMap<u64, Wanted>>,
     changed: Condvar,
     outstanding: AtomicU64,
+    /// Those of them that keep files open.
+    large: AtomicU64,
+    over: Notify,
     stopped: AtomicBool,
     planned: AtomicBool,
     not_kept: Mutex<(Vec<(Vec<u8>, String)>, u64)>,
@@ -41,6 +49,8 @@ impl Pending {
             files: Mutex::new(HashMap::new()),
             changed: Condvar::new(),
             outstanding: AtomicU64::new(0),
+            large: AtomicU64::new(0),
+            over: Notify::new(),
             stopped: AtomicBool::new(false),
             planned: AtomicBool::new(false),
             not_kept: Mutex::new((Vec::new(), 0)),
@@ -55,13 +65,19 @@ impl Pending {
     /// Adds a file, once there is room for it; false when the transfer has stopped.
     pub(super) fn add(&self, id: u64, wanted: Wanted) -> bool {
         let mut files = self.files();
-        while self.outstanding.load(Ordering::Relaxed) >= OUTSTANDING_MAX as u64 && !self.is_stopped() {
+        let is_large = wanted.partial.is_some();
+        let is_full = || {
+            self.outstanding.load(Ordering::Relaxed) >= OUTSTANDING_MAX as u64
+                || is_large && self.large.load(Ordering::Relaxed) >= LARGE_FILES_MAX as u64
+        };
+        while is_full() && !self.is_stopped() {
             files = self.changed.wait(files).unwrap_or_else(PoisonError::into_inner);
         }
         if self.is_stopped() {
             return false;
         }
         self.outstanding.fetch_add(1, Ordering::Relaxed);
+        self.large.fetch_add(is_large.into(), Ordering::Relaxed);
         files.insert(id, wanted);
         true
     }
@@ -72,13 +88,12 @@ impl Pending {
     }
 
     /// A file is in place, or was given up.
-    pub(super) fn complete(&self) {
-        let left = self.outstanding.fetch_sub(1, Ordering::AcqRel) - 1;
-        if left < OUTSTANDING_MAX as u64 {
-            // The lock orders this with a waiter's check.
-            drop(self.files());
-            self.changed.notify_one();
-        }
+    pub(super) fn complete(&self, file: &Wanted) {
+        self.large.fetch_sub(file.partial.is_some().into(), Ordering::AcqRel);
+        self.outstanding.fetch_sub(1, Ordering::AcqRel);
+        // The lock orders this with a waiter's check.
+        drop(self.files());
+        self.changed.notify_one();
     }
 
     /// Every file of the share has been looked at.
@@ -96,6 +111,17 @@ impl Pending {
         self.stopped.store(true, Ordering::Release);
         drop(self.files());
         self.changed.notify_all();
+        self.end();
+    }
+
+    /// Nothing that may still come from the host matters any more.
+    pub(super) fn end(&self) {
+        self.over.notify_one();
+    }
+
+    /// Waits for [`end`](Self::end); for one waiter.
+    pub(super) async fn over(&self) {
+        self.over.notified().await;
     }
 
     pub(super) fn is_stopped(&self) -> bool {

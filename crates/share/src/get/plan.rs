@@ -27,7 +27,7 @@ pub(super) fn run(
     pending: &Pending,
     mut batches: mpsc::Receiver<(u8, Vec<u8>)>,
     wants: &mpsc::Sender<Want>,
-    writer: &mpsc::Sender<(u8, Vec<u8>)>,
+    writer: &mpsc::WeakSender<(u8, Vec<u8>)>,
 ) -> Result<Planned, ShareError> {
     let later = Later::create(target)?;
     let mut plan = Plan {
@@ -45,8 +45,11 @@ pub(super) fn run(
         pending.stop();
     }
     drop(plan);
-    // The writer may have nothing left to wait for. Should it be gone, so is the need to wake it.
-    let _ = writer.blocking_send((WAKE, Vec::new()));
+    // The writer may have nothing left to wait for. Should it be gone, so is the need to wake it. This side holds no sender of its own
+    // while it works: the end of the stream must reach the writer, which then stops this thread.
+    if let Some(writer) = writer.upgrade() {
+        let _ = writer.blocking_send((WAKE, Vec::new()));
+    }
     outcome
 }
 
@@ -86,6 +89,7 @@ impl Plan<'_> {
                     if r.varint() != Ok(self.entries) {
                         return Err(ShareError::peer("the list of files is incomplete"));
                     }
+                    self.later.flush()?;
                     self.pending.progress.listed.set();
                     self.pending.set_planned();
                     return Ok(Planned { entries: self.entries });
@@ -190,7 +194,8 @@ impl Plan<'_> {
         } else {
             ranges.push(want(0, size));
         }
-        let wanted = Wanted { entry, size, partial, open_wants: ranges.len() as u32 };
+        let owed = ranges.iter().map(|range| range.end - range.start).sum();
+        let wanted = Wanted { entry, size, partial, open_wants: ranges.len() as u32, owed };
         if !self.pending.add(id, wanted) {
             return Err(ShareError::connection("the transfer has stopped"));
         }

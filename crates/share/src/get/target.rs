@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, UTIME_OMIT, mkdirat, openat, openat2,
-    renameat, statat, symlinkat, unlinkat, utimensat,
+    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, UTIME_OMIT, chmodat, mkdirat,
+    openat, openat2, renameat, statat, symlinkat, unlinkat, utimensat,
 };
 use rustix::io::Errno;
 
@@ -48,15 +48,30 @@ impl Target {
         std::fs::create_dir_all(&path).map_err(|e| ShareError::io(path.display(), "cannot be made", e))?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = openat(CWD, &path, flags, Mode::empty()).map_err(error("cannot be opened"))?;
-        match mkdirat(&root, PARTIAL_DIR, Mode::RWXU) {
+        let made = mkdirat(&root, PARTIAL_DIR, Mode::RWXU).or_else(|error| {
+            let Ok(stat) = rustix::fs::fstat(&root) else { return Err(error) };
+            // The target of an earlier run may have a mode that forbids its owner to write; it gets that mode back at the end.
+            if error != Errno::ACCESS
+                || rustix::fs::fchmod(&root, Mode::from_raw_mode(stat.st_mode & 0o7777 | 0o700)).is_err()
+            {
+                return Err(error);
+            }
+            mkdirat(&root, PARTIAL_DIR, Mode::RWXU)
+        });
+        match made {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(e) => return Err(error("cannot be written to")(e)),
         }
         let partial = openat(&root, PARTIAL_DIR, flags | OFlags::NOFOLLOW, Mode::empty())
             .map_err(error("the directory for incomplete files cannot be opened"))?;
         lock(&partial, &path)?;
-        let target =
-            Self { path, root, partial, next_temporary: AtomicU64::new(0), is_root: rustix::process::geteuid().is_root() };
+        let target = Self {
+            path,
+            root,
+            partial,
+            next_temporary: AtomicU64::new(0),
+            is_root: rustix::process::geteuid().is_root(),
+        };
         target.remove_temporaries()?;
         Ok(target)
     }
@@ -127,13 +142,25 @@ impl Target {
         match mkdirat(dir, name, Mode::RWXU) {
             Ok(()) => Ok(()),
             Err(Errno::EXIST) => match self.stat(dir, name)? {
-                Some(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => Ok(()),
+                Some(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => {
+                    self.enable_writing(dir, name, &stat);
+                    Ok(())
+                }
                 _ => Err(ShareError::Misuse {
                     path: self.shown(&entry.path).into(),
-                    what: "is in the way: the share has a directory of that name; move it and run the command again".into(),
+                    what: "is in the way: the share has a directory of that name; move it and run the command again"
+                        .into(),
                 }),
             },
             Err(e) => Err(ShareError::io(self.shown(&entry.path), "cannot be made", e)),
+        }
+    }
+
+    /// A directory of an earlier run may be closed to its own owner; it gets its mode back at the end.
+    fn enable_writing(&self, dir: BorrowedFd<'_>, name: &[u8], stat: &Stat) {
+        if !self.is_root && stat.st_mode & 0o700 != 0o700 {
+            // Should this fail, so will what needs it, and say why.
+            let _ = chmodat(dir, name, Mode::from_raw_mode(stat.st_mode & 0o7777 | 0o700), AtFlags::empty());
         }
     }
 
@@ -171,7 +198,12 @@ impl Target {
     }
 
     /// Sets mode, attributes and times of an open file or directory, in the order in which none undoes another.
-    pub(super) fn set_attributes(&self, fd: BorrowedFd<'_>, entry: &Entry, pending: &Pending) -> Result<(), ShareError> {
+    pub(super) fn set_attributes(
+        &self,
+        fd: BorrowedFd<'_>,
+        entry: &Entry,
+        pending: &Pending,
+    ) -> Result<(), ShareError> {
         for (key, value) in &entry.xattrs {
             if let Err(e) = rustix::fs::fsetxattr(fd, &key[..], value, rustix::fs::XattrFlags::empty()) {
                 let why = format!("attribute {} cannot be set: {e}", display_path(key));
@@ -201,7 +233,8 @@ impl Target {
 
     /// The transfer is complete: the partial directory goes.
     pub(super) fn remove_partial(&self) -> Result<(), ShareError> {
-        let error = |e: Errno| ShareError::io(self.path.display(), "the directory for incomplete files cannot be removed", e);
+        let error =
+            |e: Errno| ShareError::io(self.path.display(), "the directory for incomplete files cannot be removed", e);
         for item in rustix::fs::Dir::read_from(&self.partial).map_err(error)? {
             let item = item.map_err(error)?;
             let name = item.file_name().to_bytes();

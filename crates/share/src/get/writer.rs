@@ -14,7 +14,7 @@ use super::pending::{Pending, Wanted};
 use super::target::{LastParent, Target};
 use crate::error::{ShareError, display_path};
 use crate::hash::{self, Value};
-use crate::limits::{GROUP_LEN, PART_LEN, REFETCHES_MAX};
+use crate::limits::{GROUP_LEN, INCOMPLETE_PARTS_MAX, PART_LEN, REFETCHES_MAX};
 use crate::message::{Part, Want, kind, take_bytes};
 
 /// Not a message of the host: the planning thread is done, so there may be nothing left to wait for.
@@ -32,7 +32,10 @@ struct Incoming {
     groups: HashMap<u64, Box<[Option<Value>; GROUPS]>>,
     /// The file's hash, for a file of one part.
     root: Option<Value>,
-    refetches: u32,
+    /// How often groups of a part came wrong, by the part's number.
+    tries: HashMap<u64, u32>,
+    /// Why the host cannot serve it.
+    failed: Option<String>,
 }
 
 /// Takes messages until every file that was asked for is in place.
@@ -67,7 +70,9 @@ pub(super) fn run(
         }
     };
     if outcome.is_err() {
-        pending.stop();
+        pending.stop()
+    } else {
+        pending.end()
     }
     outcome
 }
@@ -99,20 +104,32 @@ impl<'a> Writer<'a> {
     /// The file that `id` stands for.
     fn file(&mut self, id: u64) -> Result<&mut Incoming, ShareError> {
         if !self.incoming.contains_key(&id) {
-            let wanted = self.pending.take(id).ok_or_else(|| ShareError::peer("bytes of a file that nobody asked for"))?;
-            let incoming = Incoming { wanted, small: None, groups: HashMap::new(), root: None, refetches: 0 };
+            let wanted =
+                self.pending.take(id).ok_or_else(|| ShareError::peer("bytes of a file that nobody asked for"))?;
+            let incoming = Incoming {
+                wanted,
+                small: None,
+                groups: HashMap::new(),
+                root: None,
+                tries: HashMap::new(),
+                failed: None,
+            };
             self.incoming.insert(id, incoming);
         }
         self.incoming.get_mut(&id).ok_or_else(|| ShareError::peer("bytes of no file"))
     }
 
     fn part(&mut self, part: &Part<'_>) -> Result<(), ShareError> {
-        let (target, pending) = (self.target, self.pending);
+        let (target, pending, wants) = (self.target, self.pending, self.wants);
         let file = self.file(part.id)?;
         let end = part.start + part.len as u64;
         if end > file.wanted.size || (end % GROUP_LEN as u64 != 0 && end != file.wanted.size) {
             return Err(ShareError::peer("bytes beyond the end of a file"));
         }
+        let Some(owed) = file.wanted.owed.checked_sub(part.len as u64) else {
+            return Err(ShareError::peer("more bytes of a file than were asked for"));
+        };
+        file.wanted.owed = owed;
         pending.progress.bytes_received.add(part.data.len() as u64);
         let verdicts = verify(part, file.wanted.size);
         file.write(target, part, &verdicts)?;
@@ -122,10 +139,11 @@ impl<'a> Writer<'a> {
         if wrong.is_empty() {
             return Ok(());
         }
-        file.refetches += 1;
-        if file.refetches > REFETCHES_MAX {
-            let path = display_path(&file.wanted.entry.path);
-            return Err(ShareError::Corrupt { path, start: part.start, end, tries: file.refetches });
+        let tries = file.tries.entry(part.start / PART_LEN as u64).or_default();
+        *tries += 1;
+        if *tries > REFETCHES_MAX {
+            let (tries, path) = (*tries, display_path(&file.wanted.entry.path));
+            return Err(ShareError::Corrupt { path, start: part.start, end, tries });
         }
         for (start, end) in wrong {
             let entry = &file.wanted.entry;
@@ -133,8 +151,9 @@ impl<'a> Writer<'a> {
             let want =
                 Want { id: part.id, path: entry.path.clone(), size: file.wanted.size, mtime: entry.mtime, start, end };
             file.wanted.open_wants += 1;
+            file.wanted.owed += end - start;
             pending.progress.refetched.add(1);
-            self.wants.blocking_send(want).map_err(|_| ShareError::connection("the host has gone"))?;
+            wants.blocking_send(want).map_err(|_| ShareError::connection("the host has gone"))?;
         }
         Ok(())
     }
@@ -149,10 +168,29 @@ impl<'a> Writer<'a> {
         if file.wanted.open_wants > 0 {
             return Ok(());
         }
+        self.last_want_served(id, root)
+    }
+
+    /// Nothing more comes for a file: it goes into place, or is given up.
+    fn last_want_served(&mut self, id: u64, root: Option<Value>) -> Result<(), ShareError> {
         let Some(mut file) = self.incoming.remove(&id) else { return Ok(()) };
-        let placed = self.place(&mut file, root);
-        self.pending.complete();
-        placed
+        match file.failed.take() {
+            None => self.place(&mut file, root)?,
+            Some(why) => {
+                if let Some((name, _)) = &file.small {
+                    let _ = unlinkat(&self.target.partial, &name[..], AtFlags::empty());
+                }
+                if let Some(partial) = &mut file.wanted.partial {
+                    // What came may be of different versions of the file.
+                    let io = |e| ShareError::io(self.target.path().display(), "cannot be written", e);
+                    self.pending.progress.bytes_done.sub(partial.bytes_there().map_err(io)?);
+                    partial.forget().map_err(io)?;
+                }
+                self.pending.not_kept(&file.wanted.entry.path, why);
+            }
+        }
+        self.pending.complete(&file.wanted);
+        Ok(())
     }
 
     fn place(&mut self, file: &mut Incoming, expected: Option<Value>) -> Result<(), ShareError> {
@@ -166,7 +204,7 @@ impl<'a> Writer<'a> {
         if root.is_none() {
             return Err(ShareError::peer("a file is served without all of its bytes"));
         }
-        if file.refetches == 0 && expected.is_some() && expected != root {
+        if file.tries.is_empty() && expected.is_some() && expected != root {
             // Every group matched its value and the values do not match the hash: the host contradicts itself.
             return Err(ShareError::Corrupt {
                 path: display_path(&entry.path),
@@ -195,24 +233,13 @@ impl<'a> Writer<'a> {
         let mut r = Reader::new(body);
         let id = r.varint().map_err(|_| ShareError::peer("a notice that cannot be read"))?;
         let why = String::from_utf8_lossy(take_bytes(&mut r, 4096).unwrap_or_default()).into_owned();
-        let target = self.target;
         let file = self.file(id)?;
         file.wanted.open_wants = file.wanted.open_wants.saturating_sub(1);
-        if let Some(partial) = &mut file.wanted.partial {
-            // What came may be of different versions of the file.
-            partial.forget().map_err(|e| ShareError::io(target.path().display(), "cannot be written", e))?;
-        }
+        file.failed = Some(why);
         if file.wanted.open_wants > 0 {
             return Ok(());
         }
-        if let Some(file) = self.incoming.remove(&id) {
-            if let Some((name, _)) = &file.small {
-                let _ = unlinkat(&self.target.partial, &name[..], AtFlags::empty());
-            }
-            self.pending.not_kept(&file.wanted.entry.path, why);
-            self.pending.complete();
-        }
-        Ok(())
+        self.last_want_served(id, None)
     }
 }
 
@@ -313,6 +340,9 @@ impl Incoming {
             self.groups.remove(&index);
             hash::values(part.values).copied().collect()
         } else {
+            if self.groups.len() >= INCOMPLETE_PARTS_MAX && !self.groups.contains_key(&index) {
+                return Err(std::io::Error::other("too many of its parts came incomplete"));
+            }
             let known = self.groups.entry(index).or_insert_with(|| Box::new([None; GROUPS]));
             for (i, (value, good)) in hash::values(part.values).zip(verdicts).enumerate() {
                 if *good {

@@ -98,10 +98,8 @@ impl Host {
     /// # Errors
     /// The path cannot be shared, the address cannot be bound, or the state directory cannot be used.
     pub fn open(options: &HostOptions) -> Result<Self, ShareError> {
-        let root = options
-            .root
-            .canonicalize()
-            .map_err(|e| ShareError::io(options.root.display(), "cannot be shared", e))?;
+        let root =
+            options.root.canonicalize().map_err(|e| ShareError::io(options.root.display(), "cannot be shared", e))?;
         let source = Source::open(&root)?;
         let mut identity = ShareIdentity::load_or_create(&options.state_dir, &root)?;
         let endpoint = bind(options, &identity)?;
@@ -188,7 +186,9 @@ fn bind(options: &HostOptions, identity: &ShareIdentity) -> Result<Endpoint, Sha
         last.set_port(identity.port);
         match start(last) {
             Ok(endpoint) => return Ok(endpoint),
-            Err(error) => tracing::warn!(%error, "the port of the last run is taken; codes given out before will not work"),
+            Err(error) => {
+                tracing::warn!(%error, "the port of the last run is taken; codes given out before will not work")
+            }
         }
     }
     start(options.bind).map_err(|e| misuse(format!("cannot serve on {}: {e}", options.bind)))
@@ -232,4 +232,3 @@ fn interface_addresses() -> Vec<IpAddr> {
     }
     out
 }
-

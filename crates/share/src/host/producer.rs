@@ -12,7 +12,7 @@ use super::Shared;
 use super::scan::mtime;
 use crate::error::{ShareError, display_path};
 use crate::hash::{self, Value};
-use crate::limits::{GROUP_LEN, PART_LEN, PARTS_AHEAD};
+use crate::limits::{EXTENTS_MAX, GROUP_LEN, PART_LEN, PARTS_AHEAD};
 use crate::message::{Want, kind, put_bytes, put_varint};
 
 /// Messages are gathered in buffers of this size: one part with its values and extents, or hundreds of small files.
@@ -155,6 +155,10 @@ impl Open {
                 break;
             }
             let hole = seek(&self.fd, SeekFrom::Hole(data)).map_err(|e| self.failed(e))?.min(end);
+            if out.len() == EXTENTS_MAX {
+                // Blocks so small that the list of extents would be longer than what it saves.
+                return Ok(vec![(0, len as u32)]);
+            }
             out.push(((data - start) as u32, (hole - data) as u32));
             at = hole;
         }

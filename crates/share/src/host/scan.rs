@@ -15,7 +15,10 @@ use crate::xattrs;
 pub(super) enum Found {
     Entry(Entry),
     /// Something that cannot be shared, and why.
-    Skipped { path: Vec<u8>, why: String },
+    Skipped {
+        path: Vec<u8>,
+        why: String,
+    },
 }
 
 /// Takes what the walk meets; an error ends it.
@@ -55,7 +58,8 @@ pub(super) fn scan(source: &Source, sink: Sink<'_>) -> Result<(), ShareError> {
     if let Some(name) = &source.single {
         return walk.visit(source.dir.as_fd(), name, name);
     }
-    let stat = rustix::fs::fstat(&source.dir).map_err(|e| ShareError::io("the shared directory", "cannot be read", e))?;
+    let stat =
+        rustix::fs::fstat(&source.dir).map_err(|e| ShareError::io("the shared directory", "cannot be read", e))?;
     let root = Entry {
         path: Vec::new(),
         kind: Kind::Directory,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use tokio::sync::mpsc;
-use warpline::{Connection, SendStream};
+use warpline::{Connection, SendStream, WriteError};
 use warpline_frame::Chunk;
 use warpline_wire::Reader;
 
@@ -12,7 +12,7 @@ use super::scan::{self, Found};
 use super::{Shared, producer};
 use crate::auth::{self, Role};
 use crate::error::ShareError;
-use crate::limits::PARTS_AHEAD;
+use crate::limits::{GREETING_TIME_MAX, PARTS_AHEAD, PATH_MAX};
 use crate::manifest::encode_entry;
 use crate::message::{VERSION, Want, kind, message, put_bytes, put_varint};
 use crate::stream::MessageReader;
@@ -26,9 +26,9 @@ const WANTS_AHEAD: usize = 1024;
 
 /// Serves one receiver until it is done.
 pub(super) async fn serve(shared: &Arc<Shared>, connection: &Connection) -> Result<(), ShareError> {
-    let (mut control, receive) = connection.accept_bi().await.map_err(ShareError::connection)?;
-    let mut requests = MessageReader::new(receive);
-    greet(shared, connection, &mut control, &mut requests).await?;
+    let (control, mut requests) = tokio::time::timeout(GREETING_TIME_MAX, greet(shared, connection))
+        .await
+        .map_err(|_| ShareError::peer("does not greet in time"))??;
     shared.counters().receivers.fetch_add(1, Ordering::Relaxed);
     tracing::info!(remote = %connection.remote(), "a receiver was let in");
 
@@ -42,21 +42,19 @@ pub(super) async fn serve(shared: &Arc<Shared>, connection: &Connection) -> Resu
     let listing = list(shared.clone(), control);
     let sending = send_all(data, outgoing);
     let asking = take_wants(&mut requests, wants);
-    let (listed, sent, asked) = tokio::join!(listing, sending, asking);
+    // The first error drops the rest, which ends the threads behind it.
+    let served = tokio::select! { served = async { tokio::try_join!(listing, sending, asking) } => served.map(|_| ()) };
     producing.await.map_err(|e| ShareError::connection(format!("reading files failed: {e}")))?;
-    listed.and(sent).and(asked)?;
+    served?;
     // The receiver closes once it has everything.
     connection.closed().await;
     Ok(())
 }
 
 /// Proves and has proved that both sides know the secret.
-async fn greet(
-    shared: &Shared,
-    connection: &Connection,
-    control: &mut SendStream,
-    requests: &mut MessageReader,
-) -> Result<(), ShareError> {
+async fn greet(shared: &Shared, connection: &Connection) -> Result<(SendStream, MessageReader), ShareError> {
+    let (mut control, receive) = connection.accept_bi().await.map_err(ShareError::connection)?;
+    let mut requests = MessageReader::new(receive);
     let expected = auth::proof(connection, &shared.secret, Role::Receiver).await?;
     let Some((kind::HELLO, hello)) = requests.next().await? else {
         return Err(ShareError::peer("does not begin with a greeting"));
@@ -90,7 +88,8 @@ async fn greet(
         put_bytes(out, &shared.source.name);
         out.push(u8::from(shared.source.single.is_some()));
     });
-    control.write_all(&welcome).await.map_err(ShareError::connection)
+    control.write_all(&welcome).await.map_err(ShareError::connection)?;
+    Ok((control, requests))
 }
 
 /// Sends the manifest as the walk finds it.
@@ -133,7 +132,8 @@ fn walk(shared: &Shared, batches: &mpsc::Sender<Vec<u8>>) -> Result<(), ShareErr
         Found::Skipped { path, why } => {
             flush(&mut batch)?;
             let skipped = message(kind::SKIPPED, |out| {
-                put_bytes(out, &path);
+                // What lies too deep may have a path that is too long to be told in full.
+                put_bytes(out, &path[..path.len().min(PATH_MAX)]);
                 put_bytes(out, why.as_bytes());
             });
             batches.blocking_send(skipped).map_err(closed)
@@ -159,7 +159,12 @@ async fn take_wants(requests: &mut MessageReader, wants: mpsc::Sender<Want>) -> 
 
 async fn send_all(mut data: SendStream, mut outgoing: mpsc::Receiver<Chunk>) -> Result<(), ShareError> {
     while let Some(chunk) = outgoing.recv().await {
-        data.write_chunk(chunk).await.map_err(ShareError::connection)?;
+        match data.write_chunk(chunk).await {
+            Ok(()) => {}
+            // The receiver has all that it wants.
+            Err(WriteError::Stopped(_)) => return Ok(()),
+            Err(error) => return Err(ShareError::connection(error)),
+        }
     }
     data.finish().map_err(ShareError::connection)
 }

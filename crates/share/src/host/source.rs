@@ -37,10 +37,9 @@ impl Source {
                 let dir = openat(CWD, parent, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
                 Ok(Self { dir: dir.map_err(error)?, single: Some(name.clone()), name })
             }
-            _ => Err(ShareError::Misuse {
-                path: root.into(),
-                what: "is neither a directory nor a regular file".into(),
-            }),
+            _ => {
+                Err(ShareError::Misuse { path: root.into(), what: "is neither a directory nor a regular file".into() })
+            }
         }
     }
 

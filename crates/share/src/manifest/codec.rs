@@ -2,6 +2,7 @@
 
 use warpline_wire::Reader;
 
+use super::order::comes_after;
 use super::{Entry, Kind, Mtime};
 use crate::error::{ShareError, display_path};
 use crate::limits::{DEPTH_MAX, FILE_LEN_MAX, NAME_MAX, PATH_MAX, XATTRS_LEN_MAX};
@@ -76,7 +77,7 @@ fn read(r: &mut Reader<'_>, previous: &[u8]) -> Option<Result<Entry, ShareError>
         }
         HARD_LINK => {
             let target = bytes(r, PATH_MAX)?.to_vec();
-            if target.is_empty() || check_path(&target).is_err() || target >= path {
+            if target.is_empty() || check_path(&target).is_err() || !comes_after(&path, &target) {
                 return Some(Err(hostile(&path, "is a second name of something outside the share")));
             }
             Kind::HardLink { target }
@@ -196,7 +197,17 @@ mod tests {
     fn paths_that_lead_elsewhere_are_refused() {
         let long = [b'x'; 300];
         let traps: [&[u8]; 12] = [
-            b"..", b"../x", b"a/../b", b"a/..", b"/etc/passwd", b"a//b", b"a/", b".", b"a/./b", b"a\0b", &long,
+            b"..",
+            b"../x",
+            b"a/../b",
+            b"a/..",
+            b"/etc/passwd",
+            b"a//b",
+            b"a/",
+            b".",
+            b"a/./b",
+            b"a\0b",
+            &long,
             b".warpline-partial/x",
         ];
         for path in traps {
@@ -212,6 +223,9 @@ mod tests {
             assert!(decode_entry(&mut Reader::new(&code(&entry)), b"").is_err());
         }
         let entry = Entry { kind: Kind::HardLink { target: b"a".to_vec() }, ..file(b"b") };
+        assert!(decode_entry(&mut Reader::new(&code(&entry)), b"").is_ok());
+        // As bytes the first name is the greater one; in the order of the list it comes first.
+        let entry = Entry { kind: Kind::HardLink { target: b"a/b".to_vec() }, ..file(b"a.txt") };
         assert!(decode_entry(&mut Reader::new(&code(&entry)), b"").is_ok());
     }
 }

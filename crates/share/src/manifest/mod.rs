@@ -7,7 +7,7 @@
 mod codec;
 mod order;
 
-pub use codec::{decode_entry, encode_entry};
+pub use codec::{PARTIAL_DIR, decode_entry, encode_entry};
 pub use order::OrderCheck;
 
 /// What an entry is.

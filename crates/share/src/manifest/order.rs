@@ -55,7 +55,7 @@ impl OrderCheck {
 }
 
 /// Component by component; the root comes before everything.
-fn comes_after(path: &[u8], last: &[u8]) -> bool {
+pub(super) fn comes_after(path: &[u8], last: &[u8]) -> bool {
     if last.is_empty() {
         return !path.is_empty();
     }
@@ -84,8 +84,16 @@ mod tests {
 
     #[test]
     fn a_tree_in_order_passes() {
-        check(&[("", true), ("a", true), ("a/b", true), ("a/b/c", false), ("a/d", false), ("a.txt", false), ("b", false)])
-            .unwrap();
+        check(&[
+            ("", true),
+            ("a", true),
+            ("a/b", true),
+            ("a/b/c", false),
+            ("a/d", false),
+            ("a.txt", false),
+            ("b", false),
+        ])
+        .unwrap();
         check(&[("file", false)]).unwrap();
     }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Monitor;
-use crate::Instant;
+use crate::{Instant, Tally};
 
 /// Fails when the applications make no progress for too long.
 #[derive(Debug)]
@@ -21,8 +21,9 @@ impl Liveness {
 }
 
 impl Monitor for Liveness {
-    fn progress(&mut self, now: Instant, progress: u64) {
+    fn tally(&mut self, now: Instant, all: &Tally) {
         self.now = now;
+        let progress = all.progress();
         if progress > self.last.1 {
             self.last = (now, progress);
         }
@@ -42,10 +43,11 @@ mod tests {
     fn standing_still_is_noticed() {
         let s = |n| Instant::from_nanos(0) + Duration::from_secs(n);
         let mut liveness = Liveness::new(Duration::from_secs(5));
-        liveness.progress(s(4), 1);
-        liveness.progress(s(9), 1);
+        let one = Tally { completed: 1, ..Tally::default() };
+        liveness.tally(s(4), &one);
+        liveness.tally(s(9), &one);
         assert_eq!(liveness.violation(), None);
-        liveness.progress(s(10), 1);
+        liveness.tally(s(10), &one);
         assert!(liveness.violation().is_some());
     }
 }

@@ -27,18 +27,12 @@ pub(super) struct LossRound {
 }
 
 /// What to go back to when an episode of losses turns out to be none.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Undo {
     pub(super) state: Option<State>,
     bw_shortterm: u64,
     volume_shortterm: u64,
     volume_longterm: u64,
-}
-
-impl Default for Undo {
-    fn default() -> Self {
-        Self { state: None, bw_shortterm: 0, volume_shortterm: 0, volume_longterm: 0 }
-    }
 }
 
 impl Bbr {

@@ -1,10 +1,10 @@
-//! BBRv3 (draft-ietf-ccwg-bbr): a model of the path, made of its bandwidth, its round-trip time and the volume that it takes
-//! without loss, and a cycle of phases that keeps measuring them.
+//! BBRv3 (draft-ietf-ccwg-bbr): a model of the path, made of its bandwidth, its round-trip time and the volume that it
+//! takes without loss, and a cycle of phases that keeps measuring them.
 //!
-//! The names are the draft's, so that both can be read side by side. One file per topic: [`model`] holds what is known of
-//! the path, [`startup`], [`probe_bw`] and [`probe_rtt`] the phases, [`loss`] the reactions to loss and marks, and
-//! [`control`] turns the model into a window and a rate. All of it runs once per ACK frame, in the order of the draft's
-//! section 5.2.3.
+//! The names are the draft's, so that both can be read side by side. One file per topic: [`model`] holds what is known
+//! of the path, [`startup`], [`probe_bw`] and [`probe_rtt`] the phases, [`loss`] the reactions to loss and marks, and
+//! [`control`] turns the model into a window and a rate. All of it runs once per ACK frame, in the order of the
+//! draft's section 5.2.3.
 //!
 //! Differences from the draft, all where it leaves the choice to the transport:
 //! - A CE mark counts as the loss of one datagram (RFC 3168 section 5).

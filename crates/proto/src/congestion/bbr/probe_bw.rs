@@ -107,11 +107,7 @@ impl Bbr {
             return;
         }
         match self.state {
-            State::ProbeBwDown => {
-                if !self.check_time_to_probe(rs.now) && self.is_time_to_cruise() {
-                    self.state = State::ProbeBwCruise;
-                }
-            }
+            State::ProbeBwDown => self.advance_from_down(rs.now),
             State::ProbeBwCruise => {
                 self.check_time_to_probe(rs.now);
             }
@@ -119,13 +115,21 @@ impl Bbr {
                 self.probe.is_sample = true;
                 self.start_probe_bw_up(rs);
             }
-            State::ProbeBwUp => {
-                if self.is_time_to_go_down(rs) {
-                    self.probe.was_too_high = false;
-                    self.start_probe_bw_down(rs.now);
-                }
-            }
-            _ => {}
+            State::ProbeBwUp => self.advance_from_up(rs),
+            State::ProbeBwRefill | State::Startup | State::Drain | State::ProbeRtt => {}
+        }
+    }
+
+    fn advance_from_down(&mut self, now: Instant) {
+        if !self.check_time_to_probe(now) && self.is_time_to_cruise() {
+            self.state = State::ProbeBwCruise;
+        }
+    }
+
+    fn advance_from_up(&mut self, rs: &Sample) {
+        if self.is_time_to_go_down(rs) {
+            self.probe.was_too_high = false;
+            self.start_probe_bw_down(rs.now);
         }
     }
 

@@ -1,4 +1,5 @@
-//! Startup and Drain: finding the bandwidth by doubling, then emptying the queue that it took (sections 5.3.1 and 5.3.2).
+//! Startup and Drain: finding the bandwidth by doubling, then emptying the queue that it took (sections 5.3.1 and
+//! 5.3.2).
 
 use super::{Bbr, Sample, State};
 

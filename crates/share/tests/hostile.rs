@@ -1,0 +1,278 @@
+//! A host that lies: every lie is told as such, and nothing outside the target is touched.
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+
+use common::{Scene, fetch, run};
+use warpline::{Connection, Endpoint, Identity, RecvStream, SendStream, ServerConfig};
+use warpline_share::manifest::{Entry, Kind, Mtime, encode_entry};
+use warpline_share::{JoinCode, ShareError};
+use warpline_wire::varint;
+
+const SECRET: [u8; 16] = [5; 16];
+const ENTRIES: u8 = 4;
+const LIST_END: u8 = 6;
+const PART: u8 = 8;
+const SERVED: u8 = 9;
+
+/// What the fake host says: on the control stream after its greeting, and on the data stream.
+#[derive(Default)]
+struct Script {
+    control: Vec<Vec<u8>>,
+    data: Vec<Vec<u8>>,
+}
+
+fn message(kind: u8, body: &[u8]) -> Vec<u8> {
+    let mut out = ((body.len() + 1) as u32).to_be_bytes().to_vec();
+    out.push(kind);
+    out.extend_from_slice(body);
+    out
+}
+
+fn put(out: &mut Vec<u8>, value: u64) {
+    let mut bytes = [0; 8];
+    let len = varint::encode(value, &mut bytes);
+    out.extend_from_slice(&bytes[..len]);
+}
+
+fn number(value: u64) -> Vec<u8> {
+    let mut out = Vec::new();
+    put(&mut out, value);
+    out
+}
+
+fn entry(path: &str, kind: Kind) -> Entry {
+    Entry { path: path.as_bytes().to_vec(), kind, mode: 0o755, mtime: Mtime::default(), xattrs: Vec::new() }
+}
+
+fn dir(path: &str) -> Entry {
+    entry(path, Kind::Directory)
+}
+
+fn file(path: &str, size: u64) -> Entry {
+    entry(path, Kind::File { size })
+}
+
+fn link(path: &str, to: &str) -> Entry {
+    entry(path, Kind::Symlink { target: to.as_bytes().to_vec() })
+}
+
+fn hard(path: &str, to: &str) -> Entry {
+    entry(path, Kind::HardLink { target: to.as_bytes().to_vec() })
+}
+
+/// A list of entries and its end.
+fn list(entries: &[Entry]) -> Vec<Vec<u8>> {
+    let mut body = Vec::new();
+    let mut previous: &[u8] = b"";
+    for entry in entries {
+        encode_entry(&mut body, entry, previous);
+        previous = &entry.path;
+    }
+    vec![message(ENTRIES, &body), message(LIST_END, &number(entries.len() as u64))]
+}
+
+/// A part with one extent of data and its right values.
+fn part(id: u64, start: u64, data: &[u8], size: u64) -> Vec<u8> {
+    let mut body = number(id);
+    put(&mut body, start);
+    put(&mut body, data.len() as u64);
+    for (i, group) in data.chunks(16384).enumerate() {
+        let value = if size <= 16384 {
+            *blake3::hash(group).as_bytes()
+        } else {
+            use blake3::hazmat::HasherExt;
+            let mut hasher = blake3::Hasher::new();
+            hasher.set_input_offset(start + i as u64 * 16384);
+            hasher.update(group);
+            hasher.finalize_non_root()
+        };
+        body.extend_from_slice(&value);
+    }
+    put(&mut body, 1);
+    put(&mut body, 0);
+    put(&mut body, data.len() as u64);
+    body.extend_from_slice(data);
+    message(PART, &body)
+}
+
+async fn proof(connection: &Connection) -> blake3::Hash {
+    let material = connection.export_keying_material(32, b"EXPORTER-warpline-share", b"").await.unwrap().unwrap();
+    let key = blake3::derive_key("warpline share 2026 proof", &SECRET);
+    blake3::Hasher::new_keyed(&key).update(b"host").update(&material).finalize()
+}
+
+/// Serves one receiver by the script, and then keeps quiet with all streams open.
+async fn serve(endpoint: Endpoint, script: Script) {
+    let Some(connection) = endpoint.accept().await else { return };
+    let Ok((mut control, requests)) = connection.accept_bi().await else { return };
+    let mut body = 1u32.to_be_bytes().to_vec();
+    body.extend_from_slice(proof(&connection).await.as_bytes());
+    put(&mut body, 5);
+    body.extend_from_slice(b"share\0");
+    let Ok(()) = control.write_all(&message(2, &body)).await else { return };
+    let kept = say(&connection, &mut control, script).await;
+    connection.closed().await;
+    drop((kept, requests, control));
+}
+
+async fn say(
+    connection: &Connection,
+    control: &mut SendStream,
+    script: Script,
+) -> (Option<SendStream>, Option<RecvStream>) {
+    for message in script.control {
+        let Ok(()) = control.write_all(&message).await else { return (None, None) };
+    }
+    if script.data.is_empty() {
+        return (None, None);
+    }
+    let Ok(mut data) = connection.open_uni().await else { return (None, None) };
+    for message in script.data {
+        if data.write_all(&message).await.is_err() {
+            break;
+        }
+    }
+    (Some(data), None)
+}
+
+/// What the receiver makes of the script. There is a sentinel beside the target, which must stay as it is.
+async fn outcome(script: Script) -> (Scene, Result<(), ShareError>) {
+    let scene = Scene::new();
+    let beside = scene.dir.path().join("beside");
+    fs::create_dir(&beside).unwrap();
+    fs::write(beside.join("file"), b"untouched").unwrap();
+    let id = Identity::generate(["warpline"]).unwrap();
+    let config =
+        ServerConfig::with_single_cert(vec![id.certificate.clone()], id.key(), &[b"warpline-share/1"]).unwrap();
+    let endpoint = Endpoint::builder().bind(([127, 0, 0, 1], 0)).workers(1).server(config).start().unwrap();
+    let mut fingerprint = [0; 16];
+    fingerprint.copy_from_slice(&id.fingerprint().0[..16]);
+    let code = JoinCode { addresses: vec![endpoint.local_addr()], fingerprint, secret: SECRET };
+    let serving = tokio::spawn(serve(endpoint, script));
+    let outcome = fetch(&code, &scene.target()).await.map(drop);
+    serving.await.unwrap();
+    let left: Vec<_> = common::tree(&beside).into_iter().map(|(path, seen)| (path, seen.size)).collect();
+    assert_eq!(left, [(b"".to_vec(), 0), (b"file".to_vec(), 9)]);
+    assert_eq!(fs::read(beside.join("file")).unwrap(), b"untouched");
+    let mut names: Vec<_> = fs::read_dir(scene.dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    names.sort();
+    assert!(
+        names.iter().all(|n| ["beside", "source", "target"].iter().any(|k| Path::new(n) == Path::new(k))),
+        "{names:?}"
+    );
+    (scene, outcome)
+}
+
+/// The script must be refused as the other side's fault.
+fn refused(what: &str, script: Script) {
+    let (_, outcome) = run(outcome(script));
+    assert!(matches!(outcome, Err(ShareError::Peer(_))), "{what}: {outcome:?}");
+}
+
+fn refused_list(what: &str, entries: &[Entry]) {
+    refused(what, Script { control: list(entries), data: Vec::new() });
+}
+
+#[test]
+fn the_fake_host_can_be_honest() {
+    let data = common::noise(1, 100_000);
+    let script = Script {
+        control: list(&[dir(""), file("f", 100_000), file("g", 3)]),
+        data: vec![
+            part(2, 0, &data, 100_000),
+            message(SERVED, &number(2)),
+            part(3, 0, b"abc", 3),
+            message(SERVED, &number(3)),
+        ],
+    };
+    let (scene, outcome) = run(outcome(script));
+    outcome.unwrap();
+    assert_eq!(fs::read(scene.target().join("f")).unwrap(), data);
+    assert_eq!(fs::read(scene.target().join("g")).unwrap(), b"abc");
+}
+
+#[test]
+fn lists_that_lead_out_of_the_target() {
+    refused_list("an entry below a link", &[dir(""), link("l", "../beside"), file("l/file", 4)]);
+    refused_list("a directory below a link", &[dir(""), link("l", "../beside"), dir("l/new")]);
+    refused_list("a link instead of a directory", &[dir(""), dir("d"), link("d", "../beside"), file("d/file", 0)]);
+    refused_list("a path upwards", &[dir(""), file("../beside/file", 0)]);
+    refused_list("a path through the parent", &[dir(""), dir("a"), file("a/../../beside/file", 0)]);
+    refused_list("an absolute path", &[dir(""), file("/tmp/file", 0)]);
+    refused_list("the directory for incomplete files", &[dir(""), link(".warpline-partial", "../beside")]);
+    refused_list("another name of something outside", &[dir(""), hard("f", "../beside/file")]);
+}
+
+#[test]
+fn a_second_name_through_a_link_is_not_made() {
+    let entries = [dir(""), link("a", "../beside"), hard("b", "a/file")];
+    let (scene, outcome) = run(outcome(Script { control: list(&entries), data: Vec::new() }));
+    assert!(outcome.is_err());
+    assert!(!scene.target().join("b").exists());
+}
+
+#[test]
+fn lists_that_contradict_themselves() {
+    refused_list("a name twice", &[dir(""), file("a", 0), file("a", 0)]);
+    refused_list("two directories of one name", &[dir(""), dir("a"), dir("a")]);
+    refused_list("out of order", &[dir(""), file("b", 0), file("a", 0)]);
+    refused_list("below a file", &[dir(""), file("a", 0), file("a/b", 0)]);
+    let mut control = list(&[dir(""), file("a", 0)]);
+    control[1] = message(LIST_END, &number(3));
+    refused("a wrong count", Script { control, data: Vec::new() });
+    refused("no entry", Script { control: vec![message(ENTRIES, b"\x7f\xff\xff")], data: Vec::new() });
+    refused("no kind", Script { control: vec![message(0, b"")], data: Vec::new() });
+    refused("a kind for elsewhere", Script { control: vec![message(7, b"")], data: Vec::new() });
+    refused("no length", Script { control: vec![vec![0; 5]], data: Vec::new() });
+    refused("an absurd length", Script { control: vec![vec![0xff; 5]], data: Vec::new() });
+    let mut impossible = file("a", 0);
+    impossible.mtime.nanos = 1_000_000_000;
+    refused_list("an impossible time", &[dir(""), impossible]);
+    let mut attributes = file("a", 0);
+    attributes.xattrs = (0..40).map(|i| (format!("user.{i}").into_bytes(), vec![0; 2000])).collect();
+    refused_list("too many attributes", &[dir(""), attributes]);
+}
+
+/// A share of one file of 40,000 bytes, whose number is 2.
+fn about_a_file(data: Vec<Vec<u8>>) -> Script {
+    Script { control: list(&[dir(""), file("f", 40_000)]), data }
+}
+
+#[test]
+fn parts_that_do_not_belong() {
+    let data = common::noise(2, 40_000);
+    let whole = || part(2, 0, &data, 40_000);
+    let served = || message(SERVED, &number(2));
+    refused("a part that nobody asked for", about_a_file(vec![part(1, 0, &data, 40_000)]));
+    refused("a part beyond the end", about_a_file(vec![part(2, 32_768, &data[..16_384], 40_000)]));
+    refused("a part far beyond the end", about_a_file(vec![part(2, 1 << 40, &data[..16_384], 1 << 41)]));
+    refused("a part that ends within a group", about_a_file(vec![part(2, 0, &data[..20_000], 40_000)]));
+    refused("a part twice", about_a_file(vec![whole(), whole()]));
+    refused("a part after the end", about_a_file(vec![whole(), served(), whole()]).and_more());
+    refused("an end without data", about_a_file(vec![served()]));
+    refused("an end after half the data", about_a_file(vec![part(2, 0, &data[..16_384], 40_000), served()]));
+    refused("an end of what was not asked for", about_a_file(vec![message(SERVED, &number(77))]));
+    refused("a part that is no part", about_a_file(vec![message(PART, &[0xff; 40])]));
+    refused("a message for elsewhere", about_a_file(vec![message(ENTRIES, b"")]));
+    let (_, contradiction) = run(outcome(about_a_file(vec![whole(), message(SERVED, &[&[2][..], &[9; 32]].concat())])));
+    assert!(matches!(contradiction, Err(ShareError::Corrupt { .. })), "{contradiction:?}");
+}
+
+impl Script {
+    /// Another file is asked for that never comes, so that the transfer is not over.
+    fn and_more(mut self) -> Self {
+        self.control = list(&[dir(""), file("f", 40_000), file("g", 1)]);
+        self
+    }
+}
+
+#[test]
+fn sizes_that_no_disk_holds() {
+    let huge = varint::MAX;
+    let (scene, outcome) = run(outcome(Script { control: list(&[dir(""), file("f", huge)]), data: Vec::new() }));
+    assert!(outcome.is_err());
+    assert!(!scene.target().join("f").exists());
+}

@@ -1,0 +1,123 @@
+//! A host: the production endpoint with an application on top, as a node of the simulated network.
+
+use std::net::SocketAddr;
+
+use warpline_frame::Frame;
+use warpline_proto::{DatagramMeta, Ecn, Endpoint};
+
+use crate::app::App;
+use crate::{Codepoint, Instant, Node, Packet, Report, Tally};
+
+/// What `poll_transmit` may fill: as large as the kernel takes a train.
+const TRAIN_LEN_MAX: usize = 64 << 10;
+
+/// Rounds of events and actions in one turn; more means that the two never come to rest.
+const ROUNDS_MAX: usize = 100_000;
+
+/// An endpoint and its application.
+#[derive(Debug)]
+pub struct Host<A> {
+    address: SocketAddr,
+    endpoint: Endpoint,
+    app: A,
+    started: bool,
+    restless: bool,
+    buffer: Vec<u8>,
+}
+
+impl<A: App> Host<A> {
+    /// A host that has not begun.
+    pub fn new(address: SocketAddr, endpoint: Endpoint, app: A) -> Self {
+        Self { address, endpoint, app, started: false, restless: false, buffer: vec![0; TRAIN_LEN_MAX] }
+    }
+
+    /// Hands the events to the application until there are none.
+    fn turn(&mut self, now: Instant) {
+        for _ in 0..ROUNDS_MAX {
+            let Some((handle, event)) = self.endpoint.poll_event() else { return };
+            self.app.handle_event(now, &mut self.endpoint, handle, event);
+        }
+        self.restless = true;
+    }
+}
+
+impl<A: App> Node for Host<A> {
+    fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    fn handle_datagram(&mut self, now: Instant, packet: Packet) {
+        let meta = DatagramMeta { remote: packet.src, local: Some(packet.dst.ip()), ecn: to_ecn(packet.ecn) };
+        self.endpoint.handle_datagram(now, &meta, &mut Frame::from_vec(packet.payload));
+        self.turn(now);
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        if !self.started {
+            self.started = true;
+            self.app.start(now, &mut self.endpoint);
+        }
+        if self.endpoint.next_timeout().is_some_and(|at| at <= now) {
+            self.endpoint.handle_timeout(now);
+        }
+        self.turn(now);
+        if self.app.next_wake().is_some_and(|at| at <= now) {
+            self.app.wake(now, &mut self.endpoint);
+            self.turn(now);
+        }
+    }
+
+    fn poll_transmit(&mut self, now: Instant, out: &mut Vec<Packet>) {
+        let Some(transmit) = self.endpoint.poll_transmit(now, &mut self.buffer) else {
+            return self.turn(now);
+        };
+        let train = self.buffer.get(..transmit.len).unwrap_or_default();
+        for datagram in train.chunks(transmit.segment_size.max(1)) {
+            out.push(Packet {
+                src: self.address,
+                dst: transmit.remote,
+                ecn: from_ecn(transmit.ecn),
+                payload: datagram.to_vec(),
+            });
+        }
+    }
+
+    fn next_timeout(&self) -> Option<Instant> {
+        self.endpoint.next_timeout().into_iter().chain(self.app.next_wake()).min()
+    }
+
+    fn is_done(&self) -> bool {
+        self.started && self.app.is_done() && self.endpoint.is_idle()
+    }
+
+    fn tally(&self) -> Tally {
+        self.app.tally()
+    }
+
+    fn report(&self) -> Report {
+        let mut report = self.app.report();
+        report.done = self.is_done();
+        if self.restless {
+            report.faults.push("events without end".into());
+        }
+        report
+    }
+}
+
+fn to_ecn(codepoint: Codepoint) -> Option<Ecn> {
+    match codepoint {
+        Codepoint::NotEct => None,
+        Codepoint::Ect0 => Some(Ecn::Ect0),
+        Codepoint::Ect1 => Some(Ecn::Ect1),
+        Codepoint::Ce => Some(Ecn::Ce),
+    }
+}
+
+fn from_ecn(ecn: Option<Ecn>) -> Codepoint {
+    match ecn {
+        None => Codepoint::NotEct,
+        Some(Ecn::Ect0) => Codepoint::Ect0,
+        Some(Ecn::Ect1) => Codepoint::Ect1,
+        Some(Ecn::Ce) => Codepoint::Ce,
+    }
+}

@@ -1,0 +1,157 @@
+//! One run: a scenario with a seed.
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use warpline_proto::Endpoint;
+use warpline_proto::config::{ClientConfig, EndpointConfig, ServerConfig};
+
+use crate::app::{ALPN, Client, Server};
+use crate::check::{AntiAmplification, BufferLimit, Liveness, VolumeLimit, check_delivery};
+use crate::host::Host;
+use crate::log::{Entry, Log};
+use crate::path::Path;
+use crate::scenario::{Scenario, Setup};
+use crate::world::{Limits, NodeId, World};
+use crate::{Node, Report, Rng, address};
+
+/// Bounds the real time of a run that goes wrong; the largest scenario needs about a tenth.
+const EVENTS_MAX: u64 = 5_000_000;
+
+/// What a run that went well was like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Outcome {
+    /// Hash of the event log: the same seed gives the same one.
+    pub hash: u64,
+    /// Events on the network.
+    pub events: u64,
+    /// Virtual time that it took.
+    pub took: Duration,
+}
+
+/// What went wrong, and how to see it again.
+#[derive(Debug, Clone)]
+pub struct Failure {
+    /// The scenario's name.
+    pub scenario: &'static str,
+    /// The seed.
+    pub seed: u64,
+    /// What is wrong.
+    pub what: String,
+    /// The clients' reports and then the server's.
+    pub reports: Vec<Report>,
+    /// The last events before it.
+    pub tail: Vec<Entry>,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { scenario, seed, what, reports, tail } = self;
+        writeln!(f, "scenario {scenario}, seed {seed}: {what}")?;
+        for entry in tail.iter().rev().take(20).rev() {
+            writeln!(f, "  {entry}")?;
+        }
+        for report in reports {
+            writeln!(f, "  {report:?}")?;
+        }
+        write!(f, "again: cargo run --release -p warpline-sim -- --scenario {scenario} --seed {seed} --verbose")
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// Runs `scenario` with `seed`.
+///
+/// # Errors
+///
+/// What a checker found, or that the code under test panicked.
+pub fn run(scenario: &Scenario, seed: u64, verbose: bool) -> Result<Outcome, Box<Failure>> {
+    catch_unwind(AssertUnwindSafe(|| try_run(scenario, seed, verbose))).unwrap_or_else(|_| {
+        // The panic's message and its place are on the standard error stream already.
+        let what = "panicked".to_owned();
+        Err(Box::new(Failure { scenario: scenario.name, seed, what, reports: Vec::new(), tail: Vec::new() }))
+    })
+}
+
+fn try_run(scenario: &Scenario, seed: u64, verbose: bool) -> Result<Outcome, Box<Failure>> {
+    let mut rng = Rng::new(seed);
+    let setup = (scenario.build)(&mut rng);
+    let fail = |what: String, world: Option<&World>| {
+        Box::new(Failure {
+            scenario: scenario.name,
+            seed,
+            what,
+            reports: world.map(reports).unwrap_or_default(),
+            tail: world.map(|world| world.log().tail().copied().collect()).unwrap_or_default(),
+        })
+    };
+    let mut world = build(setup, &mut rng, verbose).map_err(|error| fail(error, None))?;
+    world.run().map_err(|what| fail(what, Some(&world)))?;
+    let mut clients = reports(&world);
+    let server = clients.pop().unwrap_or_default();
+    check_delivery(&clients, &server).map_err(|what| fail(what, Some(&world)))?;
+    let log = world.log();
+    Ok(Outcome { hash: log.hash(), events: log.events(), took: world.now() - crate::Instant::from_nanos(0) })
+}
+
+/// The clients' reports and then the server's.
+fn reports(world: &World) -> Vec<Report> {
+    let clients = (0..world.clients_len()).map(NodeId::client);
+    clients.chain([NodeId::SERVER]).map(|id| world.node(id).report()).collect()
+}
+
+fn build(setup: Setup, rng: &mut Rng, verbose: bool) -> Result<World, String> {
+    let Setup { paths, workload, client, server, retry, deadline, stall_max, server_sends_max, buffered_max } = setup;
+    let endpoint_config = Arc::new(EndpointConfig::new(&rng.seed()));
+    let (certificate, key) = identity()?;
+    let mut server_config =
+        ServerConfig::with_single_cert(vec![certificate], key, &[ALPN]).map_err(|error| error.to_string())?;
+    server_config.retry = retry;
+    let server_config = server_config.transport(server).map_err(|error| error.to_string())?;
+    let endpoint = Endpoint::new(Arc::clone(&endpoint_config), Some(Arc::new(server_config)), rng.seed());
+    let server = Host::new(address::SERVER, endpoint, Server::new(workload.chunk_max));
+
+    let mut least_rtt = Duration::MAX;
+    let mut clients: Vec<(Box<dyn Node>, Path)> = Vec::new();
+    for (index, hops) in (0u16..).zip(paths) {
+        // One TLS configuration each: it holds the session tickets, which must not leak from run to run.
+        let config = ClientConfig::insecure(&[ALPN]).and_then(|config| config.transport(client.clone()));
+        let config = Arc::new(config.map_err(|error| error.to_string())?);
+        let endpoint = Endpoint::new(Arc::new(EndpointConfig::new(&rng.seed())), None, rng.seed());
+        let app = Client::new(config, workload.clone(), rng.fork());
+        let path = Path::new(hops, rng.fork());
+        least_rtt = least_rtt.min(2 * path.least_delay());
+        clients.push((Box::new(Host::new(address::client(index), endpoint, app)), path));
+    }
+
+    let limits = Limits { deadline, events_max: EVENTS_MAX };
+    let mut world = World::new(Box::new(server), clients, limits, Log::new(verbose));
+    world.watch(Box::new(AntiAmplification::new(least_rtt)));
+    world.watch(Box::new(Liveness::new(stall_max)));
+    if let Some(bytes_max) = server_sends_max {
+        world.watch(Box::new(VolumeLimit::new(NodeId::SERVER, bytes_max)));
+    }
+    if let Some(bytes_max) = buffered_max {
+        world.watch(Box::new(BufferLimit::new(bytes_max)));
+    }
+    Ok(world)
+}
+
+/// A certificate whose signatures have one length. With ECDSA the handshake's datagrams would differ in size from run to
+/// run; the serial number is fixed for the same reason.
+fn identity() -> Result<(CertificateDer<'static>, PrivateKeyDer<'static>), String> {
+    type Identity = (CertificateDer<'static>, Vec<u8>);
+    static IDENTITY: OnceLock<Result<Identity, String>> = OnceLock::new();
+    let make = || -> Result<Identity, rcgen::Error> {
+        let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519)?;
+        let mut params = rcgen::CertificateParams::new(["localhost".to_owned()])?;
+        params.serial_number = Some(1u64.into());
+        let certificate = params.self_signed(&key)?;
+        Ok((certificate.der().clone(), key.serialize_der()))
+    };
+    let made = IDENTITY.get_or_init(|| make().map_err(|error| error.to_string()));
+    made.clone().map(|(certificate, key)| (certificate, PrivatePkcs8KeyDer::from(key).into()))
+}

@@ -1,0 +1,128 @@
+//! Scenarios: what the network is like and what the hosts do on it, by topic. Each is a function of a seed.
+
+mod address;
+mod damage;
+mod ecn;
+mod handshake;
+mod load;
+mod mtu;
+mod outage;
+mod rate;
+
+use std::time::Duration;
+
+use warpline_proto::config::{RetryPolicy, TransportConfig};
+
+use crate::app::Workload;
+use crate::hop::{Bottleneck, BottleneckConfig, Delay, Hop};
+use crate::{Instant, Rng};
+
+/// A named way to set up a run.
+#[derive(Debug, Clone, Copy)]
+pub struct Scenario {
+    /// What it is called on the command line.
+    pub name: &'static str,
+    /// What it is about.
+    pub about: &'static str,
+    /// Draws the details from the seed's generator.
+    pub build: fn(&mut Rng) -> Setup,
+}
+
+/// Everything that makes a run, but the seed.
+#[derive(Debug)]
+pub struct Setup {
+    /// The hops between each client and the server. One client per path.
+    pub paths: Vec<Vec<Box<dyn Hop>>>,
+    /// What every client does.
+    pub workload: Workload,
+    /// The clients' transport.
+    pub client: TransportConfig,
+    /// The server's transport.
+    pub server: TransportConfig,
+    /// When the server validates addresses.
+    pub retry: RetryPolicy,
+    /// Virtual time for everything.
+    pub deadline: Duration,
+    /// The longest time without progress.
+    pub stall_max: Duration,
+    /// The most bytes of UDP payload that the server may send.
+    pub server_sends_max: Option<u64>,
+    /// The most content bytes that all nodes may hold.
+    pub buffered_max: Option<u64>,
+}
+
+impl Setup {
+    /// One client on a path of these hops, with default settings.
+    pub fn new(hops: Vec<Box<dyn Hop>>, workload: Workload) -> Self {
+        Self {
+            paths: vec![hops],
+            workload,
+            client: TransportConfig::default(),
+            server: TransportConfig::default(),
+            retry: RetryPolicy::Never,
+            deadline: Duration::from_secs(300),
+            stall_max: Duration::from_secs(20),
+            server_sends_max: None,
+            buffered_max: None,
+        }
+    }
+
+    /// Both sides wait this long before they give up, `None` for ever.
+    #[must_use]
+    pub fn idle_timeout(mut self, timeout: Option<Duration>) -> Self {
+        self.client.max_idle_timeout = timeout;
+        self.server.max_idle_timeout = timeout;
+        self
+    }
+}
+
+/// All scenarios.
+pub const ALL: &[Scenario] = &[
+    handshake::EACH_FLIGHT_LOST,
+    handshake::RETRY_UNDER_LOSS,
+    damage::CORRUPTION,
+    damage::REORDERING,
+    damage::BURST_LOSS,
+    outage::BLACK_HOLE,
+    outage::PTO_STORM,
+    address::PORT_REBINDING,
+    address::ADDRESS_CHANGE,
+    ecn::MARKING,
+    ecn::BLEACHING,
+    mtu::SMALL_PATH,
+    mtu::SHRINKING_PATH,
+    rate::LONG_RTT,
+    rate::TINY_BANDWIDTH,
+    rate::HUGE_BANDWIDTH,
+    load::MANY_STREAMS,
+    load::CHURN,
+    load::RESETS,
+    load::SLOW_READER,
+    load::DATAGRAMS,
+];
+
+/// The scenario of this name.
+pub fn find(name: &str) -> Option<&'static Scenario> {
+    ALL.iter().find(|scenario| scenario.name == name)
+}
+
+/// The moment `ms` milliseconds after the start.
+fn at_ms(ms: u64) -> Instant {
+    Instant::from_nanos(0) + Duration::from_millis(ms)
+}
+
+/// A one-way delay, drawn from a range of milliseconds.
+fn delay(rng: &mut Rng, low_ms: u64, high_ms: u64) -> Box<dyn Hop> {
+    Box::new(Delay::new(Duration::from_micros(rng.range(low_ms * 1_000, high_ms * 1_000))))
+}
+
+/// A bottleneck with a queue of `queue_ms` milliseconds, at least two packets.
+fn bottleneck(bits_per_s: u64, queue_ms: u64) -> Box<dyn Hop> {
+    let queue_bytes = (bits_per_s / 8 * queue_ms / 1_000).max(3_000);
+    Box::new(Bottleneck::new(BottleneckConfig { bits_per_s, queue_bytes, ce_above_bytes: None }))
+}
+
+/// An ordinary link: 2 to 100 Mbit/s, 1 to 60 ms one way, 20 to 200 ms of queue.
+fn link(rng: &mut Rng) -> Vec<Box<dyn Hop>> {
+    vec![bottleneck(rng.range(2, 100) * 1_000_000, rng.range(20, 200)), delay(rng, 1, 60)]
+}
