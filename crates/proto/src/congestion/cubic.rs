@@ -8,6 +8,9 @@ use super::{AckSample, CongestionControl, LossSample};
 use crate::recovery::sent::LostPacket;
 use crate::time::Instant;
 
+#[cfg(test)]
+mod tests;
+
 /// `C` of RFC 9438 section 5.1, in datagrams per second cubed.
 const C: f64 = 0.4;
 /// `β_cubic` of RFC 9438 section 4.6.
@@ -225,7 +228,7 @@ impl CongestionControl for Cubic {
 
     #[inline]
     fn window(&self) -> u64 {
-        (self.window * f64::from(self.mtu)) as u64
+        (self.window * f64::from(self.mtu)).round() as u64
     }
 
     #[inline]

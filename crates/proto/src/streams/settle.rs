@@ -37,11 +37,12 @@ impl Streams {
             send.fin = Fin::Acked;
         }
         let complete = send.fin == Fin::Acked && send.is_all_acked();
-        let over = complete && send.state.on(SendEvent::AllAcked).is_some_and(|next| {
-            send.state = next;
-            self.events.push_back(Event::Finished(id));
-            true
-        });
+        let over = complete
+            && send.state.on(SendEvent::AllAcked).is_some_and(|next| {
+                send.state = next;
+                self.events.push_back(Event::Finished(id));
+                true
+            });
         self.sending.buffered -= freed;
         if freed > 0 {
             self.wake_writer(slot.index);

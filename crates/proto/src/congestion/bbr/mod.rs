@@ -18,6 +18,8 @@ mod model;
 mod probe_bw;
 mod probe_rtt;
 mod startup;
+#[cfg(test)]
+mod tests;
 
 use core::time::Duration;
 

@@ -6,6 +6,10 @@ use crate::time::Instant;
 
 /// `ExtraAckedFilterLen`, in round trips.
 const EXTRA_ACKED_FILTER_LEN: u64 = 10;
+/// Seconds of the bandwidth that aggregation may add to the window. The draft bounds it by the window alone, which lets the
+/// two raise each other without end where one acknowledgement covers a whole window; Linux has this bound too
+/// (`bbr_extra_acked_max_us`).
+const EXTRA_ACKED_MAX: f64 = 0.1;
 
 /// Packet-timed round trips (section 5.5.1).
 #[derive(Clone, Debug, Default)]
@@ -175,7 +179,8 @@ impl Bbr {
             expected = 0;
         }
         aggregation.delivered += rs.newly_acked;
-        let extra = (aggregation.delivered - expected).min(self.control.cwnd);
+        let bound = self.control.cwnd.min(scale(self.bandwidth.bw, EXTRA_ACKED_MAX));
+        let extra = (aggregation.delivered - expected).min(bound);
         let len = if self.full_pipe.reached { EXTRA_ACKED_FILTER_LEN } else { 1 };
         aggregation.filter.update(len, self.round.count, extra);
     }
