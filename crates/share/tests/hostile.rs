@@ -6,9 +6,9 @@ use std::fs;
 use std::path::Path;
 
 use common::{Scene, fetch, run};
-use warpline::{Connection, Endpoint, Identity, RecvStream, SendStream, ServerConfig};
+use warpline::{Connection, Endpoint, Identity, RecvStream, SendStream, ServerConfig, TransportConfig};
 use warpline_share::manifest::{Entry, Kind, Mtime, encode_entry};
-use warpline_share::{JoinCode, ShareError};
+use warpline_share::{JoinCode, ShareError, connect};
 use warpline_wire::varint;
 
 const SECRET: [u8; 16] = [5; 16];
@@ -22,6 +22,8 @@ const SERVED: u8 = 9;
 struct Script {
     control: Vec<Vec<u8>>,
     data: Vec<Vec<u8>>,
+    /// Closes the connection once everything is said, or delivered.
+    goes: bool,
 }
 
 fn message(kind: u8, body: &[u8]) -> Vec<u8> {
@@ -113,7 +115,15 @@ async fn serve(endpoint: Endpoint, script: Script) {
     put(&mut body, 5);
     body.extend_from_slice(b"share\0");
     let Ok(()) = control.write_all(&message(2, &body)).await else { return };
+    let goes = script.goes;
     let kept = say(&connection, &mut control, script).await;
+    if goes {
+        // Once the receiver has asked for something, it has begun with the list.
+        let mut requests = requests;
+        let _ = requests.read_chunk(1).await;
+        connection.close(3, b"goes");
+        return;
+    }
     connection.closed().await;
     drop((kept, requests, control));
 }
@@ -173,7 +183,7 @@ fn refused(what: &str, script: Script) {
 }
 
 fn refused_list(what: &str, entries: &[Entry]) {
-    refused(what, Script { control: list(entries), data: Vec::new() });
+    refused(what, Script { control: list(entries), ..Script::default() });
 }
 
 #[test]
@@ -187,6 +197,7 @@ fn the_fake_host_can_be_honest() {
             part(3, 0, b"abc", 3),
             message(SERVED, &number(3)),
         ],
+        goes: false,
     };
     let (scene, outcome) = run(outcome(script));
     outcome.unwrap();
@@ -209,7 +220,7 @@ fn lists_that_lead_out_of_the_target() {
 #[test]
 fn a_second_name_through_a_link_is_not_made() {
     let entries = [dir(""), link("a", "../beside"), hard("b", "a/file")];
-    let (scene, outcome) = run(outcome(Script { control: list(&entries), data: Vec::new() }));
+    let (scene, outcome) = run(outcome(Script { control: list(&entries), ..Script::default() }));
     assert!(outcome.is_err());
     assert!(!scene.target().join("b").exists());
 }
@@ -222,12 +233,12 @@ fn lists_that_contradict_themselves() {
     refused_list("below a file", &[dir(""), file("a", 0), file("a/b", 0)]);
     let mut control = list(&[dir(""), file("a", 0)]);
     control[1] = message(LIST_END, &number(3));
-    refused("a wrong count", Script { control, data: Vec::new() });
-    refused("no entry", Script { control: vec![message(ENTRIES, b"\x7f\xff\xff")], data: Vec::new() });
-    refused("no kind", Script { control: vec![message(0, b"")], data: Vec::new() });
-    refused("a kind for elsewhere", Script { control: vec![message(7, b"")], data: Vec::new() });
-    refused("no length", Script { control: vec![vec![0; 5]], data: Vec::new() });
-    refused("an absurd length", Script { control: vec![vec![0xff; 5]], data: Vec::new() });
+    refused("a wrong count", Script { control, ..Script::default() });
+    refused("no entry", Script { control: vec![message(ENTRIES, b"\x7f\xff\xff")], ..Script::default() });
+    refused("no kind", Script { control: vec![message(0, b"")], ..Script::default() });
+    refused("a kind for elsewhere", Script { control: vec![message(7, b"")], ..Script::default() });
+    refused("no length", Script { control: vec![vec![0; 5]], ..Script::default() });
+    refused("an absurd length", Script { control: vec![vec![0xff; 5]], ..Script::default() });
     let mut impossible = file("a", 0);
     impossible.mtime.nanos = 1_000_000_000;
     refused_list("an impossible time", &[dir(""), impossible]);
@@ -238,7 +249,7 @@ fn lists_that_contradict_themselves() {
 
 /// A share of one file of 40,000 bytes, whose number is 2.
 fn about_a_file(data: Vec<Vec<u8>>) -> Script {
-    Script { control: list(&[dir(""), file("f", 40_000)]), data }
+    Script { control: list(&[dir(""), file("f", 40_000)]), data, goes: false }
 }
 
 #[test]
@@ -272,7 +283,72 @@ impl Script {
 #[test]
 fn sizes_that_no_disk_holds() {
     let huge = varint::MAX;
-    let (scene, outcome) = run(outcome(Script { control: list(&[dir(""), file("f", huge)]), data: Vec::new() }));
+    let (scene, outcome) = run(outcome(Script { control: list(&[dir(""), file("f", huge)]), ..Script::default() }));
     assert!(outcome.is_err());
     assert!(!scene.target().join("f").exists());
+}
+
+/// A list of more files than may be asked for at once, with names of `len` bytes.
+fn many_files(len: usize) -> Vec<Vec<u8>> {
+    let entries: Vec<_> = (0..12_000).map(|i| file(&format!("{i:0len$}"), 1)).collect();
+    let mut out = list(&[dir("")]);
+    out.pop();
+    for some in entries.chunks(500) {
+        // Each message begins with a whole path of its own.
+        let mut body = Vec::new();
+        let mut previous: Vec<u8> = Vec::new();
+        for entry in some {
+            encode_entry(&mut body, entry, &previous);
+            previous.clone_from(&entry.path);
+        }
+        out.push(message(ENTRIES, &body));
+    }
+    out
+}
+
+#[test]
+fn a_wrong_message_ends_a_transfer_whose_plan_waits() {
+    // The plan waits until fewer files are outstanding.
+    let wrong = || vec![message(SERVED, &number(1 << 40))];
+    refused("while files are outstanding", Script { control: many_files(20), data: wrong(), goes: false });
+    // The plan waits until its requests are read, which never happens.
+    refused("while requests are not read", Script { control: many_files(250), data: wrong(), goes: false });
+}
+
+#[test]
+fn a_host_that_goes_ends_a_transfer_whose_plan_waits() {
+    for len in [20, 250] {
+        let (_, outcome) = run(outcome(Script { control: many_files(len), goes: true, ..Script::default() }));
+        assert!(matches!(outcome, Err(ShareError::Connection(_))), "{outcome:?}");
+    }
+}
+
+#[test]
+fn a_receiver_that_misbehaves_is_disconnected() {
+    run(async {
+        let scene = Scene::new();
+        for i in 0..3_000 {
+            fs::write(scene.source().join(format!("{i:0200}")), b"").unwrap();
+        }
+        let host = scene.source_host();
+        let code = host.code();
+        let proof = async |connection: &Connection| {
+            let material =
+                connection.export_keying_material(32, b"EXPORTER-warpline-share", b"").await.unwrap().unwrap();
+            let key = blake3::derive_key("warpline share 2026 proof", &code.secret);
+            blake3::Hasher::new_keyed(&key).update(b"receiver").update(&material).finalize()
+        };
+        // Nothing of what the host says is ever read, so its list waits for ever.
+        for bad in [message(PART, b""), message(7, &[0xff; 9]), vec![0; 8], message(7, &[1, 0, 0x40])] {
+            let (_endpoint, connection) = connect(code, &TransportConfig::default()).await.unwrap();
+            let (mut control, _answers) = connection.open_bi().await.unwrap();
+            let mut hello = 1u32.to_be_bytes().to_vec();
+            hello.extend_from_slice(proof(&connection).await.as_bytes());
+            control.write_all(&message(1, &hello)).await.unwrap();
+            control.write_all(&bad).await.unwrap();
+            connection.closed().await;
+        }
+        // And who is honest is served.
+        scene.get(code).await.unwrap();
+    });
 }

@@ -132,7 +132,9 @@ impl Connection {
     /// Writes one datagram of coalesced packets; returns its length, 0 when there is nothing to send.
     fn write_datagram(&mut self, cx: &mut Cx<'_>, room: &mut [u8], budget: &mut Budget, in_train: bool) -> usize {
         let limit = room.len().min(usize::try_from(budget.amplification).unwrap_or(usize::MAX));
-        if limit < PACKET_ROOM_MIN * 2 {
+        // RFC 9000 section 14.1: a datagram with an Initial packet has at least 1,200 bytes.
+        let least = if self.spaces.initial.is_some() { INITIAL_DATAGRAM_MIN } else { PACKET_ROOM_MIN * 2 };
+        if limit < least {
             return 0;
         }
         let mut len = 0;
@@ -308,10 +310,10 @@ impl Connection {
     /// Writes the frames of one packet; returns whether it elicits an acknowledgement.
     fn write_frames(&mut self, cx: &mut Cx<'_>, w: &mut Writer<'_>, level: Level, may_elicit: bool) -> bool {
         let (start, exponent) = (w.position(), 3);
-        if let Some(space) = self.spaces.at(level) {
-            if write_ack(cx, w, space, level, exponent, may_elicit) {
-                self.stats.acks_sent += 1;
-            }
+        if let Some(space) = self.spaces.at(level)
+            && write_ack(cx, w, space, level, exponent, may_elicit)
+        {
+            self.stats.acks_sent += 1;
         }
         if !may_elicit {
             return false;

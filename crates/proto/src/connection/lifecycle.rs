@@ -97,10 +97,10 @@ impl Connection {
 
     #[inline]
     fn restart_keep_alive(&mut self, now: Instant) {
-        if let Some(interval) = self.config.keep_alive {
-            if self.handshake.complete {
-                self.timers.set(Timer::KeepAlive, now + interval);
-            }
+        if let Some(interval) = self.config.keep_alive
+            && self.handshake.complete
+        {
+            self.timers.set(Timer::KeepAlive, now + interval);
         }
     }
 

@@ -11,6 +11,7 @@ use crate::congestion::{AckSample, LossSample};
 use crate::crypto::Level;
 use crate::cx::Cx;
 use crate::error::TransportError;
+use crate::limits::INITIAL_DATAGRAM_MIN;
 use crate::recovery::pto;
 use crate::sent_frame::SentFrame;
 use crate::time::Instant;
@@ -190,6 +191,7 @@ impl Connection {
             confirmed: self.handshake.confirmed,
             deadlock_since: self.may_deadlock().then_some(self.pto.since),
             has_handshake_keys: self.keys.handshake.is_some(),
+            is_blocked: self.paths.current.amplification_budget() < INITIAL_DATAGRAM_MIN as u64,
         };
         pto::next_action(spaces, &situation)
     }

@@ -176,10 +176,11 @@ impl Endpoint {
     fn update_half_open(&mut self, handle: ConnectionHandle) {
         let Some(connection) = self.slots.find_mut(handle) else { return };
         let open = !connection.is_handshaking() || connection.is_closed();
-        if let Some(flags) = self.slots.flags_mut(handle) {
-            if open && std::mem::take(&mut flags.half_open) {
-                self.half_open -= 1;
-            }
+        if let Some(flags) = self.slots.flags_mut(handle)
+            && open
+            && std::mem::take(&mut flags.half_open)
+        {
+            self.half_open -= 1;
         }
     }
 

@@ -61,10 +61,10 @@ impl Routes {
     #[inline]
     pub(crate) fn find(&mut self, id: &[u8]) -> Option<ConnectionHandle> {
         let word = Self::word(id)?;
-        if let Some((last, handle)) = self.last {
-            if last == word {
-                return Some(handle);
-            }
+        if let Some((last, handle)) = self.last
+            && last == word
+        {
+            return Some(handle);
         }
         let handle = *self.issued.get(&word)?;
         self.last = Some((word, handle));

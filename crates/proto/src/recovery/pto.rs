@@ -7,7 +7,7 @@ use crate::time::Instant;
 
 /// Longest time between probes, unless the path itself is slower: a path that has come back is not noticed any later.
 /// RFC 9002 section 6.2.1 has it double without end.
-const PTO_MAX: Duration = Duration::from_secs(10);
+const PTO_MAX: Duration = Duration::from_secs(3);
 
 /// Doublings past which [`PTO_MAX`] is reached from the least timeout, 1 ms.
 const BACKOFF_MAX: u32 = 16;
@@ -51,6 +51,9 @@ pub struct Situation {
     pub deadlock_since: Option<Instant>,
     /// Handshake keys are there.
     pub has_handshake_keys: bool,
+    /// A server that may send nothing before the client does (anti-amplification): it does not probe (RFC 9002 section
+    /// 6.2.2.1).
+    pub is_blocked: bool,
 }
 
 /// What the loss detection timer is set for.
@@ -62,16 +65,13 @@ pub enum Action {
     Probe(Space),
 }
 
-/// `base` doubled `count` times, up to ten seconds unless `base` itself is longer.
+/// `base` doubled `count` times, up to three seconds unless `base` itself is longer.
 #[inline]
 pub fn backed_off(base: Duration, count: u32) -> Duration {
     base.saturating_mul(1 << count.min(BACKOFF_MAX)).min(PTO_MAX.max(base))
 }
 
 /// When to act next and how; `None` when there is nothing to wait for.
-///
-/// A server that may send nothing before the client does (anti-amplification) must leave the timer off whatever this
-/// says (RFC 9002 section 6.2.2.1).
 pub fn next_action(spaces: impl Iterator<Item = SpaceTimes>, at: &Situation) -> Option<(Instant, Action)> {
     let timeout = backed_off(at.base, at.count);
     let mut losses: Option<(Instant, Space)> = None;
@@ -93,6 +93,9 @@ pub fn next_action(spaces: impl Iterator<Item = SpaceTimes>, at: &Situation) -> 
     }
     if let Some((when, space)) = losses {
         return Some((when, Action::DetectLost(space)));
+    }
+    if at.is_blocked {
+        return None;
     }
     if let Some((when, space)) = probes {
         return Some((when, Action::Probe(space)));
@@ -126,13 +129,14 @@ mod tests {
         confirmed: true,
         deadlock_since: None,
         has_handshake_keys: true,
+        is_blocked: false,
     };
 
     #[test]
     fn backoff_doubles_and_ends() {
         assert_eq!(backed_off(ms(300), 0), ms(300));
         assert_eq!(backed_off(ms(300), 3), ms(2_400));
-        assert_eq!(backed_off(ms(300), 99), ms(10_000));
+        assert_eq!(backed_off(ms(300), 99), ms(3_000));
         assert_eq!(backed_off(ms(12_000), 2), ms(12_000));
         assert_eq!(backed_off(Duration::MAX, 9), Duration::MAX);
     }
@@ -152,6 +156,12 @@ mod tests {
         assert_eq!(next_action(spaces.into_iter(), &early), Some((at(1_180), Action::Probe(Space::Initial))));
         assert_eq!(next_action(spaces.into_iter(), &SITUATION), Some((at(425), Action::Probe(Space::Data))));
         assert_eq!(next_action(spaces[2..].iter().copied(), &early), None);
+    }
+
+    #[test]
+    fn a_blocked_server_waits_for_the_client() {
+        let blocked = Situation { is_blocked: true, ..SITUATION };
+        assert_eq!(next_action([space(Space::Handshake, 900)].into_iter(), &blocked), None);
     }
 
     #[test]

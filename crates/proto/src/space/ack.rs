@@ -66,10 +66,10 @@ impl AckState {
         if pn >= expected {
             self.largest_at = now;
         }
-        if self.received.len() > ACK_RANGES_MAX {
-            if let Some(oldest) = self.received.pop_first() {
-                self.floor = oldest.end;
-            }
+        if self.received.len() > ACK_RANGES_MAX
+            && let Some(oldest) = self.received.pop_first()
+        {
+            self.floor = oldest.end;
         }
         let marked_ce = self.count_ecn(ecn);
         if !eliciting {

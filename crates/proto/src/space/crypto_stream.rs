@@ -56,15 +56,16 @@ impl CryptoStream {
 
     pub(crate) fn on_acked(&mut self, range: Range<u64>) {
         self.acked.insert(range);
-        if let Some(first) = self.acked.first().cloned() {
-            if first.start <= self.send_base && first.end > self.send_base {
-                self.send.drain(..(first.end - self.send_base) as usize);
-                self.send_base = first.end;
-                // A late acknowledgement of what was taken for lost.
-                self.pending.remove_below(self.send_base);
-                if self.send.is_empty() {
-                    self.send = Vec::new();
-                }
+        if let Some(first) = self.acked.first().cloned()
+            && first.start <= self.send_base
+            && first.end > self.send_base
+        {
+            self.send.drain(..(first.end - self.send_base) as usize);
+            self.send_base = first.end;
+            // A late acknowledgement of what was taken for lost.
+            self.pending.remove_below(self.send_base);
+            if self.send.is_empty() {
+                self.send = Vec::new();
             }
         }
     }

@@ -61,11 +61,11 @@ impl Streams {
                 sink(Token::StopSending(slot));
             }
         }
-        if let Some(send) = stream.send.as_ref().filter(|_| pending.reset) {
-            if let Some(code) = send.reset {
-                frame::ResetStream { id, code, final_size: send.next }.encode(w);
-                sink(Token::Reset(slot));
-            }
+        if let Some(send) = stream.send.as_ref().filter(|_| pending.reset)
+            && let Some(code) = send.reset
+        {
+            frame::ResetStream { id, code, final_size: send.next }.encode(w);
+            sink(Token::Reset(slot));
         }
         self.maybe_free(index);
     }

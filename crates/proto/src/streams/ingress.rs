@@ -142,11 +142,11 @@ impl Streams {
     }
 
     pub(super) fn raise_stream(&mut self, index: u32, max: u64) {
-        if let Some(send) = self.stream(index).send.as_mut() {
-            if max > send.max_data {
-                send.max_data = max;
-                self.enqueue(index);
-            }
+        if let Some(send) = self.stream(index).send.as_mut()
+            && max > send.max_data
+        {
+            send.max_data = max;
+            self.enqueue(index);
         }
     }
 

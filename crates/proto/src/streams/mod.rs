@@ -258,10 +258,10 @@ impl Streams {
 
     #[inline]
     fn find(&mut self, id: StreamId) -> Option<u32> {
-        if let Some((last, index)) = self.last {
-            if last == id {
-                return Some(index);
-            }
+        if let Some((last, index)) = self.last
+            && last == id
+        {
+            return Some(index);
         }
         let index = *self.by_id.get(&id.0)?;
         self.last = Some((id, index));

@@ -66,10 +66,10 @@ impl RecvHalf {
     /// Checks an end of data against the window and the final size; returns how far the highest offset moves.
     #[inline]
     fn advance(&mut self, end: u64, fin: bool) -> Result<u64, StreamError> {
-        if let Some(size) = self.final_size {
-            if end > size || fin && end != size {
-                return Err(StreamError::new(TransportErrorCode::FINAL_SIZE_ERROR, "the stream's end moved"));
-            }
+        if let Some(size) = self.final_size
+            && (end > size || fin && end != size)
+        {
+            return Err(StreamError::new(TransportErrorCode::FINAL_SIZE_ERROR, "the stream's end moved"));
         }
         if fin && end < self.highest {
             return Err(StreamError::new(

@@ -19,11 +19,11 @@ impl Scheduler {
     #[inline]
     pub(super) fn push(&mut self, index: u32, priority: i32) {
         self.queued += 1;
-        if let Some((level, queue)) = self.levels.first_mut() {
-            if *level == priority {
-                queue.push_back(index);
-                return;
-            }
+        if let Some((level, queue)) = self.levels.first_mut()
+            && *level == priority
+        {
+            queue.push_back(index);
+            return;
         }
         let at = self.levels.partition_point(|(level, _)| *level > priority);
         match self.levels.get_mut(at) {

@@ -97,11 +97,11 @@ impl SendHalf {
     }
 
     fn gather(&mut self, data: &[u8], spares: &mut Spares) {
-        if let Some((_, Piece::Block(block))) = self.pieces.back_mut() {
-            if block.len() + data.len() <= BLOCK_LEN {
-                block.extend_from_slice(data);
-                return;
-            }
+        if let Some((_, Piece::Block(block))) = self.pieces.back_mut()
+            && block.len() + data.len() <= BLOCK_LEN
+        {
+            block.extend_from_slice(data);
+            return;
         }
         let mut block = spares.pop().unwrap_or_else(|| Vec::with_capacity(BLOCK_LEN));
         block.extend_from_slice(data);

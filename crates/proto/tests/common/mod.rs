@@ -1,5 +1,7 @@
 //! Two endpoints and a network between them, on virtual time.
 
+#![allow(clippy::unwrap_used, dead_code, missing_docs, reason = "shared by test binaries, each of which uses a part")]
+
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -22,6 +24,9 @@ struct Flying {
     ecn: Option<warpline_proto::Ecn>,
 }
 
+/// Decides about every datagram: number, to the server, bytes. `false` drops it.
+type Filter = Box<dyn FnMut(u64, bool, &mut Vec<u8>) -> bool>;
+
 pub struct Pair {
     pub now: Instant,
     pub client: Endpoint,
@@ -30,7 +35,7 @@ pub struct Pair {
     pub server_addr: SocketAddr,
     pub delay: Duration,
     /// Decides about every datagram: number, to the server, bytes. `false` drops it.
-    pub filter: Box<dyn FnMut(u64, bool, &mut Vec<u8>) -> bool>,
+    pub filter: Filter,
     flying: VecDeque<Flying>,
     pub count: u64,
     pub client_events: Vec<(ConnectionHandle, Event)>,

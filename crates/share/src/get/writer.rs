@@ -365,3 +365,6 @@ impl Incoming {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

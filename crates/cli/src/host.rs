@@ -1,0 +1,102 @@
+//! `warpline host`.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::atomic::Ordering;
+
+use clap::Args;
+use warpline_share::{Host, HostOptions, ShareError};
+
+use crate::{net, output, state};
+
+/// Share a directory or a file and print its join code.
+#[derive(Debug, Args)]
+pub struct HostArgs {
+    /// The directory or file to share.
+    path: PathBuf,
+    /// Address to serve on; port 0 takes the port of the last run if it is free.
+    #[arg(long, default_value = "[::]:0")]
+    bind: SocketAddr,
+    /// Write the code into this file once the share is ready.
+    #[arg(long, value_name = "FILE")]
+    code_file: Option<PathBuf>,
+    /// Keep key, secret and port in this directory.
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+    /// Print JSON: one object when ready, one at the end.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs it until Ctrl-C.
+pub fn run(args: &HostArgs) -> ExitCode {
+    let outcome = output::runtime()
+        .map_err(|e| ShareError::Connection(format!("no threads: {e}")))
+        .and_then(|runtime| runtime.block_on(serve(args)));
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => output::failed(&error, args.json),
+    }
+}
+
+async fn serve(args: &HostArgs) -> Result<(), ShareError> {
+    let options = HostOptions {
+        root: args.path.clone(),
+        state_dir: args.state_dir.clone().unwrap_or_else(|| state::directory().join("hosts")),
+        bind: args.bind,
+        transport: net::transport(),
+    };
+    let host = Host::open(&options)?;
+    let code = host.code().to_string();
+    if let Some(file) = &args.code_file {
+        write_code(file, &code)?;
+    }
+    if args.json {
+        let ready = serde_json::json!({
+            "ready": true, "code": code, "addr": host.local_addr().to_string(), "io": "udp",
+        });
+        println!("{ready}");
+    } else {
+        println!("{code}");
+        eprintln!("sharing {} on {}; fetch it elsewhere with: warpline get {code}", args.path.display(), host.local_addr());
+        eprintln!("stop with Ctrl-C");
+    }
+    // Whoever reads the code from a pipe gets it now.
+    let _ = std::io::stdout().flush();
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
+        .map_err(|e| ShareError::Connection(format!("signals: {e}")))?;
+    tokio::select! {
+        () = host.run() => {}
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+    }
+    host.shutdown().await;
+    report(&host, args.json);
+    Ok(())
+}
+
+fn report(host: &Host, json: bool) {
+    let counters = host.counters();
+    let (receivers, bytes) = (counters.receivers.load(Ordering::Relaxed), counters.bytes.load(Ordering::Relaxed));
+    let refused = counters.refused.load(Ordering::Relaxed);
+    let stats = host.endpoint().io_stats();
+    let syscalls: u64 = stats.iter().map(|s| s.recv_calls + s.send_calls + s.wait_calls).sum();
+    if json {
+        let end = serde_json::json!({
+            "receivers": receivers, "bytes": bytes, "refused": refused, "syscalls": syscalls,
+        });
+        println!("{end}");
+    } else {
+        eprintln!("served {receivers} receivers, {} of files; {refused} with a wrong code were turned away", output::bytes(bytes));
+    }
+}
+
+/// Written beside and moved into place: whoever waits for the file finds the whole code in it.
+fn write_code(file: &Path, code: &str) -> Result<(), ShareError> {
+    let beside = file.with_extension("new");
+    std::fs::write(&beside, format!("{code}\n"))
+        .and_then(|()| std::fs::rename(&beside, file))
+        .map_err(|e| ShareError::Misuse { path: file.into(), what: format!("the code cannot be written: {e}") })
+}

@@ -1,0 +1,35 @@
+//! Settings of the transport for moving files.
+
+use std::path::Path;
+use std::time::Duration;
+
+use warpline::TransportConfig;
+use warpline_share::{JoinCode, ShareError};
+
+/// Windows that fill 1 Gbit/s at 100 ms and stay within the memory of the commands; a host that is silent for this long is gone.
+pub fn transport() -> TransportConfig {
+    TransportConfig {
+        stream_window: 2 << 20,
+        stream_window_max: 24 << 20,
+        connection_window: 3 << 20,
+        connection_window_max: 32 << 20,
+        send_buffer: 16 << 20,
+        max_idle_timeout: Some(Duration::from_secs(30)),
+        keep_alive: Some(Duration::from_secs(10)),
+        mtu_ceiling: 8972,
+        ..TransportConfig::default()
+    }
+}
+
+/// The code from the command line, or from the file that a host wrote it to.
+pub fn code(argument: Option<&str>, file: Option<&Path>) -> Result<JoinCode, ShareError> {
+    let misuse = |path: &Path, what: String| ShareError::Misuse { path: path.into(), what };
+    let text = match (argument, file) {
+        (Some(text), _) => text.to_owned(),
+        (None, Some(file)) => {
+            std::fs::read_to_string(file).map_err(|e| misuse(file, format!("the code cannot be read: {e}")))?
+        }
+        (None, None) => String::new(),
+    };
+    text.parse().map_err(|e| misuse(Path::new("the join code"), format!("{e}")))
+}

@@ -1,0 +1,65 @@
+//! The serving side.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use warpline::local::{self, Connection, RecvStream, SendStream};
+use warpline::{Chunk, Endpoint};
+use warpline_peer_kit::{COUNT_QUERY, DATAGRAM_SINK, HEADER_LEN, Result, WRITE_CHUNK, announce, hold_until_stdin_eof};
+
+use super::streams::{drain, joined, send_bytes};
+use super::{ServerArgs, setup};
+
+pub(super) fn run(args: &ServerArgs) -> Result<()> {
+    let endpoint = Endpoint::builder()
+        .bind(args.bind)
+        .workers(args.workers)
+        .server(setup::server(args)?)
+        .io(setup::io(&args.common))
+        .serve_local(serve)?;
+    announce(endpoint.local_addr())?;
+    hold_until_stdin_eof();
+    endpoint.close(0, b"");
+    Ok(())
+}
+
+async fn serve(connection: Connection) {
+    let received = Rc::new(Cell::new(0u64));
+    // Off a worker nothing is served.
+    let _ = local::spawn_detached(serve_datagrams(connection.clone(), received.clone()));
+    while let Ok((send, recv)) = connection.accept_bi().await {
+        let received = received.clone();
+        let _ = local::spawn_detached(async move {
+            // A stream that fails takes only itself down: the client sees it and reports it.
+            let _ = serve_stream(send, recv, &received).await;
+        });
+    }
+}
+
+async fn serve_datagrams(connection: Connection, received: Rc<Cell<u64>>) {
+    while let Ok(datagram) = connection.recv_datagram().await {
+        received.set(received.get() + 1);
+        let echoes = datagram.first().is_some_and(|first| *first != DATAGRAM_SINK);
+        if echoes && connection.send_datagram(datagram).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn serve_stream(mut send: SendStream, mut recv: RecvStream, received: &Cell<u64>) -> Result<()> {
+    let mut header = [0; HEADER_LEN];
+    recv.read_exact(&mut header).await?;
+    let len = u64::from_be_bytes(header);
+    if len == COUNT_QUERY {
+        send.write_chunk(Chunk::copy_from_slice(&received.get().to_be_bytes())).await?;
+        return Ok(send.finish()?);
+    }
+    if len <= WRITE_CHUNK as u64 {
+        send_bytes(&mut send, len, &mut |_| {}).await?;
+        return drain(&mut recv, &mut |_| {}).await;
+    }
+    // A long answer goes out while the upload comes in.
+    let upload = local::spawn(async move { drain(&mut recv, &mut |_| {}).await })?;
+    send_bytes(&mut send, len, &mut |_| {}).await?;
+    joined(upload).await
+}

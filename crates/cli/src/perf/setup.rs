@@ -1,0 +1,85 @@
+//! Configurations of both sides: one cipher suite, one key exchange, as the comparison has it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::RootCertStore;
+use rustls::crypto::aws_lc_rs::kx_group;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use warpline::{ClientConfig, Identity, IoConfig, PacketCrypto, ServerConfig, TransportConfig, provider};
+use warpline_peer_kit::{ALPN, Result};
+
+use super::{ClientArgs, Common, Crypto, ServerArgs};
+
+impl From<Crypto> for PacketCrypto {
+    fn from(crypto: Crypto) -> Self {
+        match crypto {
+            Crypto::Auto => Self::Auto,
+            Crypto::Ring => Self::Ring,
+            Crypto::AwsLc => Self::AwsLc,
+        }
+    }
+}
+
+/// The transport that the arguments ask for.
+fn transport(common: &Common) -> TransportConfig {
+    TransportConfig {
+        initial_mtu: common.payload,
+        mtu_ceiling: common.payload,
+        stream_window: common.window,
+        stream_window_max: common.window,
+        connection_window: common.window * 16,
+        connection_window_max: common.window * 16,
+        max_concurrent_bidi: 10_000,
+        max_idle_timeout: Some(Duration::from_secs(60)),
+        ..TransportConfig::default()
+    }
+}
+
+/// TLS_AES_128_GCM_SHA256 and X25519 alone.
+fn crypto(common: &Common) -> Arc<rustls::crypto::CryptoProvider> {
+    let mut crypto = (*provider::provider(common.crypto.into())).clone();
+    crypto.cipher_suites.retain(|s| s.suite() == rustls::CipherSuite::TLS13_AES_128_GCM_SHA256);
+    crypto.kx_groups = vec![kx_group::X25519];
+    Arc::new(crypto)
+}
+
+pub(super) fn io(common: &Common) -> IoConfig {
+    IoConfig { busy_poll: Duration::from_micros(common.busy_poll), ..IoConfig::default() }
+}
+
+pub(super) fn server(args: &ServerArgs) -> Result<ServerConfig> {
+    let (chain, key) = match (&args.cert, &args.key) {
+        (Some(cert), Some(key)) => {
+            let chain = CertificateDer::pem_file_iter(cert)?.collect::<Result<Vec<_>, _>>()?;
+            (chain, PrivateKeyDer::from_pem_file(key)?)
+        }
+        _ => {
+            let identity = Identity::generate(["localhost"])?;
+            (vec![identity.certificate.clone()], identity.key())
+        }
+    };
+    let mut tls = rustls::ServerConfig::builder_with_provider(crypto(&args.common))
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)?;
+    tls.alpn_protocols = vec![ALPN.to_vec()];
+    Ok(ServerConfig::with_rustls(Arc::new(tls))?.transport(transport(&args.common))?)
+}
+
+pub(super) fn client(args: &ClientArgs) -> Result<ClientConfig> {
+    let Some(ca) = &args.ca else {
+        return Ok(ClientConfig::insecure(&[ALPN])?.transport(transport(&args.common))?);
+    };
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(ca)? {
+        roots.add(certificate?)?;
+    }
+    let mut tls = rustls::ClientConfig::builder_with_provider(crypto(&args.common))
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    tls.alpn_protocols = vec![ALPN.to_vec()];
+    Ok(ClientConfig::with_rustls(Arc::new(tls))?.transport(transport(&args.common))?)
+}

@@ -1,0 +1,196 @@
+//! Bytes that come wrong: only their groups are asked for again, and not for ever.
+
+use std::sync::Arc;
+
+use super::super::Welcome;
+use super::super::partial::Partial;
+use super::*;
+use crate::hash::group_value;
+use crate::manifest::{Entry, Kind, Mtime};
+use crate::message::{message, put_varint};
+use crate::progress::Progress;
+
+const ID: u64 = 7;
+const GROUP: u64 = GROUP_LEN as u64;
+
+/// A target in a directory of its own, with one file asked for.
+struct Scene {
+    dir: tempfile::TempDir,
+    target: Target,
+    pending: Pending,
+    wants: mpsc::Sender<Want>,
+    asked: mpsc::Receiver<Want>,
+    data: Vec<u8>,
+}
+
+impl Scene {
+    fn new(size: usize) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let welcome = Welcome { name: b"share".to_vec(), single: false };
+        let target = Target::open(Some(dir.path().join("target")), &welcome).unwrap();
+        let pending = Pending::new(Arc::new(Progress::default()));
+        let (wants, asked) = mpsc::channel(64);
+        let kind = Kind::File { size: size as u64 };
+        let entry = Entry { path: b"file".to_vec(), kind, mode: 0o644, mtime: Mtime::default(), xattrs: Vec::new() };
+        let partial = (size > PART_LEN).then(|| Partial::open(&target, &entry, size as u64).unwrap());
+        pending.add(ID, Wanted { entry, size: size as u64, partial, open_wants: 1, owed: size as u64 });
+        let data = (0..size).map(|i| (i * 7 % 251) as u8).collect();
+        Self { dir, target, pending, wants, asked, data }
+    }
+
+    /// The part of the file from `start` to `end`.
+    fn part(&self, start: usize, end: usize) -> Vec<u8> {
+        let size = self.data.len() as u64;
+        message(kind::PART, |out| {
+            put_varint(out, ID);
+            put_varint(out, start as u64);
+            put_varint(out, (end - start) as u64);
+            for (i, group) in self.data[start..end].chunks(GROUP_LEN).enumerate() {
+                out.extend_from_slice(&group_value((start + i * GROUP_LEN) as u64, group, size));
+            }
+            put_varint(out, 1);
+            put_varint(out, 0);
+            put_varint(out, (end - start) as u64);
+            out.extend_from_slice(&self.data[start..end]);
+        })
+    }
+
+    /// The same with a byte of the file changed on the way.
+    fn part_with_wrong(&self, start: usize, end: usize, wrong: &[usize]) -> Vec<u8> {
+        let mut part = self.part(start, end);
+        let data_at = part.len() - (end - start);
+        for at in wrong {
+            part[data_at + at - start] ^= 0x10;
+        }
+        part
+    }
+
+    /// What was asked for again.
+    fn again(&mut self) -> Vec<(u64, u64)> {
+        std::iter::from_fn(|| self.asked.try_recv().ok()).map(|want| (want.start, want.end)).collect()
+    }
+
+    fn served(&self) -> Vec<u8> {
+        message(kind::SERVED, |out| put_varint(out, ID))
+    }
+
+    fn result(&self) -> Option<Vec<u8>> {
+        std::fs::read(self.dir.path().join("target/file")).ok()
+    }
+}
+
+/// Hands a whole message over.
+fn take(writer: &mut Writer<'_>, message: &[u8]) -> Result<(), ShareError> {
+    writer.take(message[4], &message[5..])
+}
+
+/// What a scene's writer borrows, so that the scene stays free to be asked.
+macro_rules! writer {
+    ($scene:ident) => {
+        Writer::new(&$scene.target, &$scene.pending, &$scene.wants)
+    };
+}
+
+fn groups_are_fetched_again(size: usize) {
+    let mut scene = Scene::new(size);
+    let (target, pending, wants) = (&scene.target, &scene.pending, scene.wants.clone());
+    let mut writer = Writer::new(target, pending, &wants);
+    let first_end = size.min(PART_LEN);
+    // Two neighbours and one by itself.
+    let wrong = [2 * GROUP_LEN + 5, 3 * GROUP_LEN, 6 * GROUP_LEN + GROUP_LEN - 1];
+    take(&mut writer, &scene.part_with_wrong(0, first_end, &wrong)).unwrap();
+    let asked: Vec<_> = std::iter::from_fn(|| scene.asked.try_recv().ok()).collect();
+    let ranges: Vec<_> = asked.iter().map(|want| (want.start, want.end)).collect();
+    assert_eq!(ranges, [(2 * GROUP, 4 * GROUP), (6 * GROUP, 7 * GROUP)]);
+    assert!(asked.iter().all(|want| want.id == ID && want.path == b"file" && want.size == size as u64));
+    for start in (first_end..size).step_by(PART_LEN) {
+        take(&mut writer, &scene.part(start, size.min(start + PART_LEN))).unwrap();
+    }
+    take(&mut writer, &scene.served()).unwrap();
+    assert_eq!(scene.result(), None, "not before it is complete");
+    for (start, end) in ranges {
+        take(&mut writer, &scene.part(start as usize, end as usize)).unwrap();
+        take(&mut writer, &scene.served()).unwrap();
+    }
+    assert_eq!(scene.result().as_ref(), Some(&scene.data));
+    assert_eq!(scene.pending.progress.bytes_done.get(), size as u64);
+    assert_eq!(scene.pending.progress.refetched.get(), 2);
+}
+
+#[test]
+fn groups_of_a_small_file() {
+    groups_are_fetched_again(8 * GROUP_LEN + 100);
+}
+
+#[test]
+fn groups_of_a_file_of_several_parts() {
+    groups_are_fetched_again(3 * PART_LEN + 5);
+}
+
+#[test]
+fn a_wrong_value_is_found_as_a_wrong_byte_is() {
+    let mut scene = Scene::new(100_000);
+    let mut message = scene.part(0, 100_000);
+    // Behind kind, number, start (one byte each) and a length of four.
+    message[12 + 32] ^= 1;
+    take(&mut writer!(scene), &message).unwrap();
+    assert_eq!(scene.again(), [(GROUP, 2 * GROUP)]);
+}
+
+#[test]
+fn the_last_group_of_a_file_ends_where_the_file_does() {
+    let mut scene = Scene::new(50_000);
+    let message = scene.part_with_wrong(0, 50_000, &[49_999]);
+    take(&mut writer!(scene), &message).unwrap();
+    assert_eq!(scene.again(), [(3 * GROUP, 50_000)]);
+}
+
+#[test]
+fn what_is_always_wrong_is_given_up() {
+    let mut scene = Scene::new(50_000);
+    let (whole, again) = (scene.part_with_wrong(0, 50_000, &[20_000]), scene.part_with_wrong(16384, 32768, &[20_000]));
+    let (target, pending, wants) = (&scene.target, &scene.pending, scene.wants.clone());
+    let mut writer = Writer::new(target, pending, &wants);
+    take(&mut writer, &whole).unwrap();
+    take(&mut writer, &again).unwrap();
+    take(&mut writer, &again).unwrap();
+    let error = take(&mut writer, &again).unwrap_err();
+    assert!(matches!(error, ShareError::Corrupt { tries: 4, start: 16384, end: 32768, .. }), "{error:?}");
+    assert_eq!(scene.again(), [(GROUP, 2 * GROUP); 3]);
+    assert_eq!(scene.result(), None);
+}
+
+#[test]
+fn faults_in_different_parts_do_not_add_up() {
+    let size = 6 * PART_LEN;
+    let scene = Scene::new(size);
+    let mut writer = writer!(scene);
+    for start in (0..size).step_by(PART_LEN) {
+        take(&mut writer, &scene.part_with_wrong(start, start + PART_LEN, &[start + 1])).unwrap();
+    }
+    for start in (0..size).step_by(PART_LEN) {
+        take(&mut writer, &scene.part(start, start + GROUP_LEN)).unwrap();
+        take(&mut writer, &scene.served()).unwrap();
+    }
+    take(&mut writer, &scene.served()).unwrap();
+    assert_eq!(scene.result().as_ref(), Some(&scene.data));
+}
+
+#[test]
+fn a_file_that_cannot_be_served_is_told_and_leaves_nothing() {
+    for size in [50_000, 2 * PART_LEN] {
+        let scene = Scene::new(size);
+        let mut writer = writer!(scene);
+        take(&mut writer, &scene.part(0, size.min(PART_LEN))).unwrap();
+        let failed = message(kind::FAILED, |out| {
+            put_varint(out, ID);
+            crate::message::put_bytes(out, b"changed");
+        });
+        take(&mut writer, &failed).unwrap();
+        assert_eq!(scene.pending.take_not_kept().0, [(b"file".to_vec(), "changed".to_owned())]);
+        assert_eq!(scene.result(), None);
+        let partial = scene.dir.path().join("target/.warpline-partial");
+        let kept: u64 = if size > PART_LEN { 2 } else { 0 };
+        assert_eq!(std::fs::read_dir(partial).unwrap().count() as u64, kept);
+    }
+}
