@@ -1,370 +1,255 @@
-//! CUBIC (RFC 9438) with HyStart++ in its first slow start.
+//! CUBIC (RFC 9438), with HyStart++ in its first slow start.
 
 use core::time::Duration;
 
-use super::hystart::HyStart;
-use super::{AckSample, LossSample, initial_window, is_window_limited, minimum_window};
+use super::hystart::{CSS_GROWTH_DIVISOR, HyStart, Verdict};
+use super::window::{self, Recovery};
+use super::{AckSample, CongestionControl, LossSample};
+use crate::recovery::sent::LostPacket;
 use crate::time::Instant;
 
-/// Window growth constant, in packets per second cubed (RFC 9438 section 5).
+#[cfg(test)]
+mod tests;
+
+/// `C` of RFC 9438 section 5.1, in datagrams per second cubed.
 const C: f64 = 0.4;
-/// Multiplicative decrease (section 4.6).
+/// `β_cubic` of RFC 9438 section 4.6.
 const BETA: f64 = 0.7;
-/// Additive increase of the Reno-friendly window (section 4.3).
+/// `α_cubic` of RFC 9438 section 4.3: with it the estimate grows as fast as Reno's average.
 const ALPHA: f64 = 3.0 * (1.0 - BETA) / (1.0 + BETA);
 
-/// Congestion avoidance since the last reduction.
+/// A stretch of congestion avoidance: the curve that the window follows. Windows are in datagrams here.
 #[derive(Clone, Copy, Debug)]
 struct Epoch {
+    /// `t_epoch`.
     start: Instant,
-    /// Seconds from `start` until the curve is back at its plateau.
+    /// `K`: seconds until the curve is at `w_max` again.
     k: f64,
-    /// The plateau, in bytes.
-    plateau: f64,
-    /// What Reno's window would be, in bytes.
-    reno: f64,
+    /// `W_est`: the window that Reno would have.
+    w_est: f64,
+    /// Since when the window went unused: that time does not count (RFC 9438 section 5.8).
+    idle_since: Option<Instant>,
 }
 
-/// What a reduction changed.
-#[derive(Clone, Copy, Debug)]
-struct Before {
+/// What to go back to when a loss turns out to be none (RFC 9438 section 4.9.2).
+#[derive(Clone, Debug)]
+struct Undo {
     window: f64,
-    threshold: f64,
+    ssthresh: u64,
     w_max: f64,
-    prior: f64,
+    cwnd_prior: f64,
     epoch: Option<Epoch>,
     hystart: Option<HyStart>,
-    /// Packets lost in that round trip and not acknowledged since.
-    lost: u32,
 }
 
-/// CUBIC. Windows are in bytes, with fractions.
+/// The CUBIC controller.
 #[derive(Clone, Debug)]
 pub struct Cubic {
-    mtu: u16,
+    /// Datagrams; the fraction carries over from one acknowledgement to the next.
     window: f64,
-    threshold: f64,
-    /// The window at the last reduction, less with fast convergence.
+    /// In bytes.
+    ssthresh: u64,
+    mtu: u16,
     w_max: f64,
-    /// The window right before the last reduction.
-    prior: f64,
+    /// The window before the last reduction.
+    cwnd_prior: f64,
     epoch: Option<Epoch>,
-    /// `None` once the first slow start is over.
+    recovery: Recovery,
     hystart: Option<HyStart>,
-    recovery_start: Option<Instant>,
-    /// Since when the window is not what limits the sender: the curve stands still.
-    idle_since: Option<Instant>,
-    last_ack_at: Instant,
-    before: Option<Box<Before>>,
-}
-
-#[inline]
-fn cubed(x: f64) -> f64 {
-    x * x * x
+    undo: Option<Undo>,
 }
 
 impl Cubic {
-    pub(super) fn new(mtu: u16) -> Self {
+    /// A controller for datagrams of `mtu` bytes.
+    pub fn new(mtu: u16) -> Self {
         Self {
+            window: window::initial(mtu) as f64 / f64::from(mtu),
+            ssthresh: u64::MAX,
             mtu,
-            window: initial_window(mtu) as f64,
-            threshold: f64::INFINITY,
             w_max: 0.0,
-            prior: 0.0,
+            cwnd_prior: 0.0,
             epoch: None,
+            recovery: Recovery::default(),
             hystart: Some(HyStart::new()),
-            recovery_start: None,
-            idle_since: None,
-            last_ack_at: Instant::default(),
-            before: None,
+            undo: None,
         }
     }
 
     #[inline]
-    pub(super) fn window(&self) -> u64 {
-        self.window as u64
+    fn segments(&self, bytes: u64) -> f64 {
+        bytes as f64 / f64::from(self.mtu)
     }
 
-    #[inline]
-    pub(super) fn in_slow_start(&self) -> bool {
-        self.window < self.threshold
-    }
-
-    #[inline]
-    fn is_before_recovery(&self, sent_at: Instant) -> bool {
-        self.recovery_start.is_some_and(|start| sent_at <= start)
-    }
-
-    /// After a pause the curve goes on where it stood (RFC 9438 section 5.8).
-    #[inline]
-    pub(super) fn on_sent(&mut self, in_flight: u64) {
-        if in_flight == 0 && self.epoch.is_some() {
-            self.idle_since.get_or_insert(self.last_ack_at);
-        }
-    }
-
-    #[inline]
-    pub(super) fn on_ack(&mut self, s: &AckSample) {
-        self.last_ack_at = s.now;
-        if self.is_before_recovery(s.newest_sent_at) {
-            return;
-        }
-        let slow_start = self.in_slow_start();
-        if !is_window_limited(s.in_flight_before, self.window(), self.mtu, slow_start) {
-            self.idle_since.get_or_insert(s.now);
-            return;
-        }
-        if slow_start { self.slow_start(s) } else { self.avoid(s) }
-    }
-
-    #[inline]
-    fn slow_start(&mut self, s: &AckSample) {
-        let grow = match &mut self.hystart {
-            Some(hystart) => hystart.on_ack(s.now, s.newest_sent_at, s.rtt),
-            None => Some(1),
-        };
-        match grow {
-            Some(divisor) => self.window += (s.acked_bytes / divisor) as f64,
-            None => {
-                self.threshold = self.window;
+    fn slow_start(&mut self, ack: &AckSample) {
+        let mut acked = self.segments(ack.acked_bytes);
+        let verdict =
+            self.hystart.as_mut().map_or(Verdict::SlowStart, |h| h.on_ack(ack.now, ack.newest_sent_at, ack.latest_rtt));
+        match verdict {
+            Verdict::SlowStart => {}
+            Verdict::Conservative => acked /= CSS_GROWTH_DIVISOR as f64,
+            Verdict::Exit => {
+                self.ssthresh = self.window();
                 self.hystart = None;
+                return;
             }
         }
+        self.window += acked;
     }
 
-    /// Congestion avoidance (RFC 9438 sections 4.2 to 4.5).
-    #[inline]
-    fn avoid(&mut self, s: &AckSample) {
-        let mtu = f64::from(self.mtu);
-        let idle = self.idle_since.take().map_or(Duration::ZERO, |since| s.now - since);
-        let (window, w_max) = (self.window, self.w_max);
-        let epoch = self.epoch.get_or_insert_with(|| {
-            let k = if window < w_max { ((w_max - window) / (C * mtu)).cbrt() } else { 0.0 };
-            Epoch { start: s.now, k, plateau: w_max.max(window), reno: window }
-        });
-        if epoch.start < s.now {
-            epoch.start += idle.min(s.now - epoch.start);
+    /// The curve starts anew from the present window (RFC 9438 section 4.2).
+    fn begin_epoch(&mut self, now: Instant) -> Epoch {
+        if self.w_max < self.window {
+            // No reduction led here, or the window has outgrown it (section 4.8).
+            self.w_max = self.window;
         }
-        let acked = s.acked_bytes as f64;
-        let t = (s.now - epoch.start).as_secs_f64();
-        let curve = |t: f64| epoch.plateau + C * mtu * cubed(t - epoch.k);
-        // Past the window before the reduction Reno's own increase of a packet per round trip is fair.
-        let alpha = if epoch.reno >= self.prior { 1.0 } else { ALPHA };
-        epoch.reno += alpha * mtu * acked / window;
-        if curve(t) < epoch.reno {
-            self.window = window.max(epoch.reno);
-        } else {
-            let target = curve(t + s.smoothed_rtt.as_secs_f64()).clamp(window, 1.5 * window);
-            self.window += (target - window) * (acked / window).min(1.0);
-        }
+        let k = ((self.w_max - self.window) / C).cbrt();
+        Epoch { start: now, k, w_est: self.window, idle_since: None }
     }
 
-    pub(super) fn on_congestion(&mut self, s: &LossSample) {
-        if self.is_before_recovery(s.newest_sent_at) {
-            if let Some(before) = &mut self.before {
-                before.lost = before.lost.saturating_add(s.lost_packets);
-            }
-        } else {
-            self.reduce(s);
-        }
-        if s.persistent {
-            self.window = minimum_window(self.mtu) as f64;
-            self.recovery_start = None;
-            self.epoch = None;
-            self.before = None;
-        }
-    }
-
-    fn reduce(&mut self, s: &LossSample) {
-        let before = Before {
-            window: self.window,
-            threshold: self.threshold,
-            w_max: self.w_max,
-            prior: self.prior,
-            epoch: self.epoch,
-            hystart: self.hystart,
-            lost: s.lost_packets,
+    fn avoid_congestion(&mut self, ack: &AckSample) {
+        let mut epoch = match self.epoch {
+            Some(epoch) => epoch,
+            None => self.begin_epoch(ack.now),
         };
-        match &mut self.before {
-            Some(kept) => **kept = before,
-            None => self.before = Some(Box::new(before)),
+        if let Some(since) = epoch.idle_since.take() {
+            epoch.start += ack.now - since;
         }
-        // Fast convergence (section 4.7): a flow that did not get back to its plateau makes room.
+        let curve = |t: f64| {
+            let d = t - epoch.k;
+            C * d * d * d + self.w_max
+        };
+        let t = (ack.now - epoch.start).as_secs_f64();
+        let acked = self.segments(ack.acked_bytes);
+        let alpha = if epoch.w_est >= self.cwnd_prior { 1.0 } else { ALPHA };
+        epoch.w_est += alpha * acked / self.window;
+        if curve(t) < epoch.w_est {
+            // Reno-friendly region (section 4.3).
+            self.window = self.window.max(epoch.w_est);
+        } else {
+            let target = curve(t + ack.smoothed_rtt.as_secs_f64()).clamp(self.window, 1.5 * self.window);
+            // Per datagram acknowledged; not past the target when one frame acknowledges more than a window.
+            self.window += (target - self.window) * (acked / self.window).min(1.0);
+        }
+        self.epoch = Some(epoch);
+    }
+
+    fn reduce(&mut self, now: Instant) {
+        self.undo = Some(Undo {
+            window: self.window,
+            ssthresh: self.ssthresh,
+            w_max: self.w_max,
+            cwnd_prior: self.cwnd_prior,
+            epoch: self.epoch,
+            hystart: self.hystart.take(),
+        });
+        self.recovery.enter(now);
+        // Fast convergence (section 4.7): a window that did not get back to the old maximum leaves room for others.
         self.w_max = if self.window < self.w_max { self.window * (1.0 + BETA) / 2.0 } else { self.window };
-        self.prior = self.window;
-        self.window = (self.window * BETA).max(minimum_window(self.mtu) as f64);
-        self.threshold = self.window;
+        self.cwnd_prior = self.window;
+        self.window = (self.window * BETA).max(2.0);
+        self.ssthresh = self.window();
         self.epoch = None;
-        self.hystart = None;
-        self.idle_since = None;
-        self.recovery_start = Some(s.now);
-    }
-
-    /// Takes the last reduction back once none of its losses is left (RFC 9438 section 4.9.2).
-    pub(super) fn on_spurious_loss(&mut self, packets: u32) {
-        let Some(before) = &mut self.before else { return };
-        // Congestion marks are counted as more losses than there are packets.
-        if before.lost != u32::MAX {
-            before.lost = before.lost.saturating_sub(packets);
-        }
-        if before.lost > 0 {
-            return;
-        }
-        if self.window < before.window {
-            self.window = before.window;
-            self.threshold = before.threshold;
-            self.w_max = before.w_max;
-            self.prior = before.prior;
-            self.epoch = before.epoch;
-            self.hystart = before.hystart;
-        }
-        self.recovery_start = None;
-        self.before = None;
-    }
-
-    pub(super) fn on_mtu(&mut self, mtu: u16) {
-        self.mtu = mtu;
-        self.window = self.window.max(minimum_window(mtu) as f64);
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::recovery::rate::RateSample;
+impl CongestionControl for Cubic {
+    #[inline]
+    fn on_sent(&mut self, _now: Instant, _bytes: u64, _in_flight: u64, _app_limited: bool) {}
 
-    const RTT: Duration = Duration::from_millis(100);
-    const MTU: u64 = 1200;
-
-    fn at(ms: u64) -> Instant {
-        Instant::from_nanos(ms * 1_000_000)
-    }
-
-    fn loss(now: u64, lost_packets: u32) -> LossSample {
-        LossSample { now: at(now), lost_packets, newest_sent_at: at(now), persistent: false }
-    }
-
-    fn ack(c: &Cubic, now: u64, bytes: u64) -> AckSample {
-        AckSample {
-            now: at(now),
-            in_flight_before: c.window(),
-            acked_bytes: bytes,
-            newest_sent_at: at(now - 50),
-            rtt: Some(RTT),
-            smoothed_rtt: RTT,
-            rate: RateSample::default(),
+    #[inline]
+    fn on_ack(&mut self, ack: &AckSample) {
+        if self.recovery.covers(ack.newest_sent_at) {
+            return;
         }
-    }
-
-    /// A controller with this window in packets, in congestion avoidance since 1 s.
-    fn reduced_from(packets: u64) -> Cubic {
-        let mut c = Cubic::new(MTU as u16);
-        c.window = (packets * MTU) as f64;
-        c.on_congestion(&loss(1_000, 4));
-        c
-    }
-
-    /// Acknowledges a window per round trip in ten steps, from 1.1 s; returns the windows in packets.
-    fn run(c: &mut Cubic, rounds: u64) -> Vec<f64> {
-        let mut windows = Vec::new();
-        for step in 0..rounds * 10 {
-            let bytes = c.window() / 10;
-            c.on_ack(&ack(c, 1_100 + step * 10, bytes));
-            windows.push(c.window / MTU as f64);
-        }
-        windows
-    }
-
-    #[test]
-    fn follows_the_curve_of_rfc_9438() {
-        let mut c = reduced_from(1_000);
-        assert_eq!(c.window(), 700 * MTU);
-        let windows = run(&mut c, 200);
-        // K = cbrt(1000 * 0.3 / 0.4) = 9.086 s.
-        let k = c.epoch.unwrap().k;
-        assert!((k - 9.086).abs() < 0.01, "{k}");
-        for (step, &window) in windows.iter().enumerate().skip(10) {
-            let t = step as f64 * 0.01;
-            let curve = 1_000.0 + 0.4 * (t - k).powi(3);
-            let later = 1_000.0 + 0.4 * (t + 0.1 - k).powi(3);
-            assert!(window >= curve - 1.0 && window <= later.max(windows[step - 1]) + 1.0, "{t}: {window} {curve}");
-        }
-    }
-
-    #[test]
-    fn small_windows_grow_at_least_as_reno_would() {
-        let mut c = reduced_from(20);
-        assert_eq!(c.window(), 14 * MTU);
-        let windows = run(&mut c, 10);
-        // 0.53 packets per round trip until the window is back, then 1.
-        let gained = windows[99] - 14.0;
-        assert!((4.8..5.8).contains(&gained), "{gained}");
-    }
-
-    #[test]
-    fn fast_convergence_gives_way() {
-        let mut c = reduced_from(1_000);
-        c.on_congestion(&loss(1_200, 1));
-        assert!((c.w_max - 700.0 * MTU as f64 * 0.85).abs() < 1.0);
-        assert_eq!(c.window(), 490 * MTU);
-    }
-
-    #[test]
-    fn spurious_losses_are_undone_only_when_all_are() {
-        let mut c = reduced_from(1_000);
-        c.on_spurious_loss(3);
-        assert_eq!(c.window(), 700 * MTU);
-        c.on_spurious_loss(1);
-        assert_eq!(c.window(), 1_000 * MTU);
-        assert!(c.in_slow_start());
-        // Marks are not taken back.
-        c.on_congestion(&loss(2_000, u32::MAX));
-        c.on_spurious_loss(1_000);
-        assert_eq!(c.window(), 700 * MTU);
-    }
-
-    #[test]
-    fn the_curve_stands_still_without_data() {
-        let (mut busy, mut idle) = (reduced_from(1_000), reduced_from(1_000));
-        run(&mut busy, 10);
-        run(&mut idle, 10);
-        // Nothing in flight for a minute, then one packet, which does not fill the window.
-        idle.on_sent(0);
-        idle.on_ack(&AckSample { in_flight_before: MTU, ..ack(&idle, 62_050, MTU) });
-        let before = idle.window();
-        for step in 0..10 {
-            let sample = ack(&idle, 62_100 + step * 10, before / 10);
-            idle.on_ack(&sample);
-        }
-        assert!(idle.window() - before < 100 * MTU, "{} {before}", idle.window());
-    }
-
-    #[test]
-    fn slow_start_doubles_until_the_rtt_rises() {
-        let mut c = Cubic::new(MTU as u16);
-        let mut now = 1_000;
-        for round in 0..12u64 {
-            let rtt = if round < 4 { 100 } else { 130 };
-            let (start, window) = (now, c.window());
-            now += rtt;
-            for i in 0..10 {
-                let sample = AckSample {
-                    newest_sent_at: at(start),
-                    rtt: Some(Duration::from_millis(rtt)),
-                    ..ack(&c, now, window / 10)
-                };
-                if i > 0 {
-                    // Sent before the round began.
-                    c.on_ack(&AckSample { newest_sent_at: at(start - 1), ..sample });
-                } else {
-                    c.on_ack(&sample);
-                }
+        let in_slow_start = self.in_slow_start();
+        if !window::was_used(ack, self.window(), in_slow_start, self.mtu) {
+            if let Some(epoch) = &mut self.epoch {
+                epoch.idle_since.get_or_insert(ack.now);
             }
-            if round == 3 {
-                assert_eq!(c.window(), 12_000 << 4);
-            }
+            return;
         }
-        assert!(!c.in_slow_start());
-        assert!(c.hystart.is_none());
+        if in_slow_start { self.slow_start(ack) } else { self.avoid_congestion(ack) }
+    }
+
+    #[inline]
+    fn on_packet_lost(&mut self, _now: Instant, _packet: &LostPacket) {}
+
+    fn on_congestion(&mut self, loss: &LossSample) {
+        if !self.recovery.covers(loss.largest_lost_sent_at) {
+            self.reduce(loss.now);
+        }
+        if loss.persistent {
+            // RFC 9438 section 4.8: as Reno does, and the curve begins where slow start ends.
+            self.window = 2.0;
+            self.w_max = 0.0;
+            self.epoch = None;
+            self.recovery.leave();
+            self.undo = None;
+        }
+    }
+
+    fn on_ecn_ce(&mut self, now: Instant, _marks: u64, sent_at: Instant) {
+        if !self.recovery.covers(sent_at) {
+            self.reduce(now);
+            // The mark was real: there is nothing to undo.
+            self.undo = None;
+        }
+    }
+
+    fn on_spurious_loss(&mut self, _now: Instant) {
+        let Some(undo) = self.undo.take() else { return };
+        if undo.window <= self.window {
+            return;
+        }
+        self.window = undo.window;
+        self.ssthresh = undo.ssthresh;
+        self.w_max = undo.w_max;
+        self.cwnd_prior = undo.cwnd_prior;
+        self.epoch = undo.epoch;
+        self.hystart = undo.hystart;
+        self.recovery.leave();
+    }
+
+    fn on_mtu(&mut self, mtu: u16) {
+        // The window stays the same in bytes, the curve in time; only the unit changes.
+        let scale = f64::from(self.mtu) / f64::from(mtu);
+        self.mtu = mtu;
+        self.window = (self.window * scale).max(2.0);
+        self.w_max *= scale;
+        self.cwnd_prior *= scale;
+        if let Some(epoch) = &mut self.epoch {
+            epoch.w_est *= scale;
+            // `C` is in datagrams: the same curve in larger ones has another `K`, so it is drawn anew.
+            epoch.k = ((self.w_max - self.window).max(0.0) / C).cbrt();
+        }
+        // Of another unit; losses that large datagrams take with them are no reason to go back.
+        self.undo = None;
+    }
+
+    #[inline]
+    fn window(&self) -> u64 {
+        (self.window * f64::from(self.mtu)).round() as u64
+    }
+
+    #[inline]
+    fn pacing_rate(&self, srtt: Duration) -> u64 {
+        window::pacing_rate(self.window(), srtt, self.in_slow_start())
+    }
+
+    #[inline]
+    fn in_slow_start(&self) -> bool {
+        self.window() < self.ssthresh
+    }
+
+    fn ssthresh(&self) -> u64 {
+        self.ssthresh
+    }
+
+    fn state_name(&self) -> &'static str {
+        match &self.hystart {
+            _ if !self.in_slow_start() => "congestion_avoidance",
+            Some(h) if h.is_conservative() => "conservative_slow_start",
+            _ => "slow_start",
+        }
     }
 }

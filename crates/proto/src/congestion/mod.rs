@@ -1,242 +1,177 @@
-//! Congestion control (RFC 9002 section 7): how much may be in flight, and how fast it may go.
+//! Congestion control: how many bytes may be in flight, and how fast they may leave.
+//!
+//! A controller takes numbers and gives two: [`Controller::window`] and [`Controller::pacing_rate`]. It never sees the
+//! connection, a clock or a source of randomness. Which one runs is chosen by [`CongestionAlgorithm`];
+//! [`CongestionControl`] is for controllers from outside.
+//!
+//! | event | call |
+//! |---|---|
+//! | a packet that counts as in flight was sent | [`Controller::on_sent`] |
+//! | bytes in flight were acknowledged | [`Controller::on_ack`], once per ACK frame |
+//! | a packet was declared lost | [`Controller::on_packet_lost`], once per packet |
+//! | losses were declared | [`Controller::on_congestion`], once after the packets |
+//! | the CE count went up | [`Controller::on_ecn_ce`] |
+//! | all losses of an episode turned out to be none | [`Controller::on_spurious_loss`] |
 
+mod bbr;
 mod cubic;
 mod hystart;
-mod newreno;
+mod new_reno;
+mod sample;
+mod window;
 
+use core::fmt::Debug;
 use core::time::Duration;
 
-use cubic::Cubic;
-use newreno::NewReno;
+pub use bbr::Bbr;
+pub use cubic::Cubic;
+pub use new_reno::NewReno;
+pub use sample::{AckSample, LossSample};
 
-use crate::recovery::rate::RateSample;
-use crate::recovery::rtt::RttEstimator;
-use crate::recovery::sent::{AckOutcome, LossOutcome};
+use crate::recovery::sent::LostPacket;
 use crate::time::Instant;
 
-/// Which congestion controller a connection uses.
+/// Which controller a connection uses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CongestionAlgorithm {
-    /// NewReno (RFC 9002 section 7.3).
+    /// RFC 9002 section 7: halves on loss, grows by one packet per round trip.
     NewReno,
-    /// CUBIC with HyStart++ (RFC 9438, RFC 9406).
+    /// RFC 9438 with HyStart++ (RFC 9406).
     #[default]
     Cubic,
+    /// BBRv3 (draft-ietf-ccwg-bbr): a model of the path rather than a reaction to loss.
+    Bbr,
 }
 
-/// What an acknowledgement tells a controller.
-#[derive(Clone, Copy, Debug)]
-pub struct AckSample {
-    now: Instant,
-    in_flight_before: u64,
-    acked_bytes: u64,
-    newest_sent_at: Instant,
-    rtt: Option<Duration>,
-    smoothed_rtt: Duration,
-    rate: RateSample,
+/// A congestion controller.
+///
+/// All byte counts are of UDP payload. Calls come in the order of the table in the [module's documentation](self).
+pub trait CongestionControl: Debug + Send {
+    /// `bytes` were sent at `now` with `in_flight` bytes in flight before them. `app_limited` tells that the
+    /// application had nothing to send at some time in the last round trip.
+    fn on_sent(&mut self, now: Instant, bytes: u64, in_flight: u64, app_limited: bool);
+    /// Bytes in flight were acknowledged.
+    fn on_ack(&mut self, ack: &AckSample);
+    /// One packet was declared lost.
+    fn on_packet_lost(&mut self, now: Instant, packet: &LostPacket);
+    /// Packets were declared lost.
+    fn on_congestion(&mut self, loss: &LossSample);
+    /// The peer counted `marks` more packets with a CE mark; the newest packet that it acknowledged with them was sent
+    /// at `sent_at`.
+    fn on_ecn_ce(&mut self, now: Instant, marks: u64, sent_at: Instant);
+    /// Every packet of the last loss episode arrived after all.
+    fn on_spurious_loss(&mut self, now: Instant);
+    /// The largest datagram is now of `mtu` bytes.
+    fn on_mtu(&mut self, mtu: u16);
+    /// Bytes that may be in flight.
+    fn window(&self) -> u64;
+    /// Bytes per second that may leave, at a smoothed round-trip time of `srtt`.
+    fn pacing_rate(&self, srtt: Duration) -> u64;
+    /// The window is still searched for exponentially.
+    fn in_slow_start(&self) -> bool;
+    /// The window at which slow start ends; `u64::MAX` while it is unknown.
+    fn ssthresh(&self) -> u64;
+    /// What the controller is doing, for logs.
+    fn state_name(&self) -> &'static str;
 }
 
-impl AckSample {
-    /// The sample of an acknowledgement that came at `now`, when `in_flight_before` bytes were in flight.
-    #[inline]
-    pub fn new(now: Instant, in_flight_before: u64, rtt: &RttEstimator, outcome: &AckOutcome) -> Self {
-        Self {
-            now,
-            in_flight_before,
-            acked_bytes: outcome.acked_bytes,
-            newest_sent_at: outcome.newest_sent_at,
-            rtt: outcome.largest_sent_at.filter(|_| outcome.includes_ack_eliciting).map(|at| now - at),
-            smoothed_rtt: rtt.smoothed(),
-            rate: outcome.rate,
-        }
-    }
-
-    /// The delivery rate that goes with it.
-    #[inline]
-    pub fn rate(&self) -> RateSample {
-        self.rate
-    }
-}
-
-/// What a loss tells a controller.
-#[derive(Clone, Copy, Debug)]
-pub struct LossSample {
-    now: Instant,
-    lost_packets: u32,
-    newest_sent_at: Instant,
-    persistent: bool,
-}
-
-impl LossSample {
-    /// The sample of a loss noticed at `now`.
-    #[inline]
-    pub fn new(now: Instant, outcome: &LossOutcome) -> Self {
-        Self {
-            now,
-            lost_packets: outcome.lost_packets,
-            newest_sent_at: outcome.largest_lost_sent_at,
-            persistent: outcome.persistent,
-        }
-    }
-}
-
-/// The congestion controller of one path.
-#[derive(Clone, Debug)]
+/// The controller of one path.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "CUBIC is the default, and belongs next to the path's other state")]
 pub enum Controller {
-    /// NewReno.
+    /// RFC 9002 section 7.
     NewReno(NewReno),
-    /// CUBIC.
+    /// RFC 9438.
     Cubic(Cubic),
+    /// BBRv3.
+    Bbr(Box<Bbr>),
+    /// One from outside.
+    Custom(Box<dyn CongestionControl>),
 }
 
-macro_rules! each {
-    ($self:expr, $c:ident => $body:expr) => {
+macro_rules! dispatch {
+    ($self:expr, $controller:ident => $call:expr) => {
         match $self {
-            Controller::NewReno($c) => $body,
-            Controller::Cubic($c) => $body,
+            Controller::NewReno($controller) => $call,
+            Controller::Cubic($controller) => $call,
+            Controller::Bbr($controller) => $call,
+            Controller::Custom($controller) => $call,
         }
     };
 }
 
 impl Controller {
-    /// A controller with the initial window for packets of `mtu` bytes.
+    /// The controller that `algorithm` names, for a path that carries datagrams of `mtu` bytes.
     pub fn new(algorithm: CongestionAlgorithm, mtu: u16) -> Self {
         match algorithm {
             CongestionAlgorithm::NewReno => Self::NewReno(NewReno::new(mtu)),
             CongestionAlgorithm::Cubic => Self::Cubic(Cubic::new(mtu)),
+            CongestionAlgorithm::Bbr => Self::Bbr(Box::new(Bbr::new(mtu))),
         }
+    }
+
+    /// See [`CongestionControl::on_sent`].
+    #[inline]
+    pub fn on_sent(&mut self, now: Instant, bytes: u64, in_flight: u64, app_limited: bool) {
+        dispatch!(self, c => c.on_sent(now, bytes, in_flight, app_limited));
+    }
+
+    /// See [`CongestionControl::on_ack`].
+    #[inline]
+    pub fn on_ack(&mut self, ack: &AckSample) {
+        dispatch!(self, c => c.on_ack(ack));
+    }
+
+    /// See [`CongestionControl::on_packet_lost`].
+    #[inline]
+    pub fn on_packet_lost(&mut self, now: Instant, packet: &LostPacket) {
+        dispatch!(self, c => c.on_packet_lost(now, packet));
+    }
+
+    /// See [`CongestionControl::on_congestion`].
+    pub fn on_congestion(&mut self, loss: &LossSample) {
+        dispatch!(self, c => c.on_congestion(loss));
+    }
+
+    /// See [`CongestionControl::on_ecn_ce`].
+    pub fn on_ecn_ce(&mut self, now: Instant, marks: u64, sent_at: Instant) {
+        dispatch!(self, c => c.on_ecn_ce(now, marks, sent_at));
+    }
+
+    /// See [`CongestionControl::on_spurious_loss`].
+    pub fn on_spurious_loss(&mut self, now: Instant) {
+        dispatch!(self, c => c.on_spurious_loss(now));
+    }
+
+    /// See [`CongestionControl::on_mtu`].
+    pub fn on_mtu(&mut self, mtu: u16) {
+        dispatch!(self, c => c.on_mtu(mtu));
     }
 
     /// Bytes that may be in flight.
     #[inline]
     pub fn window(&self) -> u64 {
-        each!(self, c => c.window())
+        dispatch!(self, c => c.window())
     }
 
-    /// True while the window doubles per round trip.
-    #[inline]
-    pub fn in_slow_start(&self) -> bool {
-        each!(self, c => c.in_slow_start())
-    }
-
-    /// Bytes per second to send at: above the window per round trip, so that the window stays the limit. Never 0.
+    /// Bytes per second that may leave, at a smoothed round-trip time of `srtt`.
     #[inline]
     pub fn pacing_rate(&self, srtt: Duration) -> u64 {
-        let (numerator, denominator) = if self.in_slow_start() { (2, 1) } else { (5, 4) };
-        let nanos = u64::try_from(srtt.as_nanos()).unwrap_or(u64::MAX).max(1_000);
-        let rate = u128::from(self.window()) * 1_000_000_000 * numerator / (u128::from(nanos) * denominator);
-        u64::try_from(rate).unwrap_or(u64::MAX).max(1)
+        dispatch!(self, c => c.pacing_rate(srtt))
     }
 
-    /// `_bytes` are sent while `in_flight` are in flight.
-    #[inline]
-    pub fn on_sent(&mut self, _now: Instant, _bytes: u64, in_flight: u64) {
-        if let Self::Cubic(c) = self {
-            c.on_sent(in_flight);
-        }
+    /// The window is still searched for exponentially.
+    pub fn in_slow_start(&self) -> bool {
+        dispatch!(self, c => c.in_slow_start())
     }
 
-    /// Bytes in flight were acknowledged.
-    #[inline]
-    pub fn on_ack(&mut self, sample: &AckSample) {
-        each!(self, c => c.on_ack(sample));
+    /// The window at which slow start ends; `u64::MAX` while it is unknown.
+    pub fn ssthresh(&self) -> u64 {
+        dispatch!(self, c => c.ssthresh())
     }
 
-    /// Bytes in flight were lost. The window is reduced once per round trip, and brought down to its minimum by
-    /// persistent congestion.
-    pub fn on_congestion(&mut self, sample: &LossSample) {
-        each!(self, c => c.on_congestion(sample));
-    }
-
-    /// The peer reports `_marks` more congestion marks; the newest packet acknowledged with them was sent at `sent_at`.
-    /// Counts as one loss in that round trip (RFC 9002 section 7.1).
-    pub fn on_ecn_ce(&mut self, now: Instant, _marks: u64, sent_at: Instant) {
-        let sample = LossSample { now, lost_packets: u32::MAX, newest_sent_at: sent_at, persistent: false };
-        self.on_congestion(&sample);
-    }
-
-    /// `packets` packets that had been declared lost were acknowledged. When that makes the last reduction baseless as
-    /// a whole, it is taken back (RFC 9438 section 4.9).
-    pub fn on_spurious_loss(&mut self, _now: Instant, packets: u32) {
-        if let Self::Cubic(c) = self {
-            c.on_spurious_loss(packets);
-        }
-    }
-
-    /// Packets are `mtu` bytes from now on.
-    pub fn on_mtu(&mut self, mtu: u16) {
-        each!(self, c => c.on_mtu(mtu));
-    }
-}
-
-/// The initial window (RFC 9002 section 7.2).
-fn initial_window(mtu: u16) -> u64 {
-    let mtu = u64::from(mtu);
-    (10 * mtu).min((2 * mtu).max(14_720))
-}
-
-/// The least window (RFC 9002 section 7.2).
-fn minimum_window(mtu: u16) -> u64 {
-    2 * u64::from(mtu)
-}
-
-/// True when the window was what limited the sender (RFC 9002 section 7.8). Pacing and acknowledgements of many packets
-/// at once keep a sender with enough to send somewhat below its window.
-#[inline]
-fn is_window_limited(in_flight: u64, window: u64, mtu: u16, slow_start: bool) -> bool {
-    if slow_start {
-        return in_flight >= window / 2;
-    }
-    let slack = 3 * u64::from(mtu) + (window / 8).min(64 * 1024);
-    in_flight.saturating_add(slack) >= window
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn initial_windows_of_rfc_9002() {
-        assert_eq!(Controller::new(CongestionAlgorithm::default(), 1200).window(), 12_000);
-        assert_eq!(Controller::new(CongestionAlgorithm::NewReno, 1472).window(), 14_720);
-        assert_eq!(Controller::new(CongestionAlgorithm::NewReno, 1500).window(), 14_720);
-        assert_eq!(Controller::new(CongestionAlgorithm::Cubic, 9000).window(), 18_000);
-    }
-
-    #[test]
-    fn pacing_rate_follows_the_window() {
-        for algorithm in [CongestionAlgorithm::NewReno, CongestionAlgorithm::Cubic] {
-            let mut c = Controller::new(algorithm, 1200);
-            assert_eq!(c.pacing_rate(Duration::from_millis(100)), 240_000);
-            let at = Instant::from_nanos(5);
-            c.on_ecn_ce(at, 1, at);
-            assert!(!c.in_slow_start());
-            assert_eq!(c.pacing_rate(Duration::from_secs(1)), c.window() * 5 / 4);
-            assert!(c.pacing_rate(Duration::MAX) >= 1);
-            assert!(c.pacing_rate(Duration::ZERO) > 1_000_000);
-        }
-    }
-
-    #[test]
-    fn one_reduction_per_round_and_persistent_congestion() {
-        for algorithm in [CongestionAlgorithm::NewReno, CongestionAlgorithm::Cubic] {
-            let mut c = Controller::new(algorithm, 1200);
-            let at = Instant::from_nanos;
-            let loss = |now, sent, persistent| LossSample {
-                now: at(now),
-                lost_packets: 3,
-                newest_sent_at: at(sent),
-                persistent,
-            };
-            c.on_congestion(&loss(100, 50, false));
-            let reduced = c.window();
-            assert!(reduced < 12_000);
-            c.on_congestion(&loss(120, 99, false));
-            assert_eq!(c.window(), reduced);
-            c.on_congestion(&loss(220, 101, false));
-            assert!(c.window() < reduced);
-            c.on_congestion(&loss(230, 110, true));
-            assert_eq!(c.window(), 2_400);
-        }
+    /// What the controller is doing, for logs.
+    pub fn state_name(&self) -> &'static str {
+        dispatch!(self, c => c.state_name())
     }
 }

@@ -107,7 +107,7 @@ impl Connection {
     fn note_app_limited(&mut self) {
         let in_flight = self.spaces.bytes_in_flight();
         if in_flight < self.paths.current.congestion.window() && self.handshake.complete {
-            self.spaces.data.sent.set_app_limited();
+            self.paths.current.delivery.set_app_limited(in_flight);
             self.stats.app_limited += 1;
         }
     }
@@ -289,12 +289,13 @@ impl Connection {
         if !is_marking {
             space.sent.stage_unmarked();
         }
-        space.sent.on_sent(number, &SentInfo { now: cx.now, size: len as u16, ack_eliciting: eliciting, in_flight });
+        let info = SentInfo { now: cx.now, size: len as u16, ack_eliciting: eliciting, in_flight };
+        space.sent.on_sent(number, &info, &mut self.paths.current.delivery);
         self.stats.packets_sent += 1;
         self.pto.since = cx.now;
         if in_flight {
             let path = &mut self.paths.current;
-            path.congestion.on_sent(cx.now, len as u64, total_in_flight);
+            path.congestion.on_sent(cx.now, len as u64, total_in_flight, path.delivery.is_app_limited());
             path.pacer.on_sent(len);
             path.ecn.on_sent();
         }

@@ -12,18 +12,31 @@ use crate::crypto::Level;
 use crate::cx::Cx;
 use crate::error::TransportError;
 use crate::limits::INITIAL_DATAGRAM_MIN;
+use crate::recovery::pto;
 use crate::sent_frame::SentFrame;
-use crate::space::PacketSpace;
 use crate::time::Instant;
-
-/// Longest time between probes, unless the path itself is slower.
-const PTO_MAX: Duration = Duration::from_secs(3);
 
 /// What happened to a frame.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Fate {
     Acked,
     Lost,
+}
+
+fn pto_space(level: Level) -> pto::Space {
+    match level {
+        Level::Initial => pto::Space::Initial,
+        Level::Handshake => pto::Space::Handshake,
+        Level::OneRtt => pto::Space::Data,
+    }
+}
+
+fn level_of(space: pto::Space) -> Level {
+    match space {
+        pto::Space::Initial => Level::Initial,
+        pto::Space::Handshake => Level::Handshake,
+        pto::Space::Data => Level::OneRtt,
+    }
 }
 
 impl Connection {
@@ -33,7 +46,9 @@ impl Connection {
         let Some(space) = self.spaces.at(level) else { return Ok(()) };
         let in_flight_before = space.sent.bytes_in_flight();
         let mut settled = std::mem::take(&mut self.pto.settled);
-        let outcome = space.sent.on_ack(ack.ranges(), cx.now, &mut |frame| settled.push(*frame));
+        let outcome = space.sent.on_ack(ack.ranges(), cx.now, &mut self.paths.current.delivery, &mut |frame| {
+            settled.push(*frame);
+        });
         let Ok(outcome) = outcome else {
             self.pto.settled = settled;
             return Err(TransportError::protocol("acknowledged a packet that was never sent"));
@@ -56,7 +71,9 @@ impl Connection {
         }
         if outcome.spurious_losses > 0 {
             self.stats.packets_lost_spuriously += u64::from(outcome.spurious_losses);
-            self.paths.current.congestion.on_spurious_loss(cx.now, outcome.spurious_losses);
+        }
+        if outcome.all_losses_spurious {
+            self.paths.current.congestion.on_spurious_loss(cx.now);
         }
         self.detect_lost(cx.now, level);
         Ok(())
@@ -90,9 +107,15 @@ impl Connection {
     /// Declares packets of a space lost (RFC 9002 section 6.1).
     fn detect_lost(&mut self, now: Instant, level: Level) {
         let mut settled = std::mem::take(&mut self.pto.settled);
-        let path_rtt = self.paths.current.rtt;
         let Some(space) = self.spaces.at(level) else { return };
-        let outcome = space.sent.detect_lost(now, &path_rtt, &mut |frame| settled.push(*frame));
+        let path = &mut self.paths.current;
+        let outcome = space.sent.detect_lost(
+            now,
+            &path.rtt,
+            &mut path.delivery,
+            &mut |packet| path.congestion.on_packet_lost(now, packet),
+            &mut |frame| settled.push(*frame),
+        );
         for frame in settled.drain(..) {
             self.on_frame_fate(level, frame, Fate::Lost);
         }
@@ -150,39 +173,27 @@ impl Connection {
         self.paths.current.rtt.pto_base() + self.pto.peer_max_ack_delay
     }
 
-    /// When loss detection has to act next (RFC 9002 appendix A.8).
+    /// When loss detection has to act next.
     pub(super) fn loss_deadline(&self) -> Option<Instant> {
-        let lost = self.spaces.all().filter_map(|s| s.sent.loss_time()).min();
-        lost.or_else(|| self.probe_deadline().map(|(at, _)| at))
+        self.next_loss_action().map(|(at, _)| at)
     }
 
-    /// When the probe timeout expires, and for which level.
-    fn probe_deadline(&self) -> Option<(Instant, Level)> {
-        // RFC 9002 section 6.2.2.1: a server that may send nothing waits for the client.
-        if self.paths.current.amplification_budget() < INITIAL_DATAGRAM_MIN as u64 {
-            return None;
-        }
-        let backoff = 1u32 << self.pto.count.min(16);
-        let base = self.paths.current.rtt.pto_base();
-        // Doubles each time (RFC 9002 section 6.2.1), up to where a path that has come back would be noticed too late.
-        let base = (base * backoff).min(PTO_MAX.max(base));
-        let deadline = |space: &PacketSpace| {
-            let sent_at = space.sent.last_ack_eliciting_sent().filter(|_| space.sent.has_ack_eliciting_in_flight())?;
-            match space.level {
-                // RFC 9002 section 6.2.1: not before the handshake is confirmed.
-                Level::OneRtt if !self.handshake.confirmed => None,
-                Level::OneRtt => Some((sent_at + base + self.pto.peer_max_ack_delay, Level::OneRtt)),
-                level => Some((sent_at + base, level)),
-            }
+    fn next_loss_action(&self) -> Option<(Instant, pto::Action)> {
+        let spaces = self.spaces.all().map(|s| pto::SpaceTimes {
+            space: pto_space(s.level),
+            loss_time: s.sent.loss_time(),
+            last_eliciting_sent: s.sent.last_ack_eliciting_sent().filter(|_| s.sent.has_ack_eliciting_in_flight()),
+        });
+        let situation = pto::Situation {
+            base: self.paths.current.rtt.pto_base(),
+            max_ack_delay: self.pto.peer_max_ack_delay,
+            count: self.pto.count,
+            confirmed: self.handshake.confirmed,
+            deadlock_since: self.may_deadlock().then_some(self.pto.since),
+            has_handshake_keys: self.keys.handshake.is_some(),
+            is_blocked: self.paths.current.amplification_budget() < INITIAL_DATAGRAM_MIN as u64,
         };
-        let earliest = self.spaces.all().filter_map(deadline).min();
-        // RFC 9002 section 6.2.2.1: the server may be stopped by anti-amplification.
-        earliest.or_else(|| self.may_deadlock().then(|| (self.pto.since + base, self.deadlock_level())))
-    }
-
-    /// Against a deadlock: a Handshake packet if there are keys, else a padded Initial.
-    fn deadlock_level(&self) -> Level {
-        if self.keys.handshake.is_some() { Level::Handshake } else { Level::Initial }
+        pto::next_action(spaces, &situation)
     }
 
     /// True for a client that the server may be unable to answer until it sends more.
@@ -195,25 +206,22 @@ impl Connection {
 
     /// Loss detection's deadline has passed.
     pub(super) fn on_loss_timer(&mut self, now: Instant) {
-        let lost_level = self
-            .spaces
-            .all()
-            .filter_map(|s| s.sent.loss_time().map(|at| (at, s.level)))
-            .min()
-            .filter(|(at, _)| *at <= now)
-            .map(|(_, level)| level);
-        if let Some(level) = lost_level {
-            return self.detect_lost(now, level);
-        }
-        let Some((_, level)) = self.probe_deadline() else { return };
+        let space = match self.next_loss_action() {
+            Some((at, _)) if at > now => return,
+            Some((_, pto::Action::DetectLost(space))) => return self.detect_lost(now, level_of(space)),
+            Some((_, pto::Action::Probe(space))) => space,
+            None => return,
+        };
         self.pto.count += 1;
         self.pto.since = now;
         self.stats.probe_timeouts += 1;
-        // Silence counts against the packet size: when everything large vanishes there is no acknowledgement that shows a loss.
+        // Silence counts against the packet size: when everything large vanishes there is no acknowledgement that
+        // shows a loss.
         let path = &mut self.paths.current;
         if path.mtu.on_probe_timeout(self.pto.count, now) {
             path.congestion.on_mtu(path.mtu.current());
         }
+        let level = level_of(space);
         self.probe(level);
         // One timeout probes all that is in flight in the handshake: its spaces wait for one another.
         if level == Level::Initial && self.keys.handshake.is_some() {

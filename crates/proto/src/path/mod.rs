@@ -12,6 +12,7 @@ use crate::ecn;
 use crate::limits::AMPLIFICATION_FACTOR;
 use crate::mtu::Discovery;
 use crate::pacing::Pacer;
+use crate::recovery::rate::DeliveryRate;
 use crate::recovery::rtt::RttEstimator;
 
 /// One path and everything that is per path (RFC 9002 section 5, RFC 9000 sections 8 and 9).
@@ -19,6 +20,7 @@ pub(crate) struct Path {
     pub(crate) remote: SocketAddr,
     pub(crate) local: Option<IpAddr>,
     pub(crate) rtt: RttEstimator,
+    pub(crate) delivery: DeliveryRate,
     pub(crate) congestion: Controller,
     pub(crate) pacer: Pacer,
     pub(crate) mtu: Discovery,
@@ -36,6 +38,7 @@ impl Path {
             remote,
             local,
             rtt: RttEstimator::new(config.initial_rtt),
+            delivery: DeliveryRate::default(),
             congestion: Controller::new(config.congestion, config.initial_mtu),
             pacer: Pacer::new(config.initial_mtu),
             mtu: Discovery::new(config.initial_mtu, config.mtu_ceiling),
@@ -50,6 +53,7 @@ impl Path {
     /// Goes on with what was measured on `other`, which is the same path under another address.
     pub(crate) fn take_measurements(&mut self, other: &mut Self) {
         std::mem::swap(&mut self.rtt, &mut other.rtt);
+        std::mem::swap(&mut self.delivery, &mut other.delivery);
         std::mem::swap(&mut self.congestion, &mut other.congestion);
         std::mem::swap(&mut self.pacer, &mut other.pacer);
         std::mem::swap(&mut self.mtu, &mut other.mtu);

@@ -1,22 +1,24 @@
 //! Packets sent in one packet number space, until it is known what became of them (RFC 9002 section 6, appendix A).
 //!
 //! Records lie in a ring indexed by packet number, what they carried in a second one. Both are emptied from the front
-//! as packets settle, so that the cost per packet is constant and nothing is allocated once the rings have grown to the
-//! window.
+//! as packets settle, so that the cost per packet is constant and nothing is allocated once the rings have grown to
+//! the window.
 
 use core::ops::RangeInclusive;
 use core::time::Duration;
 use std::collections::VecDeque;
 
-use super::rate::{Delivery, RateSample, Snapshot};
+use super::rate::{DeliveryRate, Snapshot};
 use super::rtt::RttEstimator;
 use crate::time::Instant;
 
 mod lost_run;
+mod outcome;
 #[cfg(test)]
 mod tests;
 
 use lost_run::LostRun;
+pub use outcome::{AckError, AckOutcome, LossOutcome, LostPacket, SentInfo};
 
 /// `kPacketThreshold` of RFC 9002 section 6.1.1.
 const PACKET_THRESHOLD: u64 = 3;
@@ -32,64 +34,11 @@ const UNMARKED: u8 = 1 << 3;
 const APP_LIMITED: u8 = 1 << 4;
 const ACKED: u8 = 1 << 5;
 const LOST: u8 = 1 << 6;
+const SKIPPED: u8 = 1 << 7;
 
-/// What is to be known of a packet when it is sent.
-#[derive(Clone, Copy, Debug)]
-pub struct SentInfo {
-    /// When it is sent.
-    pub now: Instant,
-    /// Its size in bytes.
-    pub size: u16,
-    /// The peer has to acknowledge it.
-    pub ack_eliciting: bool,
-    /// It counts towards the bytes in flight.
-    pub in_flight: bool,
-}
-
-/// What an acknowledgement changed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct AckOutcome {
-    /// Packets acknowledged for the first time, late ones that had been declared lost included.
-    pub newly_acked_packets: u32,
-    /// Bytes of them that were in flight.
-    pub acked_bytes: u64,
-    /// When the largest acknowledged packet was sent, if this is its first acknowledgement.
-    pub largest_sent_at: Option<Instant>,
-    /// When the newest packet among `acked_bytes` was sent.
-    pub newest_sent_at: Instant,
-    /// One of them was ack-eliciting.
-    pub includes_ack_eliciting: bool,
-    /// Size of the largest of them in bytes, MTU probes aside; 0 if there was none.
-    pub largest_acked_size: u16,
-    /// Newly acknowledged packets that were sent with an ECT mark.
-    pub newly_acked_marked: u32,
-    /// The largest acknowledged packet number went up.
-    pub is_newest: bool,
-    /// Packets among them that had been declared lost.
-    pub spurious_losses: u32,
-    /// The delivery rate.
-    pub rate: RateSample,
-}
-
-/// What was declared lost. MTU probes are reported through their tokens alone: their loss says nothing of congestion
-/// (RFC 9000 section 14.4).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LossOutcome {
-    /// Packets lost that were in flight.
-    pub lost_packets: u32,
-    /// Bytes of them.
-    pub lost_bytes: u64,
-    /// When the newest of them was sent.
-    pub largest_lost_sent_at: Instant,
-    /// Size of the largest of them in bytes.
-    pub largest_lost_size: u16,
-    /// The losses show persistent congestion (RFC 9002 section 7.6).
-    pub persistent: bool,
-}
-
-/// The peer acknowledged a packet that was never sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AckError;
+/// Skipped numbers in a row that are remembered, so that an acknowledgement of them gives an attacker away. A sender
+/// skips one now and then; larger gaps only arise where numbering goes on from somewhere else.
+const SKIPPED_MAX: u64 = 16;
 
 #[derive(Clone, Copy, Debug)]
 struct Record {
@@ -110,10 +59,23 @@ impl Record {
         self.flags & flag != 0
     }
 
+    /// Its loss is a sign of congestion.
+    #[inline]
+    fn counts_as_loss(&self) -> bool {
+        self.flags & (IN_FLIGHT | MTU_PROBE) == IN_FLIGHT
+    }
+
     #[inline]
     fn is_open(&self) -> bool {
-        self.flags & (ACKED | LOST) == 0
+        self.flags & (ACKED | LOST | SKIPPED) == 0
     }
+}
+
+/// What is gathered while the ranges of one ACK frame are walked.
+#[derive(Default)]
+struct Acked {
+    newest: Option<Record>,
+    late_bytes: u64,
 }
 
 /// The packets of one packet number space that were sent and have not settled. `T` is what a packet carried, in small
@@ -139,7 +101,10 @@ pub struct SentPackets<T: Copy> {
     loss_time: Option<Instant>,
     /// How long a lost packet is remembered.
     linger: Duration,
-    delivery: Delivery,
+    /// Lost packets that are remembered.
+    lost_remembered: u32,
+    /// A packet of this loss episode was forgotten unacknowledged: it was truly lost.
+    episode_is_real: bool,
 }
 
 impl<T: Copy> Default for SentPackets<T> {
@@ -158,7 +123,8 @@ impl<T: Copy> Default for SentPackets<T> {
             last_eliciting_sent: None,
             loss_time: None,
             linger: Duration::ZERO,
-            delivery: Delivery::default(),
+            lost_remembered: 0,
+            episode_is_real: false,
         }
     }
 }
@@ -184,7 +150,7 @@ impl<T: Copy> SentPackets<T> {
 
     /// Notes that packet `pn` was sent with the tokens pushed since the packet before. Numbers go up.
     #[inline]
-    pub fn on_sent(&mut self, pn: u64, info: &SentInfo) {
+    pub fn on_sent(&mut self, pn: u64, info: &SentInfo, delivery: &mut DeliveryRate) {
         debug_assert!(pn >= self.next_pn(), "packet numbers go up");
         if self.records.len() >= UNANSWERED_MAX {
             self.forget_unanswered();
@@ -192,13 +158,14 @@ impl<T: Copy> SentPackets<T> {
         if pn != self.next_pn() {
             self.skip_to(pn);
         }
-        let then = self.delivery.on_sent(info.now, self.bytes_in_flight == 0);
         let mut flags = self.staged_flags;
         self.staged_flags = 0;
+        let mut then = Snapshot::default();
         if info.in_flight {
             flags |= IN_FLIGHT;
+            then = delivery.on_sent(info.now, self.bytes_in_flight, info.size);
             self.bytes_in_flight += u64::from(info.size);
-            if self.delivery.is_app_limited() {
+            if delivery.is_app_limited() {
                 flags |= APP_LIMITED;
             }
         }
@@ -223,10 +190,11 @@ impl<T: Copy> SentPackets<T> {
         &mut self,
         ranges: impl Iterator<Item = RangeInclusive<u64>>,
         now: Instant,
+        delivery: &mut DeliveryRate,
         settle: &mut impl FnMut(&T),
     ) -> Result<AckOutcome, AckError> {
         let mut out = AckOutcome::default();
-        let mut newest: Option<Record> = None;
+        let mut acked = Acked::default();
         let mut largest = None;
         for range in ranges {
             let (start, end) = (*range.start(), *range.end());
@@ -242,12 +210,17 @@ impl<T: Copy> SentPackets<T> {
             if end < self.base {
                 break;
             }
-            self.ack_range(start.max(self.base), end, &mut out, &mut newest, settle);
+            self.ack_range(start.max(self.base), end, &mut out, &mut acked, settle)?;
         }
-        if let Some(packet) = newest {
+        delivery.on_late(acked.late_bytes);
+        if let Some(packet) = acked.newest {
             out.newest_sent_at = packet.sent_at;
-            out.rate = self.delivery.on_acked(now, out.acked_bytes, packet.sent_at, &packet.then);
+            out.rate = delivery.on_acked(now, out.acked_bytes, packet.sent_at, &packet.then);
             out.rate.app_limited = packet.is(APP_LIMITED);
+        }
+        if out.spurious_losses > 0 {
+            self.lost_remembered -= out.spurious_losses;
+            out.all_losses_spurious = self.lost_remembered == 0 && !self.episode_is_real;
         }
         self.pop_settled(now);
         Ok(out)
@@ -261,14 +234,17 @@ impl<T: Copy> SentPackets<T> {
         start: u64,
         end: u64,
         out: &mut AckOutcome,
-        newest: &mut Option<Record>,
+        acked: &mut Acked,
         settle: &mut impl FnMut(&T),
-    ) {
+    ) -> Result<(), AckError> {
         let mut pn = end;
         while pn >= start {
             let index = (pn - self.base) as usize;
-            let Some(record) = self.records.get_mut(index) else { return };
+            let Some(record) = self.records.get_mut(index) else { break };
             let before = *record;
+            if before.is(SKIPPED) {
+                return Err(AckError);
+            }
             record.flags |= ACKED;
             let mut next = pn;
             if before.is(ACKED) {
@@ -276,11 +252,12 @@ impl<T: Copy> SentPackets<T> {
                 record.then.delivered = next.min(start);
             } else {
                 record.then.delivered = start;
-                self.account_acked(index, &before, out, newest, settle);
+                self.account_acked(index, &before, out, acked, settle);
             }
-            let Some(below) = next.checked_sub(1) else { return };
+            let Some(below) = next.checked_sub(1) else { break };
             pn = below;
         }
+        Ok(())
     }
 
     #[inline]
@@ -289,7 +266,7 @@ impl<T: Copy> SentPackets<T> {
         index: usize,
         record: &Record,
         out: &mut AckOutcome,
-        newest: &mut Option<Record>,
+        acked: &mut Acked,
         settle: &mut impl FnMut(&T),
     ) {
         out.newly_acked_packets += 1;
@@ -299,19 +276,30 @@ impl<T: Copy> SentPackets<T> {
             out.largest_acked_size = out.largest_acked_size.max(record.size);
         }
         if record.is(LOST) {
-            out.spurious_losses += u32::from(record.flags & (IN_FLIGHT | MTU_PROBE) == IN_FLIGHT);
+            if record.counts_as_loss() {
+                out.spurious_losses += 1;
+                acked.late_bytes += u64::from(record.size);
+            }
             return;
         }
         if record.is(IN_FLIGHT) {
             out.acked_bytes += u64::from(record.size);
-            newest.get_or_insert(*record);
+            acked.newest.get_or_insert(*record);
         }
         self.leave_flight(record);
         self.settle(index, settle);
     }
 
     /// Declares packets lost (RFC 9002 section 6.1), hands `settle` their tokens and sets [`Self::loss_time`].
-    pub fn detect_lost(&mut self, now: Instant, rtt: &RttEstimator, settle: &mut impl FnMut(&T)) -> LossOutcome {
+    /// `on_lost` is shown each lost packet that says something of congestion, oldest first.
+    pub fn detect_lost(
+        &mut self,
+        now: Instant,
+        rtt: &RttEstimator,
+        delivery: &mut DeliveryRate,
+        on_lost: &mut impl FnMut(&LostPacket),
+        settle: &mut impl FnMut(&T),
+    ) -> LossOutcome {
         let mut out = LossOutcome::default();
         self.loss_time = None;
         let Some(largest) = self.largest_acked else { return out };
@@ -324,7 +312,7 @@ impl<T: Copy> SentPackets<T> {
             let index = (pn - self.base) as usize;
             let Some(record) = self.records.get_mut(index) else { break };
             if !record.is_open() {
-                run.on_settled(record);
+                run.on_settled(record.is(ACKED));
                 pn += 1;
                 continue;
             }
@@ -340,20 +328,46 @@ impl<T: Copy> SentPackets<T> {
             let lost = *record;
             record.flags |= LOST;
             record.then.first_sent_at = now;
-            run.on_lost(&lost);
-            if lost.flags & (IN_FLIGHT | MTU_PROBE) == IN_FLIGHT {
-                out.lost_packets += 1;
-                out.lost_bytes += u64::from(lost.size);
-                out.largest_lost_sent_at = lost.sent_at;
-                out.largest_lost_size = out.largest_lost_size.max(lost.size);
+            if lost.is(ELICITING) {
+                run.on_lost(lost.sent_at);
+            }
+            if lost.counts_as_loss() {
+                self.account_lost(pn, &lost, delivery, &mut out, on_lost);
             }
             self.leave_flight(&lost);
             self.settle(index, settle);
             pn += 1;
         }
-        out.persistent = run.persistent;
+        out.persistent = run.is_persistent();
         self.pop_settled(now);
         out
+    }
+
+    fn account_lost(
+        &mut self,
+        number: u64,
+        lost: &Record,
+        delivery: &mut DeliveryRate,
+        out: &mut LossOutcome,
+        on_lost: &mut impl FnMut(&LostPacket),
+    ) {
+        if self.lost_remembered == 0 {
+            self.episode_is_real = false;
+        }
+        self.lost_remembered += 1;
+        delivery.on_lost(u64::from(lost.size));
+        out.lost_packets += 1;
+        out.lost_bytes += u64::from(lost.size);
+        out.largest_lost_sent_at = lost.sent_at;
+        out.largest_lost_size = out.largest_lost_size.max(lost.size);
+        on_lost(&LostPacket {
+            number,
+            sent_at: lost.sent_at,
+            size: lost.size,
+            tx_in_flight: u64::from(lost.then.tx_in_flight),
+            lost_since_sent: delivery.lost().saturating_sub(lost.then.lost),
+            app_limited: lost.is(APP_LIMITED),
+        });
     }
 
     /// When [`Self::detect_lost`] is to be called although no acknowledgement came.
@@ -410,12 +424,7 @@ impl<T: Copy> SentPackets<T> {
         self.bytes_in_flight = 0;
         self.eliciting_in_flight = 0;
         self.loss_time = None;
-    }
-
-    /// The application has nothing more to send: rate samples of what is in flight are a lower bound.
-    #[inline]
-    pub fn set_app_limited(&mut self) {
-        self.delivery.set_app_limited(self.bytes_in_flight);
+        self.lost_remembered = 0;
     }
 
     #[inline]
@@ -452,33 +461,52 @@ impl<T: Copy> SentPackets<T> {
         }
     }
 
-    /// Packet numbers that were left out count as acknowledged.
+    /// Keeps a record of packet numbers that were left out.
     #[cold]
     fn skip_to(&mut self, pn: u64) {
-        if self.records.is_empty() {
+        if self.records.is_empty() && pn - self.next_pn() > SKIPPED_MAX {
             self.base = pn;
             self.open_from = pn;
             return;
         }
         while self.next_pn() < pn {
-            let then = Snapshot { delivered: self.next_pn(), ..Snapshot::default() };
-            let tokens_from = self.staged_from;
-            self.records.push_back(Record { sent_at: Instant::default(), then, tokens_from, size: 0, flags: ACKED });
+            self.records.push_back(Record {
+                sent_at: Instant::default(),
+                then: Snapshot::default(),
+                tokens_from: self.staged_from,
+                size: 0,
+                flags: SKIPPED,
+            });
         }
     }
 
+    /// Drops the records that the front has in excess: those of which `is_over` is true, up to the first where it is
+    /// not.
     #[inline]
-    fn pop_front(&mut self) {
-        self.tokens.drain(..self.tokens_before(1));
-        self.tokens_base = self.records.get(1).map_or(self.staged_from, |r| r.tokens_from);
-        self.records.pop_front();
-        self.base += 1;
+    fn pop_while(&mut self, is_over: impl Fn(&Record, u64) -> bool) {
+        let mut count = 0;
+        let mut forgotten = 0;
+        for record in &self.records {
+            if !is_over(record, self.base + count as u64) {
+                break;
+            }
+            count += 1;
+            forgotten += u32::from(record.flags & (LOST | ACKED) == LOST && record.counts_as_loss());
+        }
+        if count == 0 {
+            return;
+        }
+        self.lost_remembered -= forgotten;
+        self.episode_is_real |= forgotten > 0;
+        let tokens = self.tokens_before(count);
+        self.tokens.drain(..tokens);
+        self.tokens_base = self.tokens_base.wrapping_add(tokens as u32);
+        self.records.drain(..count);
+        self.base += count as u64;
     }
 
     fn forget_unanswered(&mut self) {
-        while self.records.front().is_some_and(|r| !r.is(IN_FLIGHT)) {
-            self.pop_front();
-        }
+        self.pop_while(|record, _| !record.is(IN_FLIGHT));
         self.open_from = self.open_from.max(self.base);
     }
 
@@ -487,12 +515,15 @@ impl<T: Copy> SentPackets<T> {
         while self.record(self.open_from).is_some_and(|r| !r.is_open()) {
             self.open_from += 1;
         }
-        while let Some(front) = self.records.front() {
-            let remembered = !front.is(ACKED) && now < front.then.first_sent_at + self.linger;
-            if front.is_open() || remembered {
-                break;
-            }
-            self.pop_front();
-        }
+        let (open_from, linger, largest_acked) = (self.open_from, self.linger, self.largest_acked);
+        self.pop_while(|record, pn| {
+            pn < open_from
+                && if record.is(SKIPPED) {
+                    // Kept until the peer has shown that it knows of later packets without claiming this one.
+                    largest_acked.is_some_and(|largest| largest > pn)
+                } else {
+                    record.is(ACKED) || now >= record.then.first_sent_at + linger
+                }
+        });
     }
 }

@@ -1,17 +1,16 @@
-//! Persistent congestion (RFC 9002 section 7.6).
+//! Persistent congestion: a run of lost packets that lasted too long (RFC 9002 section 7.6.2).
 
 use core::time::Duration;
 
-use super::{ACKED, ELICITING, Record};
 use crate::recovery::rtt::RttEstimator;
 use crate::time::Instant;
 
-/// A run of lost packets with nothing acknowledged in between (RFC 9002 section 7.6.2).
+/// A run of lost ack-eliciting packets with nothing acknowledged in between.
 pub(super) struct LostRun {
     first_sample_at: Option<Instant>,
     period: Duration,
     since: Option<Instant>,
-    pub(super) persistent: bool,
+    persistent: bool,
 }
 
 impl LostRun {
@@ -20,19 +19,25 @@ impl LostRun {
         Self { first_sample_at, period, since: None, persistent: false }
     }
 
+    /// Passes a packet that is not lost now.
     #[inline]
-    pub(super) fn on_settled(&mut self, record: &Record) {
-        if record.is(ACKED) && record.size > 0 {
+    pub(super) fn on_settled(&mut self, acked: bool) {
+        if acked {
             self.since = None;
         }
     }
 
+    /// Passes a lost ack-eliciting packet. Those sent before the first RTT sample do not count: the period was a guess.
     #[inline]
-    pub(super) fn on_lost(&mut self, record: &Record) {
-        if !record.is(ELICITING) || self.first_sample_at.is_none_or(|at| record.sent_at <= at) {
+    pub(super) fn on_lost(&mut self, sent_at: Instant) {
+        if self.first_sample_at.is_none_or(|at| sent_at <= at) {
             return;
         }
-        let since = *self.since.get_or_insert(record.sent_at);
-        self.persistent |= record.sent_at - since > self.period;
+        let since = *self.since.get_or_insert(sent_at);
+        self.persistent |= sent_at - since > self.period;
+    }
+
+    pub(super) fn is_persistent(&self) -> bool {
+        self.persistent
     }
 }

@@ -1,0 +1,161 @@
+//! What loss and marks change in the model, and how it is undone (sections 5.5.10 and 5.5.11).
+
+use super::{BETA, Bbr, LOSS_THRESH, State, UNBOUNDED, scale};
+use crate::recovery::sent::LostPacket;
+use crate::time::Instant;
+
+/// Losses of the present round trip.
+#[derive(Clone, Debug, Default)]
+pub(super) struct LossRound {
+    /// `BBR.loss_round_delivered`.
+    pub(super) round_delivered: u64,
+    /// The present ACK frame ended a round of loss accounting.
+    pub(super) round_start: bool,
+    /// `BBR.is_loss_in_round`.
+    pub(super) in_round: bool,
+    /// Ranges of packet numbers lost in the round.
+    pub(super) ranges: u32,
+    last_lost: Option<u64>,
+    /// Losses were found in this round trip or the one before.
+    in_recovery: bool,
+    /// Bytes marked CE since `marks_from` bytes were delivered.
+    marked: u64,
+    marks_from: u64,
+    /// Bytes in flight when the packet last acknowledged was sent, for judging marks.
+    pub(super) last_tx_in_flight: u64,
+    pub(super) last_app_limited: bool,
+}
+
+/// What to go back to when an episode of losses turns out to be none.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Undo {
+    pub(super) state: Option<State>,
+    bw_shortterm: u64,
+    volume_shortterm: u64,
+    volume_longterm: u64,
+}
+
+impl Bbr {
+    /// `IsInflightTooHigh`.
+    #[inline]
+    pub(super) fn is_inflight_too_high(&self, lost: u64, tx_in_flight: u64) -> bool {
+        lost as f64 > tx_in_flight as f64 * LOSS_THRESH
+    }
+
+    fn note_loss(&mut self) {
+        if !self.loss.in_round {
+            self.loss.round_delivered = self.delivered;
+            self.save_state_upon_loss();
+        }
+        self.loss.in_round = true;
+        self.loss.in_recovery = true;
+    }
+
+    fn save_state_upon_loss(&mut self) {
+        self.save_cwnd();
+        self.undo = Undo {
+            state: None,
+            bw_shortterm: self.bandwidth.shortterm,
+            volume_shortterm: self.volume.shortterm,
+            volume_longterm: self.volume.longterm,
+        };
+    }
+
+    pub(super) fn save_cwnd(&mut self) {
+        let keeps = self.loss.in_recovery || self.state == State::ProbeRtt;
+        let before = if keeps { self.control.prior_cwnd } else { 0 };
+        self.control.prior_cwnd = before.max(self.control.cwnd);
+    }
+
+    pub(super) fn restore_cwnd(&mut self) {
+        self.control.cwnd = self.control.cwnd.max(self.control.prior_cwnd);
+    }
+
+    /// A round trip without loss: the window is what it was before, within what the model allows.
+    pub(super) fn leave_recovery(&mut self) {
+        if self.loss.in_recovery {
+            self.loss.in_recovery = false;
+            self.restore_cwnd();
+        }
+    }
+
+    pub(super) fn handle_lost_packet(&mut self, now: Instant, packet: &LostPacket) {
+        self.note_loss();
+        if self.loss.last_lost.is_none_or(|last| last + 1 != packet.number) {
+            self.loss.ranges += 1;
+        }
+        self.loss.last_lost = Some(packet.number);
+        if !self.probe.is_sample || !self.is_inflight_too_high(packet.lost_since_sent, packet.tx_in_flight) {
+            return;
+        }
+        self.handle_inflight_too_high(now, in_flight_at_loss(packet), packet.app_limited);
+    }
+
+    fn handle_inflight_too_high(&mut self, now: Instant, tx_in_flight: u64, app_limited: bool) {
+        self.probe.was_too_high = true;
+        self.probe.is_sample = false;
+        if !app_limited {
+            self.volume.longterm = tx_in_flight.max(scale(self.target_in_flight(), BETA));
+        }
+        if self.state == State::ProbeBwUp {
+            self.undo.state = Some(State::ProbeBwUp);
+            self.start_probe_bw_down(now);
+        }
+    }
+
+    /// `marks` more packets carry a CE mark: each counts as a datagram lost.
+    pub(super) fn handle_marks(&mut self, now: Instant, marks: u64) {
+        self.note_loss();
+        self.loss.ranges += 1;
+        let tx_in_flight = self.loss.last_tx_in_flight;
+        if self.delivered > self.loss.marks_from.saturating_add(tx_in_flight) {
+            // A round trip went by since the count began.
+            self.loss.marks_from = self.delivered;
+            self.loss.marked = 0;
+        }
+        self.loss.marked = self.loss.marked.saturating_add(marks.saturating_mul(self.control.smss));
+        if self.probe.is_sample && self.is_inflight_too_high(self.loss.marked, tx_in_flight) {
+            self.handle_inflight_too_high(now, tx_in_flight, self.loss.last_app_limited);
+        }
+    }
+
+    /// `OnEnterRTO`, for what takes its place in QUIC (RFC 9002 section 7.6).
+    pub(super) fn enter_persistent_congestion(&mut self) {
+        self.save_state_upon_loss();
+        self.loss.in_recovery = true;
+        self.control.collapse(self.in_flight);
+    }
+
+    pub(super) fn handle_spurious_loss(&mut self, _now: Instant) {
+        self.restore_cwnd();
+        self.loss.in_round = false;
+        self.loss.in_recovery = false;
+        self.full_pipe.reset(0);
+        self.bandwidth.shortterm = self.bandwidth.shortterm.max(self.undo.bw_shortterm);
+        self.volume.shortterm = self.volume.shortterm.max(self.undo.volume_shortterm);
+        self.volume.longterm = self.volume.longterm.max(self.undo.volume_longterm);
+        match self.undo.state.take() {
+            Some(State::Startup) if self.state != State::Startup => {
+                self.full_pipe.reached = false;
+                if self.state != State::ProbeRtt {
+                    self.enter_startup();
+                }
+            }
+            Some(State::ProbeBwUp) if !matches!(self.state, State::ProbeBwUp | State::ProbeRtt) => {
+                self.start_probe_bw_refill();
+            }
+            _ => {}
+        }
+    }
+}
+
+/// `InflightAtLoss`: bytes in flight at which losses crossed the threshold, somewhere within the lost packet.
+fn in_flight_at_loss(packet: &LostPacket) -> u64 {
+    let size = u64::from(packet.size);
+    let in_flight_prev = packet.tx_in_flight.saturating_sub(size) as f64;
+    let lost_prev = packet.lost_since_sent.saturating_sub(size) as f64;
+    let lost_prefix = (LOSS_THRESH * in_flight_prev - lost_prev) / (1.0 - LOSS_THRESH);
+    let at_loss = (in_flight_prev + lost_prefix).max(0.0) as u64;
+    debug_assert!(at_loss < UNBOUNDED, "a volume of data");
+    at_loss
+}
