@@ -111,14 +111,15 @@ pub fn encode_ack(
     ecn: Option<EcnCounts>,
 ) -> bool {
     let Some(first) = ranges.next() else { return false };
-    let fixed = 1 + varint::len(*first.end()) + varint::len(delay) + 2 + varint::len(first.end() - first.start());
+    let fixed = 1 + varint::len(*first.end()) + varint::len(delay) + 1 + varint::len(first.end() - first.start());
     let Some(mut room) = w.remaining().checked_sub(fixed + ecn_len(ecn)) else { return false };
     let mut count = 0;
     let mut smallest = *first.start();
     for range in ranges.clone() {
         let (gap, len) = (smallest - range.end() - 2, range.end() - range.start());
-        let size = varint::len(gap) + varint::len(len);
-        if size > room || count == (1 << 14) - 1 {
+        // The count before the ranges grows with them; its first byte is in `fixed`.
+        let size = varint::len(gap) + varint::len(len) + varint::len(count + 1) - varint::len(count);
+        if size > room {
             break;
         }
         room -= size;
