@@ -34,17 +34,19 @@ step "tests"
 cargo test --quiet
 
 step "lock-free structures, model-checked"
-RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom cargo test --quiet --release -p warpline-ring -p warpline-frame --test loom
+export LOOM_TARGET="${CARGO_TARGET_DIR:-target}/loom"
+RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR="$LOOM_TARGET" cargo test --quiet --release -p warpline-ring --test loom
+RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR="$LOOM_TARGET" cargo test --quiet --release -p warpline-frame --lib
 
 step "simulation, quick form"
-cargo run --quiet --release -p warpline-sim -- --seeds 200
+cargo run --quiet --release -p warpline-sim -- --seeds 50
 
 step "interoperation with quinn and aioquic"
 ./interop/setup-aioquic.sh
 cargo test --quiet -p warpline-interop
 
 step "the demo"
-cargo run --quiet --release -p warpline-cli -- demo --json
+cargo run --quiet --release -p warpline-cli -- demo --size 128 --files 2000 --json
 
 echo
 echo "all checks passed"

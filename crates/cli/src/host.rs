@@ -60,7 +60,11 @@ async fn serve(args: &HostArgs) -> Result<(), ShareError> {
         println!("{ready}");
     } else {
         println!("{code}");
-        eprintln!("sharing {} on {}; fetch it elsewhere with: warpline get {code}", args.path.display(), host.local_addr());
+        eprintln!(
+            "sharing {} on {}; fetch it elsewhere with: warpline get {code}",
+            args.path.display(),
+            host.local_addr()
+        );
         eprintln!("stop with Ctrl-C");
     }
     // Whoever reads the code from a pipe gets it now.
@@ -89,7 +93,10 @@ fn report(host: &Host, json: bool) {
         });
         println!("{end}");
     } else {
-        eprintln!("served {receivers} receivers, {} of files; {refused} with a wrong code were turned away", output::bytes(bytes));
+        eprintln!(
+            "served {receivers} receivers, {} of files; {refused} with a wrong code were turned away",
+            output::bytes(bytes)
+        );
     }
 }
 

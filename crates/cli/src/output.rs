@@ -60,7 +60,10 @@ mod tests {
 
     #[test]
     fn numbers_read_well() {
-        assert_eq!((bytes(1023).as_str(), bytes(1536).as_str(), bytes(4 << 30).as_str()), ("1023 B", "1.5 KiB", "4.0 GiB"));
+        assert_eq!(
+            (bytes(1023).as_str(), bytes(1536).as_str(), bytes(4 << 30).as_str()),
+            ("1023 B", "1.5 KiB", "4.0 GiB")
+        );
         assert_eq!((rate(2.5e9).as_str(), rate(1.5e6).as_str()), ("2.50 Gbit/s", "1.5 Mbit/s"));
     }
 }

@@ -43,7 +43,8 @@ fn draw(progress: &Progress, stopped: &mpsc::Receiver<()>) {
     if let Ok(style) = ProgressStyle::with_template("{wide_bar} {msg}") {
         bar.set_style(style);
     }
-    let mut rate = Rate { at: Instant::now(), fetched: 0, busy: 0, bytes_per_second: 0.0, bottleneck: Bottleneck::Network };
+    let mut rate =
+        Rate { at: Instant::now(), fetched: 0, busy: 0, bytes_per_second: 0.0, bottleneck: Bottleneck::Network };
     while stopped.recv_timeout(INTERVAL) == Err(mpsc::RecvTimeoutError::Timeout) {
         let (done, total) = (progress.bytes_done.get(), progress.bytes_total.get());
         rate.update(progress);

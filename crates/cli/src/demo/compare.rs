@@ -68,7 +68,8 @@ impl Comparison {
 
     fn directory(&mut self, original: &Path, copy: &Path, path: &Path) -> io::Result<()> {
         let names = |root: &Path| -> io::Result<Vec<_>> {
-            let mut names = fs::read_dir(root.join(path))?.map(|e| Ok(e?.file_name())).collect::<io::Result<Vec<_>>>()?;
+            let mut names =
+                fs::read_dir(root.join(path))?.map(|e| Ok(e?.file_name())).collect::<io::Result<Vec<_>>>()?;
             names.sort();
             Ok(names)
         };

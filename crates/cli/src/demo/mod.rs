@@ -35,7 +35,11 @@ pub struct DemoArgs {
 pub fn run(args: &DemoArgs) -> ExitCode {
     match run::demo(args) {
         Ok(outcome) => {
-            if args.json { println!("{}", json(&outcome)) } else { table(&outcome) }
+            if args.json {
+                println!("{}", json(&outcome))
+            } else {
+                table(&outcome)
+            }
             if outcome.is_good() {
                 return ExitCode::SUCCESS;
             }

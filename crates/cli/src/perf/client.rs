@@ -30,7 +30,11 @@ struct Load {
 pub(super) fn run(args: ClientArgs) -> Result<()> {
     let target = args.target.to_socket_addrs()?.next().ok_or("the server's name has no address")?;
     if matches!(args.scenario, Scenario::Resume | Scenario::ZeroRtt) {
-        return Err(format!("the scenario {} needs session resumption, which this version does not have", args.scenario).into());
+        return Err(format!(
+            "the scenario {} needs session resumption, which this version does not have",
+            args.scenario
+        )
+        .into());
     }
     let bind: SocketAddr = if target.is_ipv6() { ([0u16; 8], 0).into() } else { ([0u8; 4], 0).into() };
     let builder = Endpoint::builder().bind(bind).workers(1).io(setup::io(&args.common));
@@ -63,7 +67,9 @@ impl Load {
             Scenario::Idle => return self.idle().await,
             Scenario::Datagram => self.one_way().await?,
             Scenario::Connect | Scenario::Resume | Scenario::ZeroRtt => {
-                let tasks = (0..self.args.in_flight.max(1)).map(|_| self.start(Self::handshakes)).collect::<Result<Vec<_>>>()?;
+                let tasks = (0..self.args.in_flight.max(1))
+                    .map(|_| self.start(Self::handshakes))
+                    .collect::<Result<Vec<_>>>()?;
                 self.measure(tasks).await?
             }
             _ => {

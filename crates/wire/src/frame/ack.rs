@@ -66,7 +66,7 @@ impl<'a> Ack<'a> {
 
     /// The acknowledged ranges, highest first; at least one, and between any two there is a gap.
     #[inline]
-    pub fn ranges(&self) -> impl Iterator<Item = RangeInclusive<u64>> + use<'a> {
+    pub fn ranges(&self) -> impl Iterator<Item = RangeInclusive<u64>> + Clone + use<'a> {
         let mut reader = Reader::new(self.ranges);
         let mut smallest = self.largest.saturating_sub(self.first_range);
         let first = smallest..=self.largest;
