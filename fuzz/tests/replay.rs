@@ -1,5 +1,7 @@
 //! Replays every corpus, and every prefix of every file in it: what fuzzing once found stays found.
 
+#![allow(clippy::unwrap_used, reason = "a test: an error ends it")]
+
 use std::fs;
 use std::path::Path;
 
