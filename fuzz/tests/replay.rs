@@ -9,7 +9,8 @@ fn replay(name: &str, target: fn(&[u8])) {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(name);
     let mut files = 0;
     for file in fs::read_dir(&dir).unwrap_or_else(|e| panic!("{}: {e}", dir.display())) {
-        let bytes = fs::read(file.unwrap().path()).unwrap();
+        let path = file.expect("the corpus can be listed").path();
+        let bytes = fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         for len in 0..=bytes.len() {
             target(&bytes[..len]);
         }
