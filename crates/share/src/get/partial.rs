@@ -13,7 +13,7 @@ use rustix::io::Errno;
 
 use super::target::Target;
 use crate::error::ShareError;
-use crate::hash::{self, Value};
+use crate::hash::{self, Combiner, Value};
 use crate::limits::{GROUP_LEN, PART_LEN};
 use crate::manifest::Entry;
 
@@ -135,12 +135,6 @@ impl Partial {
         Ok(value)
     }
 
-    fn values(&self) -> std::io::Result<Vec<Value>> {
-        let mut bytes = vec![0; (self.parts() * VALUE_LEN) as usize];
-        self.record.read_exact_at(&mut bytes, HEADER_LEN)?;
-        Ok(hash::values(&bytes).copied().collect())
-    }
-
     /// Runs of parts that are missing: first, and the one after the last.
     pub(super) fn missing_parts(&self) -> std::io::Result<Vec<(u64, u64)>> {
         let mut runs: Vec<(u64, u64)> = Vec::new();
@@ -185,9 +179,14 @@ impl Partial {
         self.missing == 0
     }
 
-    /// The hash of the whole, from the values of its parts.
+    /// The hash of the whole, from the values of its parts, which are all there.
     pub(super) fn root(&self) -> std::io::Result<Value> {
-        Ok(hash::root(&self.values()?))
+        let mut combiner = Combiner::default();
+        self.recorded(|_, value| {
+            combiner.push(*value);
+            Ok(())
+        })?;
+        Ok(combiner.root())
     }
 
     /// Begins anew: what is there belongs to no single version of the file.

@@ -33,7 +33,7 @@ impl Scene {
         let kind = Kind::File { size: size as u64 };
         let entry = Entry { path: b"file".to_vec(), kind, mode: 0o644, mtime: Mtime::default(), xattrs: Vec::new() };
         let partial = (size > PART_LEN).then(|| Partial::open(&target, &entry, size as u64).unwrap());
-        pending.add(ID, Wanted { entry, size: size as u64, partial, open_wants: 1, owed: size as u64 });
+        pending.add(ID, Wanted { entry, size: size as u64, partial, open_wants: 1, owed: size as u64, reused: 0 });
         let data = (0..size).map(|i| (i * 7 % 251) as u8).collect();
         Self { dir, target, pending, wants, asked, data }
     }
