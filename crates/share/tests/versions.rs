@@ -151,3 +151,45 @@ fn what_is_remembered_wrong_is_hashed_anew() {
         }
     });
 }
+
+#[test]
+fn what_a_crash_of_the_machine_has_spoilt_is_fetched_again() {
+    run(async {
+        let scene = Scene::new();
+        for name in ["a", "b", "c"] {
+            fs::write(scene.source().join(name), noise(2, 100_000)).unwrap();
+        }
+        source_file(&scene);
+        let host = scene.source_host();
+        fs::create_dir(scene.target()).unwrap();
+        // One file is there from long before.
+        fs::copy(scene.source().join("c"), scene.target().join("c")).unwrap();
+        let stat = fs::metadata(scene.source().join("c")).unwrap();
+        set_mtime(&scene.target().join("c"), stat.mtime(), stat.mtime_nsec());
+        tick(&scene);
+        fetch_some(&scene, &host, 4 << 20).await;
+        // The machine goes down: a file has its name, size and time, and has lost what it held.
+        let spoilt = scene.target().join("a");
+        let stat = fs::metadata(&spoilt).unwrap();
+        fs::File::options().write(true).open(&spoilt).unwrap().write_all_at(&[0; 4096], 0).unwrap();
+        set_mtime(&spoilt, stat.mtime(), stat.mtime_nsec());
+        fs::write(scene.target().join(".warpline-partial/boot"), b"another boot").unwrap();
+        let report = scene.get(host.code()).await.unwrap();
+        assert_same_tree(&scene.source(), &scene.target());
+        assert!(report.reused_bytes >= 100_000, "what was there before the transfer is beyond doubt: {report:?}");
+        assert!(report.received_bytes >= 200_000);
+        assert_eq!(scene.get(host.code()).await.unwrap().received_bytes, 0, "no doubt remains");
+    });
+}
+
+/// Waits until the clock that stamps files has moved on.
+fn tick(scene: &Scene) {
+    let stamp = |name: &str| {
+        let path = scene.dir.path().join(name);
+        fs::write(&path, b"").unwrap();
+        let meta = fs::metadata(&path).unwrap();
+        (meta.ctime(), meta.ctime_nsec())
+    };
+    let first = stamp("tick");
+    while stamp("tock") == first {}
+}

@@ -11,6 +11,7 @@ use std::os::unix::fs::FileExt;
 use rustix::fs::{AtFlags, Mode, OFlags, SeekFrom, openat, seek, unlinkat};
 use rustix::io::Errno;
 
+use super::boot::{BOOT_LEN, boot_id};
 use super::target::Target;
 use crate::error::ShareError;
 use crate::hash::{self, Combiner, Value};
@@ -18,7 +19,7 @@ use crate::limits::{GROUP_LEN, PART_LEN};
 use crate::manifest::Entry;
 
 /// In front of the record: the boot in which it was written.
-const HEADER_LEN: u64 = 64;
+const HEADER_LEN: u64 = BOOT_LEN as u64;
 const VALUE_LEN: u64 = 32;
 /// The record is read in pieces of this length, whole values.
 const RECORD_PIECE: usize = 32 * 1024;
@@ -213,15 +214,6 @@ impl Partial {
     pub(super) fn remove_record(&self, target: &Target) {
         let _ = unlinkat(&target.partial, format!("{}.record", self.name), AtFlags::empty());
     }
-}
-
-/// What tells one run of the machine from another.
-fn boot_id() -> [u8; HEADER_LEN as usize] {
-    let mut out = [0; HEADER_LEN as usize];
-    let text = std::fs::read("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    let len = text.len().min(out.len());
-    out[..len].copy_from_slice(&text[..len]);
-    out
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use warpline_wire::Reader;
 use super::finish::Later;
 use super::partial::Partial;
 use super::pending::{Pending, Wanted};
-use super::target::{LastParent, Target, is_same_file};
+use super::target::{LastParent, Target};
 use super::writer::WAKE;
 use crate::error::{ShareError, display_path};
 use crate::limits::{PART_LEN, PATH_MAX};
@@ -156,7 +156,7 @@ impl Plan<'_> {
         progress.bytes_total.add(size);
         let (dir, name) = self.target.parent(&mut self.parent, &entry.path)?;
         if let Some(stat) = self.target.stat(dir, name)? {
-            if is_same_file(&stat, size, entry.mtime) {
+            if self.target.has_file(&stat, size, entry.mtime) {
                 if (stat.st_mode & 0o7777) as u16 != entry.mode {
                     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
                     let fd = openat(dir, name, flags, Mode::empty())
