@@ -48,6 +48,41 @@ pub fn root(values: &[Value]) -> Value {
     }
 }
 
+/// Combines values as they come, all groups' or all parts' of a file in order, in memory for a logarithm of them.
+#[derive(Debug, Default)]
+pub struct Combiner {
+    /// Values of complete subtrees, the largest first; at most one more than the binary digits of `count` that are one.
+    stack: Vec<Value>,
+    count: u64,
+}
+
+impl Combiner {
+    /// Adds the next value.
+    pub fn push(&mut self, value: Value) {
+        // Subtrees are merged when something follows them: only the end tells which merge makes the root.
+        let complete = self.count.count_ones() as usize;
+        while self.stack.len() > complete
+            && let (Some(right), Some(left)) = (self.stack.pop(), self.stack.pop())
+        {
+            self.stack.push(merge_subtrees_non_root(&left, &right, Mode::Hash));
+        }
+        self.stack.push(value);
+        self.count += 1;
+    }
+
+    /// The hash of the file.
+    pub fn root(mut self) -> Value {
+        let Some(mut right) = self.stack.pop() else { return root(&[]) };
+        while let Some(left) = self.stack.pop() {
+            if self.stack.is_empty() {
+                return *merge_subtrees_root(&left, &right, Mode::Hash).as_bytes();
+            }
+            right = merge_subtrees_non_root(&left, &right, Mode::Hash);
+        }
+        right
+    }
+}
+
 fn halves(values: &[Value]) -> (&[Value], &[Value]) {
     values.split_at((values.len().next_power_of_two() / 2).max(1))
 }
@@ -86,6 +121,16 @@ mod tests {
                 })
                 .collect();
             assert_eq!(root(&parts), *blake3::hash(&data).as_bytes(), "{size} bytes");
+        }
+    }
+
+    #[test]
+    fn combining_one_by_one_is_combining_all() {
+        for count in 0..70u64 {
+            let values: Vec<Value> = (0..count).map(|i| *blake3::hash(&i.to_be_bytes()).as_bytes()).collect();
+            let mut combiner = Combiner::default();
+            values.iter().for_each(|value| combiner.push(*value));
+            assert_eq!(combiner.root(), root(&values), "{count} values");
         }
     }
 }

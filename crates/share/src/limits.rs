@@ -50,6 +50,16 @@ pub const INCOMPLETE_PARTS_MAX: usize = 1024;
 /// Messages that a receiver has taken from the transport and not yet written.
 pub const MESSAGES_AHEAD: usize = 16;
 
+/// What a host keeps of hashes on disk, for all its shares: enough for half a TiB of content.
+pub const OUTBOARDS_LEN_MAX: u64 = 1 << 30;
+
+/// Paths and attributes of files that a receiver has asked for and not yet placed, all together: with [`FILE_OVERHEAD`] for each, room for
+/// thousands of usual names, and no more memory for names and attributes of the greatest length.
+pub const OUTSTANDING_LEN_MAX: u64 = 4 << 20;
+
+/// What a file that was asked for costs beyond its path and attributes, about.
+pub const FILE_OVERHEAD: u64 = 256;
+
 /// Receivers served at once.
 pub const SESSIONS_MAX: usize = 256;
 

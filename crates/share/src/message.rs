@@ -51,6 +51,28 @@ pub struct Want {
     pub start: u64,
     /// Byte after the last, at a group's end or the file's.
     pub end: u64,
+    /// What the host shall do beyond sending them.
+    pub also: Also,
+}
+
+/// What a receiver asks for beyond bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Also {
+    /// The hash of the whole file, although not all of it is asked for: the receiver has the rest from an earlier run and must know
+    /// that it belongs to the same version.
+    pub root: bool,
+    /// The values are computed anew: what came before did not match those that the host may have remembered.
+    pub anew: bool,
+}
+
+impl Also {
+    fn to_byte(self) -> u8 {
+        u8::from(self.root) | u8::from(self.anew) << 1
+    }
+
+    fn from_byte(byte: u8) -> Option<Self> {
+        (byte < 4).then_some(Self { root: byte & 1 != 0, anew: byte & 2 != 0 })
+    }
 }
 
 /// Bytes of a file, at most [`PART_LEN`], within one part of it.
@@ -126,6 +148,7 @@ impl Want {
             out.extend_from_slice(&self.mtime.nanos.to_be_bytes());
             put_varint(out, self.start);
             put_varint(out, self.end);
+            out.push(self.also.to_byte());
         })
     }
 
@@ -140,6 +163,7 @@ impl Want {
                 mtime: Mtime { seconds: r.u64().ok()? as i64, nanos: r.u32().ok()? },
                 start: r.varint().ok()?,
                 end: r.varint().ok()?,
+                also: Also::from_byte(r.u8().ok()?)?,
             };
             let group = GROUP_LEN as u64;
             let whole_groups =
@@ -196,8 +220,9 @@ mod tests {
 
     #[test]
     fn wants_read_back_and_must_be_whole_groups() {
-        let want =
-            Want { id: 9, path: b"a/b".to_vec(), size: 50_000, mtime: Mtime::default(), start: 16384, end: 50_000 };
+        let also = Also { root: true, anew: false };
+        let (path, mtime) = (b"a/b".to_vec(), Mtime::default());
+        let want = Want { id: 9, path, size: 50_000, mtime, start: 16384, end: 50_000, also };
         assert_eq!(Want::decode(&want.encode()[5..]).unwrap(), want);
         for (start, end) in [(1, 50_000), (0, 100), (0, 50_001), (16384, 16384)] {
             assert!(Want::decode(&Want { start, end, ..want.clone() }.encode()[5..]).is_err());

@@ -4,6 +4,7 @@
 //! writes (verifies what comes and puts it into place), and two tasks keep the streams moving between them. Whatever is
 //! under a final name was verified; everything else is in a directory of its own below the target.
 
+mod boot;
 mod finish;
 mod partial;
 mod pending;

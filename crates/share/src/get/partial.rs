@@ -11,14 +11,15 @@ use std::os::unix::fs::FileExt;
 use rustix::fs::{AtFlags, Mode, OFlags, SeekFrom, openat, seek, unlinkat};
 use rustix::io::Errno;
 
+use super::boot::{BOOT_LEN, boot_id};
 use super::target::Target;
 use crate::error::ShareError;
-use crate::hash::{self, Value};
+use crate::hash::{self, Combiner, Value};
 use crate::limits::{GROUP_LEN, PART_LEN};
 use crate::manifest::Entry;
 
 /// In front of the record: the boot in which it was written.
-const HEADER_LEN: u64 = 64;
+const HEADER_LEN: u64 = BOOT_LEN as u64;
 const VALUE_LEN: u64 = 32;
 /// The record is read in pieces of this length, whole values.
 const RECORD_PIECE: usize = 32 * 1024;
@@ -135,12 +136,6 @@ impl Partial {
         Ok(value)
     }
 
-    fn values(&self) -> std::io::Result<Vec<Value>> {
-        let mut bytes = vec![0; (self.parts() * VALUE_LEN) as usize];
-        self.record.read_exact_at(&mut bytes, HEADER_LEN)?;
-        Ok(hash::values(&bytes).copied().collect())
-    }
-
     /// Runs of parts that are missing: first, and the one after the last.
     pub(super) fn missing_parts(&self) -> std::io::Result<Vec<(u64, u64)>> {
         let mut runs: Vec<(u64, u64)> = Vec::new();
@@ -185,9 +180,14 @@ impl Partial {
         self.missing == 0
     }
 
-    /// The hash of the whole, from the values of its parts.
+    /// The hash of the whole, from the values of its parts, which are all there.
     pub(super) fn root(&self) -> std::io::Result<Value> {
-        Ok(hash::root(&self.values()?))
+        let mut combiner = Combiner::default();
+        self.recorded(|_, value| {
+            combiner.push(*value);
+            Ok(())
+        })?;
+        Ok(combiner.root())
     }
 
     /// Begins anew: what is there belongs to no single version of the file.
@@ -214,15 +214,6 @@ impl Partial {
     pub(super) fn remove_record(&self, target: &Target) {
         let _ = unlinkat(&target.partial, format!("{}.record", self.name), AtFlags::empty());
     }
-}
-
-/// What tells one run of the machine from another.
-fn boot_id() -> [u8; HEADER_LEN as usize] {
-    let mut out = [0; HEADER_LEN as usize];
-    let text = std::fs::read("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    let len = text.len().min(out.len());
-    out[..len].copy_from_slice(&text[..len]);
-    out
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
 use super::partial::Partial;
-use crate::limits::LARGE_FILES_MAX;
+use crate::limits::{FILE_OVERHEAD, LARGE_FILES_MAX, OUTSTANDING_LEN_MAX};
 use crate::manifest::Entry;
 use crate::progress::Progress;
 
@@ -27,6 +27,16 @@ pub(super) struct Wanted {
     pub(super) open_wants: u32,
     /// Bytes that these will bring, holes included.
     pub(super) owed: u64,
+    /// Bytes that an earlier run left; the host's hash must show that they belong to the same version.
+    pub(super) reused: u64,
+}
+
+impl Wanted {
+    /// What it takes of [`OUTSTANDING_LEN_MAX`].
+    fn weight(&self) -> u64 {
+        let attributes: usize = self.entry.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum();
+        (self.entry.path.len() + attributes) as u64 + FILE_OVERHEAD
+    }
 }
 
 /// Paths and reasons, and how many more there are.
@@ -37,6 +47,8 @@ pub(super) struct Pending {
     files: Mutex<HashMap<u64, Wanted>>,
     changed: Condvar,
     outstanding: AtomicU64,
+    /// What they weigh.
+    weight: AtomicU64,
     /// Those of them that keep files open.
     large: AtomicU64,
     /// The planning thread waits for room.
@@ -54,6 +66,7 @@ impl Pending {
             files: Mutex::new(HashMap::new()),
             changed: Condvar::new(),
             outstanding: AtomicU64::new(0),
+            weight: AtomicU64::new(0),
             large: AtomicU64::new(0),
             waiting: AtomicBool::new(false),
             over: Notify::new(),
@@ -83,6 +96,7 @@ impl Pending {
             return false;
         }
         self.outstanding.fetch_add(1, Ordering::Relaxed);
+        self.weight.fetch_add(wanted.weight(), Ordering::Relaxed);
         self.large.fetch_add(wanted.partial.is_some().into(), Ordering::Relaxed);
         files.insert(id, wanted);
         true
@@ -96,6 +110,7 @@ impl Pending {
     /// A file is in place, or was given up.
     pub(super) fn complete(&self, file: &Wanted) {
         self.large.fetch_sub(file.partial.is_some().into(), Ordering::SeqCst);
+        self.weight.fetch_sub(file.weight(), Ordering::SeqCst);
         self.outstanding.fetch_sub(1, Ordering::SeqCst);
         // A waiter that is not seen here sees this in its check; the lock makes it wait before it is notified.
         if self.waiting.load(Ordering::SeqCst) && self.has_ample_room() {
@@ -107,11 +122,13 @@ impl Pending {
     /// Whether adding this file would wait. Only the planning thread adds, so to it a "no" stays true.
     pub(super) fn is_full(&self, wanted: &Wanted) -> bool {
         self.outstanding.load(Ordering::SeqCst) >= OUTSTANDING_MAX
+            || self.weight.load(Ordering::SeqCst) + wanted.weight() > OUTSTANDING_LEN_MAX
             || wanted.partial.is_some() && self.large.load(Ordering::SeqCst) >= LARGE_FILES_MAX as u64
     }
 
     fn has_ample_room(&self) -> bool {
         self.outstanding.load(Ordering::SeqCst) <= OUTSTANDING_MAX / 4 * 3
+            && self.weight.load(Ordering::SeqCst) <= OUTSTANDING_LEN_MAX / 4 * 3
             && self.large.load(Ordering::SeqCst) <= LARGE_FILES_MAX as u64 / 4 * 3
     }
 
@@ -155,5 +172,39 @@ impl Pending {
 
     pub(super) fn take_not_kept(&self) -> NotKept {
         std::mem::take(&mut *self.not_kept.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::XATTRS_LEN_MAX;
+    use crate::manifest::{Kind, Mtime};
+
+    fn wanted(attributes: usize) -> Wanted {
+        let xattrs = vec![(b"user.x".to_vec(), vec![0; attributes])];
+        let (kind, mtime) = (Kind::File { size: 1 }, Mtime::default());
+        let entry = Entry { path: b"file".to_vec(), kind, mode: 0o600, mtime, xattrs };
+        Wanted { entry, size: 1, partial: None, open_wants: 1, owed: 1, reused: 0 }
+    }
+
+    /// How many such files may be asked for at once.
+    fn room_for(attributes: usize) -> u64 {
+        let pending = Pending::new(Arc::default());
+        let count = (0..).find(|id| pending.is_full(&wanted(attributes)) || !pending.add(*id, wanted(attributes)));
+        // What is complete makes room again.
+        for id in 0..count.unwrap_or_default() {
+            pending.complete(&pending.take(id).unwrap());
+        }
+        assert!(!pending.is_full(&wanted(attributes)));
+        assert_eq!(pending.weight.load(Ordering::SeqCst), 0);
+        count.unwrap_or_default()
+    }
+
+    #[test]
+    fn files_with_much_to_remember_are_asked_for_by_fewer() {
+        assert_eq!(room_for(0), OUTSTANDING_MAX);
+        let few = room_for(XATTRS_LEN_MAX - 100);
+        assert!((1..OUTSTANDING_LEN_MAX / XATTRS_LEN_MAX as u64 + 1).contains(&few), "{few}");
     }
 }

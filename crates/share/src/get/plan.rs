@@ -9,12 +9,12 @@ use warpline_wire::Reader;
 use super::finish::Later;
 use super::partial::Partial;
 use super::pending::{Pending, Wanted};
-use super::target::{LastParent, Target, is_same_file};
+use super::target::{LastParent, Target};
 use super::writer::WAKE;
 use crate::error::{ShareError, display_path};
 use crate::limits::{PART_LEN, PATH_MAX};
 use crate::manifest::{Entry, Kind, OrderCheck, decode_entry};
-use crate::message::{Want, kind, messages, take_bytes};
+use crate::message::{Also, Want, kind, messages, take_bytes};
 
 /// Requests are sent in pieces of this length, or when there is nothing else to do.
 const WANTS_LEN: usize = 8 * 1024;
@@ -156,7 +156,7 @@ impl Plan<'_> {
         progress.bytes_total.add(size);
         let (dir, name) = self.target.parent(&mut self.parent, &entry.path)?;
         if let Some(stat) = self.target.stat(dir, name)? {
-            if is_same_file(&stat, size, entry.mtime) {
+            if self.target.has_file(&stat, size, entry.mtime) {
                 if (stat.st_mode & 0o7777) as u16 != entry.mode {
                     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
                     let fd = openat(dir, name, flags, Mode::empty())
@@ -198,14 +198,16 @@ impl Plan<'_> {
         let id = self.entries;
         let shown = display_path(&entry.path);
         let io = |e| ShareError::io(&shown, "what an earlier run left of it cannot be read", e);
-        let want = |start, end| Want { id, path: entry.path.clone(), size, mtime: entry.mtime, start, end };
+        let also = Also::default();
+        let want = |start, end| Want { id, path: entry.path.clone(), size, mtime: entry.mtime, start, end, also };
         let mut ranges = Vec::new();
         let mut partial = None;
+        let mut reused = 0;
         if size > PART_LEN as u64 {
             let opened = Partial::open(self.target, &entry, size)?;
-            let there = opened.bytes_there().map_err(io)?;
-            self.pending.progress.bytes_reused.add(there);
-            self.pending.progress.bytes_done.add(there);
+            reused = opened.bytes_there().map_err(io)?;
+            self.pending.progress.bytes_reused.add(reused);
+            self.pending.progress.bytes_done.add(reused);
             for (from, to) in opened.missing_parts().map_err(io)? {
                 ranges.push(want(from * PART_LEN as u64, (to * PART_LEN as u64).min(size)));
             }
@@ -214,12 +216,15 @@ impl Plan<'_> {
                 let last = (size - 1) / PART_LEN as u64;
                 ranges.push(want(last * PART_LEN as u64, size));
             }
+            if let Some(last) = ranges.last_mut() {
+                last.also.root = reused > 0;
+            }
             partial = Some(opened);
         } else {
             ranges.push(want(0, size));
         }
         let owed = ranges.iter().map(|range| range.end - range.start).sum();
-        let wanted = Wanted { entry, size, partial, open_wants: ranges.len() as u32, owed };
+        let wanted = Wanted { entry, size, partial, open_wants: ranges.len() as u32, owed, reused };
         if self.pending.is_full(&wanted) {
             // What is waited for must have been asked for.
             self.send_gathered()?;

@@ -14,6 +14,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::Welcome;
+use super::boot::Doubt;
 use super::pending::Pending;
 use crate::error::{ShareError, display_path};
 use crate::manifest::{Entry, Mtime, PARTIAL_DIR, split};
@@ -25,6 +26,8 @@ pub(super) struct Target {
     root: OwnedFd,
     /// The directory for what is not complete.
     pub(super) partial: OwnedFd,
+    /// What a crash of the machine has left in doubt.
+    doubt: Option<Doubt>,
     next_temporary: AtomicU64,
     /// Running as root: owners' restrictions do not hold, and set-ID bits may be set.
     is_root: bool,
@@ -65,10 +68,12 @@ impl Target {
         let partial = openat(&root, PARTIAL_DIR, flags | OFlags::NOFOLLOW, Mode::empty())
             .map_err(error("the directory for incomplete files cannot be opened"))?;
         lock(&partial, &path)?;
+        let doubt = Doubt::begin(&partial).map_err(|e| ShareError::io(path.display(), "cannot be written to", e))?;
         let target = Self {
             path,
             root,
             partial,
+            doubt,
             next_temporary: AtomicU64::new(0),
             is_root: rustix::process::geteuid().is_root(),
         };
@@ -135,6 +140,15 @@ impl Target {
             Err(Errno::NOENT) => Ok(None),
             Err(e) => Err(ShareError::io(self.shown(name), "cannot be read", e)),
         }
+    }
+
+    /// True when what `stat` shows is the file of this size and time, and complete.
+    pub(super) fn has_file(&self, stat: &Stat, size: u64, mtime: Mtime) -> bool {
+        FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
+            && stat.st_size as u64 == size
+            && stat.st_mtime == mtime.seconds
+            && stat.st_mtime_nsec as u32 == mtime.nanos
+            && !self.doubt.is_some_and(|doubt| doubt.covers(stat))
     }
 
     /// Makes a directory that only this user may enter until it is complete.
@@ -264,12 +278,4 @@ fn times(mtime: Mtime) -> Timestamps {
         last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
         last_modification: Timespec { tv_sec: mtime.seconds, tv_nsec: mtime.nanos.into() },
     }
-}
-
-/// True when a file of this size and time is what `stat` shows.
-pub(super) fn is_same_file(stat: &Stat, size: u64, mtime: Mtime) -> bool {
-    FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
-        && stat.st_size as u64 == size
-        && stat.st_mtime == mtime.seconds
-        && stat.st_mtime_nsec as u32 == mtime.nanos
 }

@@ -15,7 +15,7 @@ use super::target::{LastParent, Target};
 use crate::error::{ShareError, display_path};
 use crate::hash::{self, Value};
 use crate::limits::{GROUP_LEN, INCOMPLETE_PARTS_MAX, PART_LEN, REFETCHES_MAX};
-use crate::message::{Part, Want, kind, messages, take_bytes};
+use crate::message::{Also, Part, Want, kind, messages, take_bytes};
 
 /// No message of the host: the planning thread is done, so there may be nothing left to wait for.
 pub(super) const WAKE: Vec<u8> = Vec::new();
@@ -145,8 +145,9 @@ impl<'a> Writer<'a> {
         for (start, end) in wrong {
             let entry = &file.wanted.entry;
             tracing::warn!(path = display_path(&entry.path), start, end, "came wrong, asking again");
-            let want =
-                Want { id: part.id, path: entry.path.clone(), size: file.wanted.size, mtime: entry.mtime, start, end };
+            let also = Also { root: file.wanted.reused > 0, anew: true };
+            let (path, size, mtime) = (entry.path.clone(), file.wanted.size, entry.mtime);
+            let want = Want { id: part.id, path, size, mtime, start, end, also };
             file.wanted.open_wants += 1;
             file.wanted.owed += end - start;
             pending.progress.refetched.add(1);
@@ -168,25 +169,63 @@ impl<'a> Writer<'a> {
         self.last_want_served(id, root)
     }
 
-    /// Nothing more comes for a file: it goes into place, or is given up.
+    /// Nothing more comes for a file: it goes into place, is fetched once more, or is given up.
     fn last_want_served(&mut self, id: u64, root: Option<Value>) -> Result<(), ShareError> {
         let Some(mut file) = self.incoming.remove(&id) else { return Ok(()) };
         match file.failed.take() {
+            None if self.is_mixed(&file, root)? => {
+                self.begin_anew(id, &mut file)?;
+                self.incoming.insert(id, file);
+                return Ok(());
+            }
             None => self.place(&mut file, root)?,
             Some(why) => {
                 if let Some((name, _)) = &file.small {
                     let _ = unlinkat(&self.target.partial, &name[..], AtFlags::empty());
                 }
-                if let Some(partial) = &mut file.wanted.partial {
-                    // What came may be of different versions of the file.
-                    let io = |e| ShareError::io(self.target.path().display(), "cannot be written", e);
-                    self.pending.progress.bytes_done.sub(partial.bytes_there().map_err(io)?);
-                    partial.forget().map_err(io)?;
-                }
+                // What came may be of different versions of the file.
+                self.forget(&mut file)?;
                 self.pending.not_kept(&file.wanted.entry.path, why);
             }
         }
         self.pending.complete(&file.wanted);
+        Ok(())
+    }
+
+    /// Whether what an earlier run left and what came now make no version of the file: it has changed behind its time of change.
+    fn is_mixed(&self, file: &Incoming, expected: Option<Value>) -> Result<bool, ShareError> {
+        let Some(partial) = file.wanted.partial.as_ref().filter(|p| p.is_complete() && file.wanted.reused > 0) else {
+            return Ok(false);
+        };
+        let Some(expected) = expected else {
+            return Err(ShareError::peer("a file is served without the hash that was asked for"));
+        };
+        Ok(partial.root().map_err(|e| file.io(self.target, e))? != expected)
+    }
+
+    /// Drops all that is there of a file and asks for the whole.
+    fn begin_anew(&self, id: u64, file: &mut Incoming) -> Result<(), ShareError> {
+        self.forget(file)?;
+        let (entry, size) = (&file.wanted.entry, file.wanted.size);
+        tracing::warn!(path = display_path(&entry.path), "has changed since the last run, asking for all of it");
+        self.pending.progress.bytes_reused.sub(file.wanted.reused);
+        file.wanted.reused = 0;
+        file.wanted.open_wants = 1;
+        file.wanted.owed = size;
+        file.tries.clear();
+        let (path, mtime) = (entry.path.clone(), entry.mtime);
+        let want = Want { id, path, size, mtime, start: 0, end: size, also: Also::default() };
+        self.wants.blocking_send(want.encode()).map_err(|_| ShareError::connection("the host has gone"))
+    }
+
+    /// Drops what is there of a file of several parts.
+    fn forget(&self, file: &mut Incoming) -> Result<(), ShareError> {
+        let io = |e| ShareError::io(self.target.shown(&file.wanted.entry.path), "cannot be written", e);
+        if let Some(partial) = &mut file.wanted.partial {
+            self.pending.progress.bytes_done.sub(partial.bytes_there().map_err(io)?);
+            partial.forget().map_err(io)?;
+        }
+        file.groups.clear();
         Ok(())
     }
 

@@ -1,5 +1,6 @@
 //! The host: shares a directory or a file with whoever holds the code.
 
+mod outboard;
 mod producer;
 mod scan;
 mod session;
@@ -14,6 +15,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 use warpline::{Endpoint, ServerConfig, TransportConfig};
 
+use self::outboard::Outboards;
 use self::source::Source;
 use crate::code::{FINGERPRINT_LEN, JoinCode, SECRET_LEN};
 use crate::error::ShareError;
@@ -44,6 +46,7 @@ pub struct Host {
 /// What all sessions of a host share.
 pub(crate) struct Shared {
     pub(crate) source: Source,
+    pub(crate) outboards: Outboards,
     pub(crate) secret: [u8; SECRET_LEN],
     sessions: Arc<Semaphore>,
     counters: HostCounters,
@@ -61,6 +64,8 @@ pub struct HostCounters {
     pub bytes: AtomicU64,
     /// Ranges of files served.
     pub wants: AtomicU64,
+    /// Bytes of files hashed; less than was sent where the host remembered their hashes.
+    pub hashed: AtomicU64,
     /// Receivers that did not know the secret.
     pub refused: AtomicU64,
 }
@@ -110,6 +115,7 @@ impl Host {
         let code = JoinCode { addresses, fingerprint, secret: identity.secret };
         let shared = Arc::new(Shared {
             source,
+            outboards: Outboards::open(&options.state_dir),
             secret: identity.secret,
             sessions: Arc::new(Semaphore::new(SESSIONS_MAX)),
             counters: HostCounters::default(),

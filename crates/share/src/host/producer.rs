@@ -3,15 +3,16 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::Ordering;
 
-use rustix::fs::{FileType, SeekFrom, fstat, seek};
+use rustix::fs::{FileType, SeekFrom, Stat, fstat, seek};
 use rustix::io::{Errno, pread};
 use tokio::sync::mpsc;
 use warpline_frame::{Chunk, Frame, Pool, PoolConfig};
 
 use super::Shared;
+use super::outboard::Outboard;
 use super::scan::mtime;
 use crate::error::{ShareError, display_path};
-use crate::hash::{self, Value};
+use crate::hash::{self, Combiner, Value};
 use crate::limits::{EXTENTS_MAX, GROUP_LEN, PART_LEN, PARTS_AHEAD};
 use crate::message::{Want, kind, put_bytes, put_varint};
 
@@ -21,10 +22,13 @@ const BUFFER_LEN: usize = PART_LEN + 128 * 1024;
 const BUFFERS: usize = PARTS_AHEAD + 8;
 
 /// A file that is being served.
-struct Open {
+struct Open<'a> {
+    shared: &'a Shared,
     fd: OwnedFd,
     want: Want,
-    /// Values of the parts sent so far, while the want covers the file from its beginning.
+    /// What is remembered of it.
+    outboard: Option<Outboard<'a>>,
+    /// Values of the whole parts sent so far, from the want's first on.
     parts: Vec<Value>,
 }
 
@@ -77,34 +81,78 @@ impl From<ShareError> for Stop {
     }
 }
 
-/// Sends what is wanted of one file; returns the file's hash when all of it was read.
+/// Sends what is wanted of one file; returns the file's hash when all of it was read, or when that was asked for.
 fn serve(shared: &Shared, want: Want, out: &mut Output<'_>) -> Result<Option<Value>, Stop> {
     let fd = shared.source.open_file(&want.path)?;
-    let mut file = Open { fd, want, parts: Vec::new() };
-    file.check_unchanged()?;
+    let stat = unchanged(&fd, &want)?;
+    let outboard = shared.outboards.of(&stat);
+    let mut file = Open { shared, fd, want, outboard, parts: Vec::new() };
     let (mut at, end) = (file.want.start, file.want.end);
     while at < end {
-        let part_end = (at / PART_LEN as u64 + 1) * PART_LEN as u64;
-        let len = (part_end.min(end) - at) as usize;
+        let len = (end - at).min(PART_LEN as u64 - at % PART_LEN as u64) as usize;
         file.send_part(at, len, out)?;
         shared.counters().bytes.fetch_add(len as u64, Ordering::Relaxed);
         at += len as u64;
     }
-    file.check_unchanged()?;
     let whole = file.want.start == 0 && file.want.end == file.want.size;
-    Ok(whole.then(|| hash::root(&file.parts)))
+    let root = if whole || file.want.also.root { Some(file.root(out)?) } else { None };
+    unchanged(&file.fd, &file.want)?;
+    Ok(root)
 }
 
-impl Open {
-    /// The file must be the one of the manifest, before and after it was read.
-    fn check_unchanged(&self) -> Result<(), Stop> {
-        let stat = fstat(&self.fd)
-            .map_err(|e| ShareError::io(display_path(&self.want.path), "cannot be read", std::io::Error::from(e)))?;
-        let regular = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
-        if !regular || stat.st_size as u64 != self.want.size || mtime(&stat) != self.want.mtime {
-            return Err(Stop::Failed("changed while it was being shared; run the same command again".into()));
+/// The file must be the one of the manifest, before and after it was read.
+fn unchanged(fd: &OwnedFd, want: &Want) -> Result<Stat, Stop> {
+    let stat =
+        fstat(fd).map_err(|e| ShareError::io(display_path(&want.path), "cannot be read", std::io::Error::from(e)))?;
+    let regular = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+    if !regular || stat.st_size as u64 != want.size || mtime(&stat) != want.mtime {
+        return Err(Stop::Failed("changed while it was being shared; run the same command again".into()));
+    }
+    Ok(stat)
+}
+
+impl Open<'_> {
+    /// The hash of the whole file. Parts that were not sent just now and are not remembered are read for it.
+    fn root(&self, out: &Output<'_>) -> Result<Value, Stop> {
+        let size = self.want.size;
+        let first = self.want.start.div_ceil(PART_LEN as u64);
+        let is_only_part = size <= PART_LEN as u64;
+        let mut combiner = Combiner::default();
+        let mut buffer = Vec::new();
+        for part in 0..size.div_ceil(PART_LEN as u64) {
+            let start = part * PART_LEN as u64;
+            let len = (size - start).min(PART_LEN as u64) as usize;
+            let sent = part.checked_sub(first).and_then(|i| self.parts.get(i as usize));
+            combiner.push(match sent {
+                Some(value) => *value,
+                None => hash::part_value(&self.known_or_read(start, len, &mut buffer)?, is_only_part),
+            });
+            if out.is_closed() {
+                return Err(Stop::Gone);
+            }
         }
-        Ok(())
+        Ok(combiner.root())
+    }
+
+    /// Values of a part that is not sent.
+    fn known_or_read(&self, start: u64, len: usize, buffer: &mut Vec<u8>) -> Result<Vec<Value>, Stop> {
+        if let Some(values) = self.outboard.as_ref().and_then(|outboard| outboard.values(start, len)) {
+            return Ok(values);
+        }
+        let extents = self.extents(start, len)?;
+        buffer.resize(extents.iter().map(|(_, len)| *len as usize).sum(), 0);
+        self.read_extents(start, &extents, buffer)?;
+        Ok(self.hash(start, len, &extents, buffer))
+    }
+
+    /// Values of the groups, computed and remembered.
+    fn hash(&self, start: u64, len: usize, extents: &[(u32, u32)], data: &[u8]) -> Vec<Value> {
+        let values = self.group_values(start, len, extents, data);
+        self.shared.counters().hashed.fetch_add(len as u64, Ordering::Relaxed);
+        if let Some(outboard) = &self.outboard {
+            outboard.put(start, &values);
+        }
+        values
     }
 
     fn send_part(&mut self, start: u64, len: usize, out: &mut Output<'_>) -> Result<(), Stop> {
@@ -128,13 +176,16 @@ impl Open {
         let room = out.room(head.len() + data_len).map_err(|()| Stop::Gone)?;
         let (head_room, data) = room.split_at_mut(head.len());
         self.read_extents(start, &extents, data)?;
-        let values = self.group_values(start, len, &extents, data);
+        let known = self.outboard.as_ref().filter(|_| !self.want.also.anew).and_then(|o| o.values(start, len));
+        let values = known.unwrap_or_else(|| self.hash(start, len, &extents, data));
         for (slot, value) in head[values_at..].chunks_exact_mut(32).zip(&values) {
             slot.copy_from_slice(value);
         }
         head_room.copy_from_slice(&head);
         out.commit(head.len() + data_len);
-        if start.is_multiple_of(PART_LEN as u64) {
+        let is_whole_part =
+            start.is_multiple_of(PART_LEN as u64) && (len == PART_LEN || start + len as u64 == self.want.size);
+        if is_whole_part {
             self.parts.push(hash::part_value(&values, self.want.size <= PART_LEN as u64));
         }
         Ok(())
@@ -233,6 +284,11 @@ impl<'a> Output<'a> {
         }
         let frame = self.frame.as_mut().ok_or(())?;
         Ok(&mut frame[self.filled..self.filled + len])
+    }
+
+    /// The receiver has gone.
+    fn is_closed(&self) -> bool {
+        self.parts.is_closed()
     }
 
     fn commit(&mut self, len: usize) {
