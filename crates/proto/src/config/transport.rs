@@ -7,6 +7,7 @@ use warpline_wire::varint;
 use crate::congestion::CongestionAlgorithm;
 use crate::error::ConfigError;
 use crate::limits::{DATAGRAM_MAX, INITIAL_DATAGRAM_MIN};
+use crate::streams::stream_share;
 
 /// Settings of the transport. The defaults fill a path of 1 Gbit/s and 100 ms without any setting.
 #[derive(Clone, Debug)]
@@ -23,7 +24,8 @@ pub struct TransportConfig {
     /// Largest UDP payload that this side takes, in bytes (`max_udp_payload_size`).
     pub receive_mtu: u16,
     /// Bytes that the peer may send on a stream before the application has read any. Grows to `stream_window_max` as the path
-    /// needs it.
+    /// needs it. No stream has more than two thirds of the connection's window, so that one which nobody reads leaves
+    /// credit to the others.
     pub stream_window: u64,
     /// The bound of that growth. Equal to `stream_window`: no growth.
     pub stream_window_max: u64,
@@ -83,6 +85,11 @@ impl Default for TransportConfig {
 }
 
 impl TransportConfig {
+    /// The window that a new stream is announced with.
+    pub(crate) fn first_stream_window(&self) -> u64 {
+        self.stream_window.min(stream_share(self.connection_window))
+    }
+
     /// Refuses values that the protocol or this implementation cannot honour.
     pub fn validate(&self) -> Result<(), ConfigError> {
         let check = |ok: bool, name, why| if ok { Ok(()) } else { Err(ConfigError::OutOfRange { name, why }) };

@@ -149,7 +149,7 @@ impl Streams {
             stream.pending.stop = Some(code);
             self.list(index);
         }
-        self.control.max_data |= self.window.discard(unread);
+        self.control.max_data |= self.window.discard(unread, self.received);
         self.maybe_free(index);
         Ok(())
     }
@@ -177,11 +177,12 @@ impl Streams {
         match recv.read(max) {
             ReadOutcome::Data(data) => {
                 let bytes = data.len() as u64;
-                if recv.renew(bytes, now, rtt) {
+                // The connection first: the stream's share is of what the connection's window has grown to.
+                self.control.max_data |= self.window.consume(bytes, self.received, u64::MAX, now, rtt);
+                if recv.renew(bytes, self.window.stream_share(), now, rtt) {
                     stream.pending.max_data = true;
                     self.list(index);
                 }
-                self.control.max_data |= self.window.consume(bytes, now, rtt);
                 Ok(Some(data))
             }
             ReadOutcome::Blocked => Err(ReadError::Blocked),

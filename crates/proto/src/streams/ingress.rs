@@ -90,7 +90,7 @@ impl Streams {
             ));
         }
         if counted.unread > 0 {
-            self.control.max_data |= self.window.discard(counted.unread);
+            self.control.max_data |= self.window.discard(counted.unread, self.received);
         }
         Ok(())
     }

@@ -24,6 +24,7 @@ use warpline_wire::{Dir, Side, StreamId, TransportParameters};
 
 pub(crate) use self::error::StreamError;
 pub use self::error::{ClosedStream, ReadError, WriteError};
+pub(crate) use self::flow::stream_share;
 use self::flow::{ReceiveWindow, SendCredit};
 use self::recv::RecvHalf;
 use self::scheduler::Scheduler;
@@ -49,7 +50,7 @@ impl StreamsConfig {
     pub(crate) fn new(side: Side, config: &TransportConfig, seed: u64) -> Self {
         Self {
             side,
-            window: config.stream_window,
+            window: config.first_stream_window(),
             window_max: config.stream_window_max,
             connection_window: config.connection_window,
             connection_window_max: config.connection_window_max,

@@ -163,10 +163,10 @@ impl RecvHalf {
         }
     }
 
-    /// Renews the window after `bytes` were read; true when the peer should hear of it.
+    /// Renews the window, which may grow to `cap`, after `bytes` were read; true when the peer should hear of it.
     #[inline]
-    pub(super) fn renew(&mut self, bytes: u64, now: Instant, rtt: Duration) -> bool {
-        self.final_size.is_none() && self.window.consume(bytes, now, rtt)
+    pub(super) fn renew(&mut self, bytes: u64, cap: u64, now: Instant, rtt: Duration) -> bool {
+        self.final_size.is_none() && self.window.consume(bytes, self.read_at, cap, now, rtt)
     }
 }
 
