@@ -28,6 +28,9 @@ struct Script {
     goes: bool,
 }
 
+/// The receiver's greeting: length, kind, version and proof.
+const HELLO_LEN: usize = 4 + 1 + 4 + 32;
+
 fn message(kind: u8, body: &[u8]) -> Vec<u8> {
     let mut out = ((body.len() + 1) as u32).to_be_bytes().to_vec();
     out.push(kind);
@@ -111,18 +114,16 @@ async fn proof(connection: &Connection) -> blake3::Hash {
 /// Serves one receiver by the script, and then keeps quiet with all streams open.
 async fn serve(endpoint: Endpoint, script: Script) {
     let Some(connection) = endpoint.accept().await else { return };
-    let Ok((mut control, requests)) = connection.accept_bi().await else { return };
+    let Ok((mut control, mut requests)) = connection.accept_bi().await else { return };
     let mut body = 1u32.to_be_bytes().to_vec();
     body.extend_from_slice(proof(&connection).await.as_bytes());
     put(&mut body, 5);
     body.extend_from_slice(b"share\0");
     let Ok(()) = control.write_all(&message(2, &body)).await else { return };
     let goes = script.goes;
-    let kept = say(&connection, &mut control, script).await;
+    let kept = say(&connection, &mut control, &mut requests, script).await;
     if goes {
-        // Once the receiver has asked for something, it has begun with the list.
-        let mut requests = requests;
-        let _ = requests.read_chunk(1).await;
+        wait_for_wants(&mut requests).await;
         connection.close(3, b"goes");
         return;
     }
@@ -130,9 +131,21 @@ async fn serve(endpoint: Endpoint, script: Script) {
     drop((kept, requests, control));
 }
 
+/// Once the receiver has asked for something, it has begun with the list and noted all files of its first message.
+async fn wait_for_wants(requests: &mut RecvStream) {
+    let mut hello_left = HELLO_LEN + 1;
+    while hello_left > 0 {
+        match requests.read_chunk(hello_left).await {
+            Ok(Some(chunk)) => hello_left -= chunk.len(),
+            _ => return,
+        }
+    }
+}
+
 async fn say(
     connection: &Connection,
     control: &mut SendStream,
+    requests: &mut RecvStream,
     script: Script,
 ) -> (Option<SendStream>, Option<RecvStream>) {
     for message in script.control {
@@ -141,6 +154,7 @@ async fn say(
     if script.data.is_empty() {
         return (None, None);
     }
+    wait_for_wants(requests).await;
     let Ok(mut data) = connection.open_uni().await else { return (None, None) };
     for message in script.data {
         if data.write_all(&message).await.is_err() {

@@ -201,6 +201,16 @@ impl Partial {
         Ok(())
     }
 
+    /// The last part counts as missing again.
+    pub(super) fn forget_last_part(&mut self) -> std::io::Result<()> {
+        let last = self.parts() - 1;
+        if self.value(last)? != ABSENT {
+            self.record.write_all_at(&ABSENT, HEADER_LEN + last * VALUE_LEN)?;
+            self.missing += 1;
+        }
+        Ok(())
+    }
+
     pub(super) fn data(&self) -> &File {
         &self.data
     }
@@ -257,6 +267,23 @@ mod tests {
         assert_eq!(again.bytes_there().unwrap(), 4 * PART_LEN as u64 + 5);
         let other = Entry { mtime: Mtime { seconds: 1, nanos: 0 }, ..entry(size) };
         assert_eq!(Partial::open(&target, &other, size).unwrap().bytes_there().unwrap(), 0);
+    }
+
+    #[test]
+    fn what_is_complete_and_not_in_place_lacks_its_last_part_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = target(&dir);
+        let size = 2 * PART_LEN as u64 + 5;
+        let mut partial = Partial::open(&target, &entry(size), size).unwrap();
+        fill(&mut partial, &[0, 1, 2]);
+        assert!(partial.is_complete());
+        partial.forget_last_part().unwrap();
+        partial.forget_last_part().unwrap();
+        assert!(!partial.is_complete());
+        assert_eq!(partial.missing_parts().unwrap(), [(2, 3)]);
+        assert_eq!(partial.bytes_there().unwrap(), 2 * PART_LEN as u64);
+        fill(&mut partial, &[2]);
+        assert!(partial.is_complete());
     }
 
     #[test]

@@ -204,17 +204,16 @@ impl Plan<'_> {
         let mut partial = None;
         let mut reused = 0;
         if size > PART_LEN as u64 {
-            let opened = Partial::open(self.target, &entry, size)?;
+            let mut opened = Partial::open(self.target, &entry, size)?;
+            if opened.is_complete() {
+                // It was not put into place: its last part comes once more and brings it to its end.
+                opened.forget_last_part().map_err(io)?;
+            }
             reused = opened.bytes_there().map_err(io)?;
             self.pending.progress.bytes_reused.add(reused);
             self.pending.progress.bytes_done.add(reused);
             for (from, to) in opened.missing_parts().map_err(io)? {
                 ranges.push(want(from * PART_LEN as u64, (to * PART_LEN as u64).min(size)));
-            }
-            if ranges.is_empty() {
-                // All parts were there but the file was not put into place: its last part comes once more and brings it to its end.
-                let last = (size - 1) / PART_LEN as u64;
-                ranges.push(want(last * PART_LEN as u64, size));
             }
             if let Some(last) = ranges.last_mut() {
                 last.also.root = reused > 0;
