@@ -25,6 +25,10 @@ pub const LOCAL_CIDS_MAX: u64 = 4;
 /// acknowledges is attacking (RFC 9000 section 5.1.2; CVE-2025-7054 is the loop this bound excludes).
 pub const RETIRE_PENDING_MAX: usize = 16;
 
+/// Shortest delay of acknowledgements that a peer may ask for (`min_ack_delay`): finer than this no timer of a busy worker
+/// is (draft-ietf-quic-ack-frequency section 3).
+pub const MIN_ACK_DELAY: Duration = Duration::from_millis(1);
+
 /// PATH_RESPONSE frames queued at once: the oldest is dropped, since each answers a probe that the peer repeats.
 pub const PATH_RESPONSES_MAX: usize = 4;
 

@@ -19,6 +19,8 @@ pub(crate) enum SentFrame {
     NewConnectionId { sequence: u64 },
     /// RETIRE_CONNECTION_ID with this sequence number.
     RetireConnectionId { sequence: u64 },
+    /// ACK_FREQUENCY with this sequence number.
+    AckFrequency { sequence: u64 },
     /// A path MTU probe of this many bytes.
     MtuProbe { size: u16 },
 }

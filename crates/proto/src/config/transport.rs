@@ -55,6 +55,22 @@ pub struct TransportConfig {
     pub pacing: bool,
     /// Clears the fixed bit of packets at random where the peer allows it (RFC 9287).
     pub grease_quic_bit: bool,
+    /// Extensions that are announced to the peer.
+    pub extensions: Extensions,
+}
+
+/// Extensions of the transport. Each is used only where the peer announces it as well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extensions {
+    /// Lets the peer say how often it wants its packets acknowledged, and says so to a peer that lets this side
+    /// (draft-ietf-quic-ack-frequency).
+    pub ack_frequency: bool,
+}
+
+impl Default for Extensions {
+    fn default() -> Self {
+        Self { ack_frequency: true }
+    }
 }
 
 impl Default for TransportConfig {
@@ -80,6 +96,7 @@ impl Default for TransportConfig {
             ecn: true,
             pacing: true,
             grease_quic_bit: true,
+            extensions: Extensions::default(),
         }
     }
 }

@@ -216,6 +216,7 @@ impl Connection {
             || (self.handshake.new_tokens > 0 && self.handshake.confirmed)
             || self.local_cids.has_frames()
             || self.remote_cids.has_frames()
+            || self.wants_ack_frequency()
             || !self.paths.responses.is_empty()
             || self.paths.current.challenge.is_some_and(|c| c.to_send)
     }
@@ -336,6 +337,7 @@ impl Connection {
         if w.remaining() > 0 && (space.ping || (nothing_yet && space.probes > 0)) {
             frame::encode_ping(w);
             space.ping = false;
+            self.hurry_ack(w, level);
         }
         w.position() > before
     }
@@ -375,6 +377,7 @@ impl Connection {
         while let Some(sequence) = self.remote_cids.write(w) {
             self.spaces.data.sent.push_token(SentFrame::RetireConnectionId { sequence });
         }
+        self.write_ack_frequency(w);
         if self.handshake.new_tokens > 0 && self.handshake.confirmed {
             let token = self.make_new_token(cx);
             if w.remaining() > token.len() + 3 {
@@ -410,6 +413,7 @@ impl Connection {
         };
         let mut builder = PacketBuilder::begin(&mut buf[..len], Level::OneRtt, &parts);
         frame::encode_ping(&mut builder.w);
+        self.hurry_ack(&mut builder.w, Level::OneRtt);
         builder.pad_to(len);
         let unsealed = builder.finish();
         unsealed.seal(&mut self.keys, buf);

@@ -71,6 +71,11 @@ impl Connection {
                 Ok(())
             }
             Frame::Stream(_) | Frame::Datagram(_) => unreachable!("handled where the packet is taken apart"),
+            Frame::AckFrequency(wish) if self.config.extensions.ack_frequency => self.on_ack_frequency(&wish),
+            Frame::ImmediateAck if self.config.extensions.ack_frequency => {
+                self.spaces.data.acks.on_immediate();
+                Ok(())
+            }
             // Extensions that this side did not announce: the peer must not send their frames.
             Frame::AckFrequency(_) | Frame::ImmediateAck | Frame::ResetStreamAt(_) | Frame::ObservedAddress(_) => Err(
                 TransportError::new(TransportErrorCode::FRAME_ENCODING_ERROR, "a frame of an extension not negotiated"),

@@ -9,6 +9,7 @@ use crate::crypto::{Level, OneRttKeys, Session, SessionEvent, TokenKind};
 use crate::cx::Cx;
 use crate::error::TransportError;
 use crate::event::Event;
+use crate::recovery::frequency::AckFrequency;
 use crate::space::PacketSpace;
 
 /// Where the handshake stands.
@@ -182,6 +183,10 @@ impl Connection {
         self.paths.current.mtu.set_peer_max(params.max_udp_payload_size.min(65_527) as u16);
         if let Some(token) = params.stateless_reset_token {
             self.remote_cids.set_handshake_token(token);
+        }
+        if let Some(us) = params.min_ack_delay.filter(|_| self.config.extensions.ack_frequency) {
+            let least = core::time::Duration::from_micros(us);
+            self.pto.frequency = Some(Box::new(AckFrequency::new(least, self.pto.peer_max_ack_delay)));
         }
         self.handshake.peer_params = Some(Box::new(params));
         Ok(())

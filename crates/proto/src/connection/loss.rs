@@ -76,6 +76,7 @@ impl Connection {
             self.paths.current.congestion.on_spurious_loss(cx.now);
         }
         self.detect_lost(cx.now, level);
+        self.review_ack_frequency(cx.now);
         Ok(())
     }
 
@@ -154,6 +155,7 @@ impl Connection {
             SentFrame::NewConnectionId { sequence } if !acked => self.local_cids.on_lost(sequence),
             SentFrame::RetireConnectionId { .. } if acked => self.remote_cids.on_acked(),
             SentFrame::RetireConnectionId { sequence } => self.remote_cids.on_lost(sequence),
+            SentFrame::AckFrequency { sequence } => self.on_ack_frequency_fate(sequence, acked),
             SentFrame::MtuProbe { size } => {
                 let path = &mut self.paths.current;
                 if acked {
@@ -239,7 +241,13 @@ impl Connection {
         }
         for frame in settled.drain(..) {
             // Sent again ahead of a verdict; the packet itself stays in flight.
-            if !matches!(frame, SentFrame::MtuProbe { .. } | SentFrame::Ack { .. } | SentFrame::NewToken) {
+            if !matches!(
+                frame,
+                SentFrame::MtuProbe { .. }
+                    | SentFrame::Ack { .. }
+                    | SentFrame::NewToken
+                    | SentFrame::AckFrequency { .. }
+            ) {
                 self.on_frame_fate(level, frame, Fate::Lost);
             }
         }

@@ -28,6 +28,9 @@ impl Connection {
         } else {
             path.ecn.keep_counts(&self.paths.current.ecn);
             path.mtu.start(cx.now);
+            if let Some(wishes) = self.pto.frequency.as_deref_mut() {
+                wishes.on_path_change();
+            }
         }
         path.on_received(len);
         let old = std::mem::replace(&mut self.paths.current, path);

@@ -3,6 +3,7 @@
 //! `ingress` takes datagrams, `egress` builds them, `timeout` handles deadlines, `lifecycle` ends the connection,
 //! `handshake` moves keys and parameters between TLS and the rest, `api` is what the application calls.
 
+mod ack_frequency;
 mod api;
 mod close_frame;
 mod egress;
@@ -37,6 +38,7 @@ use crate::endpoint::Routes;
 use crate::event::Event;
 use crate::ids::{LocalCids, RemoteCids};
 use crate::path::{Path, Responses};
+use crate::recovery::frequency::AckFrequency;
 use crate::sent_frame::SentFrame;
 use crate::space::PacketSpace;
 use crate::streams::Streams;
@@ -121,10 +123,13 @@ struct PtoState {
     since: Instant,
     /// Frames whose fate an acknowledgement or a loss decides; kept for its memory.
     settled: Vec<SentFrame>,
-    /// `max_ack_delay` of the peer, in force once the handshake is confirmed.
+    /// `max_ack_delay` of the peer, in force once the handshake is confirmed; while another is asked for the larger of both
+    /// (draft-ietf-quic-ack-frequency section 7).
     peer_max_ack_delay: core::time::Duration,
     /// The peer's `ack_delay_exponent`.
     peer_ack_delay_exponent: u8,
+    /// How often the peer is asked to acknowledge, if it takes such wishes.
+    frequency: Option<Box<AckFrequency>>,
 }
 
 impl Connection {

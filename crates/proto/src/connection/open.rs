@@ -18,7 +18,7 @@ use crate::cx::Cx;
 use crate::datagram::Datagrams;
 use crate::event::Event;
 use crate::ids::{LocalCids, RemoteCids};
-use crate::limits::REMOTE_CIDS_MAX;
+use crate::limits::{MIN_ACK_DELAY, REMOTE_CIDS_MAX};
 use crate::path::{Path, Responses};
 use crate::space::PacketSpace;
 use crate::streams::{Streams, StreamsConfig};
@@ -139,6 +139,10 @@ fn local_params(cx: &mut Cx<'_>, config: &TransportConfig, opening: &Opening) ->
         initial_max_streams_bidi: config.max_concurrent_bidi,
         initial_max_streams_uni: config.max_concurrent_uni,
         max_ack_delay: config.max_ack_delay.as_millis() as u64,
+        min_ack_delay: config
+            .extensions
+            .ack_frequency
+            .then(|| MIN_ACK_DELAY.min(config.max_ack_delay).as_micros() as u64),
         active_connection_id_limit: REMOTE_CIDS_MAX,
         initial_source_connection_id: Some(opening.local_cid),
         max_datagram_frame_size: config.datagram_receive_buffer.map(|_| 65_535),

@@ -4,6 +4,7 @@
 //! Nothing here knows of a connection. [`sent::SentPackets`] keeps the packets of one packet number space;
 //! [`rtt::RttEstimator`] and [`rate::DeliveryRate`] belong to a path; [`pto`] tells when to act next.
 
+pub mod frequency;
 pub mod pto;
 pub mod rate;
 pub mod rtt;

@@ -4,7 +4,7 @@
 mod ack;
 mod crypto_stream;
 
-pub(crate) use ack::{AckConfig, AckState};
+pub(crate) use ack::{AckConfig, AckRequest, AckState};
 pub(crate) use crypto_stream::CryptoStream;
 
 use crate::crypto::Level;

@@ -1,0 +1,210 @@
+//! How often the peer is asked to acknowledge (draft-ietf-quic-ack-frequency sections 7 and 8).
+//!
+//! A sender of bulk data needs a handful of acknowledgements per round trip, not one for every other packet. What is asked
+//! for follows the window and the round-trip time, and is only said again when it has changed by half.
+
+use core::time::Duration;
+
+use crate::time::Instant;
+
+/// Acknowledgements asked for per window of packets.
+const PER_WINDOW: u64 = 8;
+/// The same in slow start, where the window grows by what is acknowledged and HyStart++ wants eight round-trip times per
+/// round (RFC 9406 section 4.2).
+const PER_WINDOW_SLOW_START: u64 = 16;
+/// Most packets that are to go unacknowledged: a GSO train, so that a lost ACK frame costs a train at most.
+const THRESHOLD_MAX: u64 = 64;
+/// Least threshold worth a frame; a peer acknowledges every other packet by itself.
+const THRESHOLD_WORTH: u64 = 4;
+/// Shortest delay that is asked for: what timers on the other side keep to.
+const DELAY_MIN: Duration = Duration::from_millis(1);
+
+/// What is asked of the peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wish {
+    /// Number of the frame.
+    pub sequence: u64,
+    /// Ack-eliciting packets that may go unacknowledged.
+    pub threshold: u64,
+    /// Longest time that an acknowledgement may be held back.
+    pub max_delay: Duration,
+}
+
+/// What the policy looks at.
+#[derive(Clone, Copy, Debug)]
+pub struct Situation {
+    /// The time.
+    pub now: Instant,
+    /// Congestion window in packets.
+    pub window: u64,
+    /// The window is still searched for.
+    pub slow_start: bool,
+    /// Smoothed round-trip time.
+    pub srtt: Duration,
+}
+
+/// The peer's terms, what was asked last, and what is to be asked.
+#[derive(Debug)]
+pub struct AckFrequency {
+    /// Shortest delay that the peer takes (`min_ack_delay`).
+    delay_min: Duration,
+    /// The peer's `max_ack_delay`: never more is asked for.
+    delay_max: Duration,
+    next_sequence: u64,
+    last: Option<Wish>,
+    last_at: Instant,
+    in_flight: bool,
+    to_send: bool,
+}
+
+impl AckFrequency {
+    /// For a peer that announced `min_ack_delay` and `max_ack_delay`.
+    pub fn new(delay_min: Duration, delay_max: Duration) -> Self {
+        Self {
+            delay_min,
+            delay_max,
+            next_sequence: 0,
+            last: None,
+            last_at: Instant::default(),
+            in_flight: false,
+            to_send: false,
+        }
+    }
+
+    /// Looks whether the peer should hear of something new: at most once a round trip, with nothing unanswered.
+    #[inline]
+    pub fn review(&mut self, at: &Situation) {
+        if self.in_flight || self.to_send || at.now - self.last_at < at.srtt {
+            return;
+        }
+        let wish = self.wish(at);
+        let differs = |a: u64, b: u64| a >= b * 2 || b >= a * 2;
+        let news = match &self.last {
+            None => wish.threshold >= THRESHOLD_WORTH,
+            Some(last) => {
+                differs(wish.threshold, last.threshold)
+                    || differs(wish.max_delay.as_micros() as u64, last.max_delay.as_micros() as u64)
+            }
+        };
+        if news {
+            self.last = Some(wish);
+            self.last_at = at.now;
+            self.to_send = true;
+        }
+    }
+
+    fn wish(&self, at: &Situation) -> Wish {
+        let per_window = if at.slow_start { PER_WINDOW_SLOW_START } else { PER_WINDOW };
+        let least = self.delay_min.max(DELAY_MIN).min(self.delay_max);
+        Wish {
+            sequence: self.next_sequence,
+            threshold: (at.window / per_window).clamp(1, THRESHOLD_MAX),
+            max_delay: (at.srtt / 4).clamp(least, self.delay_max),
+        }
+    }
+
+    /// A frame is to be sent.
+    #[inline]
+    pub fn is_pending(&self) -> bool {
+        self.to_send
+    }
+
+    /// What the frame that is being written says.
+    pub fn take(&mut self) -> Option<Wish> {
+        let wish = self.last.as_mut().filter(|_| self.to_send)?;
+        wish.sequence = self.next_sequence;
+        self.next_sequence += 1;
+        self.to_send = false;
+        self.in_flight = true;
+        Some(*wish)
+    }
+
+    /// The frame arrived; returns the delay that the peer keeps to from now on.
+    pub fn on_acked(&mut self, sequence: u64) -> Option<Duration> {
+        let last = self.last.filter(|last| last.sequence == sequence)?;
+        self.in_flight = false;
+        Some(last.max_delay)
+    }
+
+    /// The frame was lost: the wish is said again, with a new number, unless a newer one was.
+    pub fn on_lost(&mut self, sequence: u64) {
+        if self.in_flight && self.last.is_some_and(|last| last.sequence == sequence) {
+            self.in_flight = false;
+            self.to_send = true;
+        }
+    }
+
+    /// The path changed: what was asked for fits no more, so the next review speaks up whatever it finds (section 8.4).
+    pub fn on_path_change(&mut self) {
+        if let Some(last) = &mut self.last {
+            last.threshold = 0;
+        }
+        self.in_flight = false;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(ms: u64, window: u64) -> Situation {
+        let now = Instant::from_nanos(ms * 1_000_000);
+        Situation { now, window, slow_start: false, srtt: Duration::from_millis(40) }
+    }
+
+    fn peer() -> AckFrequency {
+        AckFrequency::new(Duration::from_millis(1), Duration::from_millis(25))
+    }
+
+    #[test]
+    fn a_small_window_asks_for_nothing() {
+        let mut f = peer();
+        f.review(&at(1_000, 20));
+        assert!(!f.is_pending());
+    }
+
+    #[test]
+    fn the_wish_follows_the_window_in_steps_of_two() {
+        let mut f = peer();
+        let mut asked = Vec::new();
+        for step in 0..200 {
+            f.review(&at(1_000 + step * 50, 32 + step * 4));
+            if let Some(wish) = f.take() {
+                assert_eq!(wish.max_delay, Duration::from_millis(10));
+                asked.push(wish.threshold);
+                f.on_acked(wish.sequence);
+            }
+        }
+        assert_eq!(asked, [4, 8, 16, 32, 64]);
+    }
+
+    #[test]
+    fn a_lost_wish_is_said_again_under_a_new_number() {
+        let mut f = peer();
+        f.review(&at(1_000, 100));
+        let first = f.take().unwrap();
+        f.on_lost(first.sequence);
+        let again = f.take().unwrap();
+        assert_eq!((again.threshold, again.sequence), (first.threshold, first.sequence + 1));
+        assert_eq!(f.on_acked(first.sequence), None, "an older number settles nothing");
+        assert_eq!(f.on_acked(again.sequence), Some(Duration::from_millis(10)));
+    }
+
+    #[test]
+    fn a_new_path_is_told_anew() {
+        let mut f = peer();
+        f.review(&at(1_000, 100));
+        let first = f.take().unwrap();
+        f.on_acked(first.sequence);
+        f.on_path_change();
+        f.review(&at(2_000, 100));
+        assert_eq!(f.take().map(|w| w.threshold), Some(12));
+    }
+
+    #[test]
+    fn the_delay_stays_within_what_the_peer_takes() {
+        let mut f = AckFrequency::new(Duration::from_millis(15), Duration::from_millis(20));
+        f.review(&at(1_000, 100));
+        assert_eq!(f.take().unwrap().max_delay, Duration::from_millis(15));
+    }
+}
