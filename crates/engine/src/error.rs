@@ -86,6 +86,9 @@ pub enum WriteError {
     /// This side has already finished or reset the stream.
     #[error("the stream was already finished or reset")]
     Ended,
+    /// The peer does not understand a reset that keeps a part of the stream.
+    #[error("the peer cannot take a reset that keeps a part of the stream")]
+    Unsupported,
     /// The connection has ended.
     #[error(transparent)]
     Closed(#[from] ConnectionError),
@@ -162,7 +165,7 @@ impl WriteError {
     pub fn fault(&self) -> Fault {
         match self {
             Self::Stopped(_) => Fault::Peer,
-            Self::Ended => Fault::Caller,
+            Self::Ended | Self::Unsupported => Fault::Caller,
             Self::Closed(error) => connection_fault(error),
             Self::Engine(error) => error.fault(),
         }
@@ -234,6 +237,7 @@ impl From<WriteError> for io::Error {
         match error {
             WriteError::Stopped(_) => Self::new(io::ErrorKind::BrokenPipe, error),
             WriteError::Ended => Self::new(io::ErrorKind::NotConnected, error),
+            WriteError::Unsupported => Self::new(io::ErrorKind::Unsupported, error),
             WriteError::Closed(error) => Self::new(connection_kind(&error), error),
             WriteError::Engine(error) => error.into(),
         }

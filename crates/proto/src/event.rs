@@ -21,10 +21,14 @@ pub enum Event {
     Readable(StreamId),
     /// There is room again, after `write` said `Blocked`.
     Writable(StreamId),
-    /// The peer acknowledged everything that was sent on the stream, its end included.
+    /// The peer acknowledged everything that was sent on the stream, its end included; after `reset_at` everything that the
+    /// stream still owed.
     Finished(StreamId),
     /// The peer will not read what is sent on the stream (STOP_SENDING, with its code).
     Stopped(StreamId, u64),
+    /// The peer says at which address it sees this endpoint, or that it has changed: see
+    /// [`Connection::observed_address`](crate::Connection::observed_address).
+    AddressObserved,
     /// `recv_datagram` has something.
     DatagramReceived,
     /// There is room for datagrams again, after `send_datagram` said `Blocked`.

@@ -62,6 +62,6 @@ pub use ecn::Ecn;
 pub use endpoint::{ConnectionHandle, Endpoint, EndpointStats};
 pub use error::{ConfigError, ConnectError, ConnectionError, ExportError, TransportError};
 pub use event::Event;
-pub use streams::{ClosedStream, ReadError, WriteError};
+pub use streams::{ClosedStream, ReadError, ResetAtError, WriteError};
 pub use time::Instant;
 pub use warpline_wire::{Dir, Side, StreamId, TransportErrorCode, Version};

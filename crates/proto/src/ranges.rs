@@ -49,6 +49,17 @@ impl RangeSet {
         }
     }
 
+    /// Forgets everything from `bound` on.
+    pub(crate) fn remove_above(&mut self, bound: u64) {
+        while let Some(last) = self.0.last_mut() {
+            if last.start < bound {
+                last.end = last.end.min(bound);
+                break;
+            }
+            self.0.pop();
+        }
+    }
+
     #[inline]
     pub(crate) fn contains(&self, number: u64) -> bool {
         match self.0.last() {

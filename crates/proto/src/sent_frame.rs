@@ -21,6 +21,8 @@ pub(crate) enum SentFrame {
     RetireConnectionId { sequence: u64 },
     /// ACK_FREQUENCY with this sequence number.
     AckFrequency { sequence: u64 },
+    /// OBSERVED_ADDRESS with this sequence number.
+    ObservedAddress { sequence: u64 },
     /// A path MTU probe of this many bytes.
     MtuProbe { size: u16 },
 }

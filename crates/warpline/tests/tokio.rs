@@ -70,6 +70,47 @@ async fn connected(workers: usize) -> (warpline::Endpoint, warpline::Endpoint, C
 }
 
 #[tokio::test]
+async fn a_stream_is_given_up_behind_a_part_that_still_arrives() {
+    let (_server, _client, near, far) = connected(1).await;
+    let mut send = near.open_uni().await.expect("the peer allows streams");
+    let data = pattern(3, 500_000);
+    // The reader takes nothing yet, so that the part is still under way when the stream is given up.
+    send.write_all(&data[..300_000]).await.expect("the window takes it");
+    send.reset_at(9, 200_000).expect("the stream is open");
+    assert_eq!(send.write_all(b"more").await, Err(WriteError::Ended));
+    let mut recv = far.accept_uni().await.expect("the stream comes");
+    let mut got = Vec::new();
+    let code = loop {
+        match recv.read_chunk(64_000).await {
+            Ok(Some(chunk)) => got.extend_from_slice(&chunk),
+            Err(ReadError::Reset(code)) => break code,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(code, 9);
+    assert!(got == data[..200_000]);
+    assert_eq!(send.stopped().await, Ok(None));
+}
+
+#[tokio::test]
+async fn the_server_says_where_it_sees_the_client() {
+    let mut transport = TransportConfig::default();
+    transport.extensions.address_discovery.request = true;
+    let (server_config, config) = configs(transport);
+    let server = loopback().server(server_config).start().expect("loopback is there");
+    let client = loopback().start().expect("loopback is there");
+    let (near, far) = tokio::join!(client.connect(server.local_addr(), "localhost", config), server.accept());
+    let (near, _far) = (near.expect("the server answers"), far.expect("the client connects"));
+    let seen = loop {
+        if let Some(seen) = near.observed_address().await.expect("the connection stands") {
+            break seen;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    };
+    assert_eq!(seen, client.local_addr());
+}
+
+#[tokio::test]
 async fn facts_of_the_handshake() {
     let (_server, _client, near, far) = connected(1).await;
     assert_eq!((near.side(), far.side()), (Side::Client, Side::Server));

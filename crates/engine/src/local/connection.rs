@@ -351,6 +351,15 @@ impl Connection {
     pub fn stats(&self) -> Result<ConnectionStats, OperationError> {
         self.look(|conn| conn.stats())
     }
+
+    /// The address that the peer sees this side at, if it was asked
+    /// ([`AddressDiscovery`](warpline_proto::config::AddressDiscovery)) and has said so. Only the peer's word.
+    ///
+    /// # Errors
+    /// If the connection has ended.
+    pub fn observed_address(&self) -> Result<Option<SocketAddr>, OperationError> {
+        self.look(|conn| conn.observed_address())
+    }
 }
 
 impl ConnectionKey {

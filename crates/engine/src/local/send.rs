@@ -9,7 +9,7 @@ use std::marker::PhantomData;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use warpline_frame::Chunk;
-use warpline_proto::WriteError as ProtoWriteError;
+use warpline_proto::{ResetAtError, WriteError as ProtoWriteError};
 use warpline_wire::StreamId;
 
 /// The sending part of a stream.
@@ -21,13 +21,15 @@ pub struct SendStream {
     id: StreamId,
     /// This side has finished or reset the stream.
     ended: bool,
+    /// Bytes that were written.
+    written: u64,
     not_send: PhantomData<Rc<()>>,
 }
 
 impl SendStream {
     /// The caller has counted the handle in the side table.
     pub(super) fn new(conn: ConnectionKey, id: StreamId) -> Self {
-        Self { conn, id, ended: false, not_send: PhantomData }
+        Self { conn, id, ended: false, written: 0, not_send: PhantomData }
     }
 
     /// The stream's ID.
@@ -74,7 +76,7 @@ impl SendStream {
             };
             while !chunk.is_empty() {
                 match conn.write(id, chunk) {
-                    Ok(_) => {}
+                    Ok(taken) => self.written += taken as u64,
                     Err(ProtoWriteError::Blocked) => {
                         let old = side.streams.get_mut(&id.0).and_then(|s| register(&mut s.send_waker, cx));
                         return (Poll::Pending, old);
@@ -116,6 +118,31 @@ impl SendStream {
         })??;
         self.ended = true;
         Ok(())
+    }
+
+    /// Abandons the stream behind its first `reliable` bytes, at most those written: the peer reads them, then `code` (below
+    /// 2^62). Needs a peer that understands RESET_STREAM_AT.
+    ///
+    /// # Errors
+    /// [`WriteError::Unsupported`] for any other peer: then nothing has changed. Else as [`reset`](Self::reset).
+    pub fn reset_at(&mut self, code: u64, reliable: u64) -> Result<(), WriteError> {
+        cx::with_core(|core| {
+            let Both { conn, side, wakes, .. } = core.both(self.conn)?;
+            conn.reset_at(self.id, code, reliable).map_err(|error| match error {
+                ResetAtError::Unsupported => WriteError::Unsupported,
+                ResetAtError::ClosedStream => WriteError::Ended,
+            })?;
+            side.set_send(self.id, SendPhase::Finishing, wakes);
+            Ok::<_, WriteError>(())
+        })??;
+        self.ended = true;
+        Ok(())
+    }
+
+    /// Bytes that were written so far.
+    #[must_use]
+    pub fn written(&self) -> u64 {
+        self.written
     }
 
     /// Streams with a higher priority are sent first; 0 at the start.

@@ -128,7 +128,7 @@ impl Core {
                 }
                 side.waiters.phase.drain(wakes);
             }
-            Event::Accepting => {}
+            Event::Accepting | Event::AddressObserved => {}
             Event::Closed(error) => {
                 if !side.is_closed()
                     && let Some(conn) = self.endpoint.connection(side.handle)

@@ -8,7 +8,7 @@ use warpline_wire::Version;
 
 pub use self::client::ClientConfig;
 pub use self::server::{RetryPolicy, ServerConfig};
-pub use self::transport::{Extensions, TransportConfig};
+pub use self::transport::{AddressDiscovery, Extensions, TransportConfig};
 use crate::crypto::{ResetKey, TokenKey};
 
 /// What all connections of an endpoint share.

@@ -65,11 +65,42 @@ pub struct Extensions {
     /// Lets the peer say how often it wants its packets acknowledged, and says so to a peer that lets this side
     /// (draft-ietf-quic-ack-frequency).
     pub ack_frequency: bool,
+    /// Understands resets that keep the front of a stream (draft-ietf-quic-reliable-stream-reset).
+    pub reset_stream_at: bool,
+    /// Tells peers the address they are seen at, asks for one's own (draft-ietf-quic-address-discovery).
+    pub address_discovery: AddressDiscovery,
 }
 
 impl Default for Extensions {
     fn default() -> Self {
-        Self { ack_frequency: true }
+        Self { ack_frequency: true, reset_stream_at: true, address_discovery: AddressDiscovery::default() }
+    }
+}
+
+/// What an endpoint does about observed addresses. The default tells those who ask and asks nobody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AddressDiscovery {
+    /// Peers that ask are told the address they are seen at. Not for hosts that see their peers behind a proxy.
+    pub provide: bool,
+    /// Peers are asked. What they say is their word: it takes several of them to be believed.
+    pub request: bool,
+}
+
+impl Default for AddressDiscovery {
+    fn default() -> Self {
+        Self { provide: true, request: false }
+    }
+}
+
+impl AddressDiscovery {
+    /// The value of the transport parameter, if one is sent.
+    pub(crate) fn parameter(self) -> Option<u64> {
+        match (self.provide, self.request) {
+            (true, false) => Some(0),
+            (false, true) => Some(1),
+            (true, true) => Some(2),
+            (false, false) => None,
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use warpline_wire::{Dir, Side, StreamId};
 use super::{Connection, ConnectionStats};
 use crate::datagram::SendDatagramError;
 use crate::error::ExportError;
-use crate::streams::{ClosedStream, ReadError, WriteError};
+use crate::streams::{ClosedStream, ReadError, ResetAtError, WriteError};
 use crate::time::Instant;
 
 /// Methods for the application.
@@ -70,6 +70,15 @@ impl Connection {
     /// Abandons the sending side of a stream (RESET_STREAM).
     pub fn reset(&mut self, id: StreamId, code: u64) -> Result<(), ClosedStream> {
         self.streams.reset(id, code)
+    }
+
+    /// Abandons the sending side of a stream behind its first `reliable` bytes, which still arrive (RESET_STREAM_AT); the peer
+    /// reads them and then the reset. Counts no more than what was written.
+    ///
+    /// # Errors
+    /// The peer does not understand it, or the stream is over or was reset before.
+    pub fn reset_at(&mut self, id: StreamId, code: u64, reliable: u64) -> Result<(), ResetAtError> {
+        self.streams.reset_at(id, code, reliable)
     }
 
     /// Asks the peer to stop sending (STOP_SENDING); what arrived is dropped.

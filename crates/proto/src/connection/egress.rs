@@ -217,6 +217,7 @@ impl Connection {
             || self.local_cids.has_frames()
             || self.remote_cids.has_frames()
             || self.wants_ack_frequency()
+            || self.wants_observation()
             || !self.paths.responses.is_empty()
             || self.paths.current.challenge.is_some_and(|c| c.to_send)
     }
@@ -377,6 +378,7 @@ impl Connection {
         while let Some(sequence) = self.remote_cids.write(w) {
             self.spaces.data.sent.push_token(SentFrame::RetireConnectionId { sequence });
         }
+        self.write_observation(w);
         self.write_ack_frequency(w);
         if self.handshake.new_tokens > 0 && self.handshake.confirmed {
             let token = self.make_new_token(cx);

@@ -76,10 +76,15 @@ impl Connection {
                 self.spaces.data.acks.on_immediate();
                 Ok(())
             }
+            Frame::ResetStreamAt(f) if self.config.extensions.reset_stream_at => {
+                self.streams.on_reset_stream_at(&f).map_err(|e| e.into_transport(kind))
+            }
+            Frame::ObservedAddress(seen) => self.on_observed_address(&seen),
             // Extensions that this side did not announce: the peer must not send their frames.
-            Frame::AckFrequency(_) | Frame::ImmediateAck | Frame::ResetStreamAt(_) | Frame::ObservedAddress(_) => Err(
-                TransportError::new(TransportErrorCode::FRAME_ENCODING_ERROR, "a frame of an extension not negotiated"),
-            ),
+            Frame::AckFrequency(_) | Frame::ImmediateAck | Frame::ResetStreamAt(_) => Err(TransportError::new(
+                TransportErrorCode::FRAME_ENCODING_ERROR,
+                "a frame of an extension not negotiated",
+            )),
         }
     }
 

@@ -188,6 +188,7 @@ impl Connection {
             let least = core::time::Duration::from_micros(us);
             self.pto.frequency = Some(Box::new(AckFrequency::new(least, self.pto.peer_max_ack_delay)));
         }
+        self.start_address_discovery(params.observed_address);
         self.handshake.peer_params = Some(Box::new(params));
         Ok(())
     }

@@ -156,6 +156,7 @@ impl Connection {
             SentFrame::RetireConnectionId { .. } if acked => self.remote_cids.on_acked(),
             SentFrame::RetireConnectionId { sequence } => self.remote_cids.on_lost(sequence),
             SentFrame::AckFrequency { sequence } => self.on_ack_frequency_fate(sequence, acked),
+            SentFrame::ObservedAddress { sequence } if !acked => self.on_observation_lost(sequence),
             SentFrame::MtuProbe { size } => {
                 let path = &mut self.paths.current;
                 if acked {
@@ -166,7 +167,7 @@ impl Connection {
                 }
                 self.timers.set_opt(Timer::Mtu, path.mtu.next_probe_at());
             }
-            SentFrame::NewConnectionId { .. } | SentFrame::NewToken => {}
+            SentFrame::NewConnectionId { .. } | SentFrame::ObservedAddress { .. } | SentFrame::NewToken => {}
         }
     }
 

@@ -38,6 +38,7 @@ impl Connection {
         if old.validated {
             self.paths.previous = Some(Box::new(old));
         }
+        self.observe_address();
         let pto = self.pto_base();
         self.challenge_current(cx, pto);
         let before = self.remote_cids.reset_token();

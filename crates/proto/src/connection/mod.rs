@@ -4,6 +4,7 @@
 //! `handshake` moves keys and parameters between TLS and the rest, `api` is what the application calls.
 
 mod ack_frequency;
+mod address_discovery;
 mod api;
 mod close_frame;
 mod egress;
@@ -25,6 +26,7 @@ use std::sync::Arc;
 
 use warpline_wire::{ConnectionId, Side, Version};
 
+use self::address_discovery::AddressObservations;
 use self::handshake::Handshake;
 use self::lifecycle::Lifecycle;
 pub(crate) use self::open::Opening;
@@ -111,6 +113,8 @@ struct Paths {
     current: Path,
     previous: Option<Box<Path>>,
     responses: Responses,
+    /// What each side sees of the other's address, if the peer takes part.
+    discovery: Option<Box<AddressObservations>>,
 }
 
 /// The probe timeout's state (RFC 9002 section 6.2).

@@ -110,7 +110,7 @@ impl Connection {
                 handshake: None,
                 data: PacketSpace::new(Level::OneRtt),
             },
-            paths: Paths { current: path, previous: None, responses: Responses::default() },
+            paths: Paths { current: path, previous: None, responses: Responses::default(), discovery: None },
             local_cids: LocalCids::new(opening.key, opening.local_cid),
             remote_cids: RemoteCids::new(opening.remote_cid),
             pto: PtoState { peer_ack_delay_exponent: 3, ..PtoState::default() },
@@ -143,6 +143,8 @@ fn local_params(cx: &mut Cx<'_>, config: &TransportConfig, opening: &Opening) ->
             .extensions
             .ack_frequency
             .then(|| MIN_ACK_DELAY.min(config.max_ack_delay).as_micros() as u64),
+        reset_stream_at: config.extensions.reset_stream_at,
+        observed_address: config.extensions.address_discovery.parameter(),
         active_connection_id_limit: REMOTE_CIDS_MAX,
         initial_source_connection_id: Some(opening.local_cid),
         max_datagram_frame_size: config.datagram_receive_buffer.map(|_| 65_535),

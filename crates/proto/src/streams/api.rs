@@ -9,7 +9,7 @@ use super::limits::UNSENT_MAX;
 use super::recv::ReadOutcome;
 use super::send::Fin;
 use super::state::SendEvent;
-use super::{ClosedStream, ReadError, Streams, WriteError, at};
+use super::{ClosedStream, ReadError, ResetAtError, Streams, WriteError, at};
 use crate::event::Event;
 use crate::time::Instant;
 
@@ -50,7 +50,7 @@ impl Streams {
         if let Some(code) = send.stopped {
             return Err(WriteError::Stopped(code));
         }
-        if send.reset.is_some() || send.fin != Fin::Unwritten {
+        if send.reset.is_some() || send.reset_at.is_some() || send.fin != Fin::Unwritten {
             return Err(WriteError::ClosedStream);
         }
         if data.is_empty() {
@@ -104,7 +104,7 @@ impl Streams {
     pub(crate) fn finish(&mut self, id: StreamId) -> Result<(), ClosedStream> {
         let index = self.find(id).ok_or(ClosedStream)?;
         let send = self.stream(index).send.as_mut().ok_or(ClosedStream)?;
-        if send.reset.is_some() || send.fin != Fin::Unwritten {
+        if send.reset.is_some() || send.reset_at.is_some() || send.fin != Fin::Unwritten {
             return Err(ClosedStream);
         }
         send.fin = Fin::ToSend;
@@ -124,13 +124,36 @@ impl Streams {
         Ok(())
     }
 
+    /// Gives the stream up behind its first `reliable` bytes.
+    pub(crate) fn reset_at(&mut self, id: StreamId, code: u64, reliable: u64) -> Result<(), ResetAtError> {
+        if !self.peer.reset_stream_at {
+            return Err(ResetAtError::Unsupported);
+        }
+        let index = self.find(id).ok_or(ResetAtError::ClosedStream)?;
+        let Self { slab, sending, .. } = self;
+        let stream = &mut slab[index as usize];
+        let send = stream.send.as_mut().ok_or(ResetAtError::ClosedStream)?;
+        if send.reset.is_some() || send.reset_at.is_some() || send.state.is_terminal() {
+            return Err(ResetAtError::ClosedStream);
+        }
+        sending.buffered -= send.reset_at(code, reliable, &mut sending.spares);
+        send.state = send.state.on(SendEvent::Finish).unwrap_or(send.state);
+        if send.is_reset_at_due() {
+            stream.pending.reset_at = true;
+            self.list(index);
+        }
+        self.wake_blocked_writers();
+        Ok(())
+    }
+
     /// RESET_STREAM is to be sent; the data goes.
     pub(super) fn abandon(&mut self, index: u32, code: u64) {
         let Self { slab, sending, .. } = self;
         let stream = &mut slab[index as usize];
         let Some(send) = stream.send.as_mut() else { return };
         sending.buffered -= send.drop_data(&mut sending.spares);
-        send.reset = Some(code);
+        // A stream that was given up before keeps its code (draft-ietf-quic-reliable-stream-reset section 5.2).
+        send.reset = Some(send.reset_at.map_or(code, |r| r.code));
         send.state = send.state.on(SendEvent::Reset).unwrap_or(send.state);
         stream.pending.reset = true;
         self.list(index);

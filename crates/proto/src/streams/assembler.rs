@@ -153,6 +153,21 @@ impl Assembler {
         self.segments.front().is_some_and(|(start, _)| *start == read_at)
     }
 
+    /// Forgets what lies from `bound` on.
+    pub(super) fn truncate(&mut self, bound: u64) {
+        while let Some((start, chunk)) = self.segments.back_mut() {
+            if *start < bound {
+                let keep = (bound - *start).min(chunk.len() as u64) as usize;
+                self.buffered -= (chunk.len() - keep) as u64;
+                *chunk = chunk.split_to(keep);
+                break;
+            }
+            self.buffered -= chunk.len() as u64;
+            self.segments.pop_back();
+        }
+        // What was counted for the part that is gone only makes the bound on gaps stricter.
+    }
+
     pub(super) fn clear(&mut self) {
         self.segments.clear();
         self.gaps = 0;

@@ -61,6 +61,13 @@ impl Streams {
                 sink(Token::StopSending(slot));
             }
         }
+        if let Some(send) = stream.send.as_ref().filter(|s| pending.reset_at && s.reset.is_none())
+            && let Some(reset) = send.reset_at
+        {
+            let (code, reliable_size) = (reset.code, reset.reliable);
+            frame::ResetStreamAt { id, code, final_size: send.end, reliable_size }.encode(w);
+            sink(Token::ResetAt(slot, reliable_size));
+        }
         if let Some(send) = stream.send.as_ref().filter(|_| pending.reset)
             && let Some(code) = send.reset
         {
@@ -124,6 +131,10 @@ impl Streams {
         }
         if fin {
             send.fin = Fin::Sent;
+        }
+        if again.is_none() && send.is_reset_at_due() {
+            stream.pending.reset_at = true;
+            self.list(index);
         }
         sink(Token::Data { slot, offset, len: len as u16, fin });
         len

@@ -49,6 +49,17 @@ pub enum ReadError {
     ClosedStream,
 }
 
+/// Why a stream was not given up behind a part of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ResetAtError {
+    /// The peer does not understand RESET_STREAM_AT.
+    #[error("the peer cannot take a reset that keeps a part of the stream")]
+    Unsupported,
+    /// The stream was reset before or is over, or never existed.
+    #[error("the stream is closed")]
+    ClosedStream,
+}
+
 /// The stream was finished or reset, or never existed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the stream is closed")]

@@ -1,6 +1,7 @@
 //! Frames of streams and flow control that arrive.
 
 use warpline_frame::Chunk;
+use warpline_wire::frame::ResetStreamAt;
 use warpline_wire::{Dir, StreamId, TransportErrorCode};
 
 use super::recv::Counted;
@@ -103,6 +104,21 @@ impl Streams {
         recv.settle_stopped();
         if std::mem::take(&mut recv.read_blocked) {
             self.events.push_back(Event::Readable(id));
+        }
+        self.count(counted)?;
+        self.maybe_free(index);
+        Ok(())
+    }
+
+    /// RESET_STREAM_AT.
+    pub(crate) fn on_reset_stream_at(&mut self, frame: &ResetStreamAt) -> Result<(), StreamError> {
+        let Some(index) = self.locate_receiver(frame.id)? else { return Ok(()) };
+        let Some(recv) = self.slab[index as usize].recv.as_mut() else { return Ok(()) };
+        let counted = recv.on_reset_at(frame.code, frame.final_size, frame.reliable_size)?;
+        recv.settle_stopped();
+        if recv.read_blocked && recv.is_readable() {
+            recv.read_blocked = false;
+            self.events.push_back(Event::Readable(frame.id));
         }
         self.count(counted)?;
         self.maybe_free(index);

@@ -23,7 +23,7 @@ use hashbrown::HashMap;
 use warpline_wire::{Dir, Side, StreamId, TransportParameters};
 
 pub(crate) use self::error::StreamError;
-pub use self::error::{ClosedStream, ReadError, WriteError};
+pub use self::error::{ClosedStream, ReadError, ResetAtError, WriteError};
 pub(crate) use self::flow::stream_share;
 use self::flow::{ReceiveWindow, SendCredit};
 use self::recv::RecvHalf;
@@ -75,6 +75,8 @@ pub(crate) enum Token {
     MaxStreams(Dir),
     /// RESET_STREAM.
     Reset(Slot),
+    /// RESET_STREAM_AT with this reliable size.
+    ResetAt(Slot, u64),
     /// STOP_SENDING.
     StopSending(Slot),
 }
@@ -108,6 +110,7 @@ struct Pending {
     listed: bool,
     max_data: bool,
     reset: bool,
+    reset_at: bool,
     /// Code of a STOP_SENDING.
     stop: Option<u64>,
 }
@@ -140,6 +143,8 @@ struct PeerWindows {
     bidi_local: u64,
     bidi_remote: u64,
     uni: u64,
+    /// RESET_STREAM_AT is understood.
+    reset_stream_at: bool,
 }
 
 /// All streams of a connection.
@@ -224,6 +229,7 @@ impl Streams {
             bidi_local: params.initial_max_stream_data_bidi_local,
             bidi_remote: params.initial_max_stream_data_bidi_remote,
             uni: params.initial_max_stream_data_uni,
+            reset_stream_at: params.reset_stream_at,
         };
         self.on_max_data(params.initial_max_data);
         self.raise_local(Dir::Bi, params.initial_max_streams_bidi);

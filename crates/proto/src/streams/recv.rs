@@ -24,6 +24,8 @@ pub(super) struct RecvHalf {
     final_size: Option<u64>,
     /// Code of the peer's RESET_STREAM.
     reset: Option<u64>,
+    /// Code of the peer's RESET_STREAM_AT, and how far data is still delivered.
+    reset_at: Option<(u64, u64)>,
     /// The application wants nothing more.
     pub(super) stopped: bool,
     /// The code it said so with.
@@ -50,6 +52,7 @@ impl RecvHalf {
             highest: 0,
             final_size: None,
             reset: None,
+            reset_at: None,
             stopped: false,
             stop_code: None,
             read_blocked: false,
@@ -97,6 +100,12 @@ impl RecvHalf {
         if self.stopped || self.reset.is_some() {
             return Ok(Counted { new, unread: new });
         }
+        let mut data = data;
+        if let Some((_, reliable)) = self.reset_at
+            && end > reliable
+        {
+            data = data.split_to(reliable.saturating_sub(offset).min(data.len() as u64) as usize);
+        }
         self.assembler
             .insert(self.read_at, offset, data)
             .map_err(|_| StreamError::new(TransportErrorCode::INTERNAL_ERROR, "more gaps in a stream than are kept"))?;
@@ -107,15 +116,54 @@ impl RecvHalf {
     pub(super) fn on_reset(&mut self, code: u64, final_size: u64) -> Result<Counted, StreamError> {
         let new = self.advance(final_size, true)?;
         self.final_size = Some(final_size);
+        self.check_code(code)?;
         if self.state.is_terminal() || self.reset.is_some() {
             return Ok(Counted { new, unread: new });
         }
         self.state = self.state.on(RecvEvent::Reset).unwrap_or(self.state);
         self.reset = Some(code);
         // All that the application has not read, it never will (RFC 9000 section 3.2).
-        let unread = if self.stopped { new } else { self.highest - self.read_at };
+        let unread = if self.stopped { new } else { self.owed_end() - self.read_at };
         self.assembler.clear();
         Ok(Counted { new, unread })
+    }
+
+    /// Takes RESET_STREAM_AT: what lies beyond `reliable` is not delivered (draft-ietf-quic-reliable-stream-reset).
+    pub(super) fn on_reset_at(&mut self, code: u64, final_size: u64, reliable: u64) -> Result<Counted, StreamError> {
+        let new = self.advance(final_size, true)?;
+        self.final_size = Some(final_size);
+        self.check_code(code)?;
+        if self.stopped || self.state.is_terminal() || self.reset.is_some() {
+            return Ok(Counted { new, unread: new });
+        }
+        let owed = self.owed_end();
+        // Section 5.2: frames that would raise the size are late ones.
+        if self.reset_at.is_none_or(|(_, known)| reliable < known) {
+            self.reset_at = Some((code, reliable));
+            self.state = self.state.on(RecvEvent::Fin).unwrap_or(self.state);
+            self.assembler.truncate(reliable.max(self.read_at));
+        }
+        Ok(Counted { new, unread: owed - self.owed_end() })
+    }
+
+    /// The code of a reset never changes.
+    fn check_code(&self, code: u64) -> Result<(), StreamError> {
+        match self.reset_at {
+            Some((known, _)) if known != code => {
+                Err(StreamError::new(TransportErrorCode::STREAM_STATE_ERROR, "the code of a stream's reset changed"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Offset up to which the application may still read.
+    fn owed_end(&self) -> u64 {
+        self.reset_at.map_or(self.highest, |(_, reliable)| reliable.max(self.read_at))
+    }
+
+    /// The part of the stream that a RESET_STREAM_AT promised was read; the code.
+    fn reset_reached(&self) -> Option<u64> {
+        self.reset_at.filter(|(_, reliable)| self.read_at >= *reliable).map(|(code, _)| code)
     }
 
     /// The application wants nothing more. Returns the bytes it leaves unread.
@@ -123,13 +171,16 @@ impl RecvHalf {
         self.stopped = true;
         self.stop_code = Some(code);
         self.assembler.clear();
-        if self.reset.is_some() { 0 } else { self.highest - self.read_at }
+        if self.reset.is_some() { 0 } else { self.owed_end() - self.read_at }
     }
 
     /// True when a frame made the half worth reading that a reader waits for.
     #[inline]
     pub(super) fn is_readable(&self) -> bool {
-        self.reset.is_some() || self.assembler.has(self.read_at) || self.final_size == Some(self.read_at)
+        self.reset.is_some()
+            || self.assembler.has(self.read_at)
+            || self.final_size == Some(self.read_at)
+            || self.reset_reached().is_some()
     }
 
     /// STOP_SENDING makes sense: the peer may still send.
@@ -141,6 +192,10 @@ impl RecvHalf {
     pub(super) fn read(&mut self, max: usize) -> ReadOutcome {
         if let Some(code) = self.reset {
             self.state = self.state.on(RecvEvent::ReadReset).unwrap_or(self.state);
+            return ReadOutcome::Reset(code);
+        }
+        if let Some(code) = self.reset_reached() {
+            self.state = self.state.on(RecvEvent::ReadAll).unwrap_or(self.state);
             return ReadOutcome::Reset(code);
         }
         if let Some(data) = self.assembler.read(self.read_at, max.max(1)) {

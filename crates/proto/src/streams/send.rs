@@ -29,6 +29,16 @@ impl Piece {
             Self::Block(block) => block,
         }
     }
+
+    /// Keeps the first `len` bytes, if there are more.
+    fn truncate(&mut self, len: u64) {
+        let len = usize::try_from(len).unwrap_or(usize::MAX);
+        match self {
+            Self::Whole(chunk) if len < chunk.len() => *chunk = chunk.split_to(len),
+            Self::Whole(_) => {}
+            Self::Block(block) => block.truncate(len),
+        }
+    }
 }
 
 /// Data and state of the sending half.
@@ -50,6 +60,8 @@ pub(super) struct SendHalf {
     pub(super) fin: Fin,
     /// Code of a RESET_STREAM that is to be sent or was sent.
     pub(super) reset: Option<u64>,
+    /// The stream is given up behind a part that still arrives.
+    pub(super) reset_at: Option<ResetAt>,
     /// Code of the peer's STOP_SENDING.
     pub(super) stopped: Option<u64>,
     /// A write said `Blocked`.
@@ -64,6 +76,16 @@ pub(super) enum Fin {
     ToSend,
     Sent,
     Acked,
+}
+
+/// A reset that keeps the front of the stream (draft-ietf-quic-reliable-stream-reset section 5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ResetAt {
+    pub(super) code: u64,
+    /// Bytes that arrive all the same.
+    pub(super) reliable: u64,
+    /// RESET_STREAM_AT was acknowledged.
+    pub(super) acked: bool,
 }
 
 impl SendHalf {
@@ -174,9 +196,49 @@ impl SendHalf {
         }
     }
 
+    /// Gives the stream up behind `reliable`: what was not sent beyond it never is. Returns the bytes that frees.
+    pub(super) fn reset_at(&mut self, code: u64, reliable: u64, spares: &mut Spares) -> u64 {
+        let reliable = reliable.min(self.end);
+        self.reset_at = Some(ResetAt { code, reliable, acked: false });
+        self.lost.remove_above(reliable);
+        if matches!(self.fin, Fin::Sent | Fin::Acked) {
+            return 0;
+        }
+        self.fin = Fin::Unwritten;
+        let end = self.next.max(reliable);
+        let freed = self.end - end;
+        self.end = end;
+        while let Some((start, piece)) = self.pieces.back_mut() {
+            let keep = end.saturating_sub(*start);
+            if keep > 0 {
+                piece.truncate(keep);
+                break;
+            }
+            if let Some((_, Piece::Block(block))) = self.pieces.pop_back() {
+                recycle_block(block, spares);
+            }
+        }
+        freed
+    }
+
+    /// RESET_STREAM_AT may be sent: everything before its final size was (section 4 of the draft).
+    pub(super) fn is_reset_at_due(&self) -> bool {
+        self.reset_at.is_some_and(|r| !r.acked) && self.next == self.end && self.reset.is_none()
+    }
+
+    /// Everything that the stream still owes was acknowledged.
+    #[inline]
+    pub(super) fn is_complete(&self) -> bool {
+        match self.reset_at {
+            Some(reset) => reset.acked && self.base >= reset.reliable,
+            None => self.fin == Fin::Acked && self.is_all_acked(),
+        }
+    }
+
     /// The bytes were lost: those that no other packet delivered go again. Returns how many.
     pub(super) fn on_lost(&mut self, offset: u64, len: u64) -> u64 {
-        let end = offset + len;
+        let reliable = self.reset_at.map_or(u64::MAX, |r| r.reliable);
+        let end = (offset + len).min(reliable);
         let mut at = offset.max(self.base);
         let mut again = 0;
         for acked in self.acked.iter() {

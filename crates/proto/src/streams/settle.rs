@@ -17,6 +17,7 @@ impl Streams {
                     self.maybe_free(slot.index);
                 }
             }
+            Token::ResetAt(slot, reliable) => self.on_reset_at_acked(slot, reliable),
             Token::MaxData | Token::MaxStreamData(_) | Token::MaxStreams(_) | Token::StopSending(_) => {}
         }
     }
@@ -36,19 +37,43 @@ impl Streams {
         if fin {
             send.fin = Fin::Acked;
         }
-        let complete = send.fin == Fin::Acked && send.is_all_acked();
-        let over = complete
-            && send.state.on(SendEvent::AllAcked).is_some_and(|next| {
-                send.state = next;
-                self.events.push_back(Event::Finished(id));
-                true
-            });
-        self.sending.buffered -= freed;
+        let mut over = false;
+        let mut dropped = 0;
+        if send.is_complete()
+            && let Some(next) = send.state.on(SendEvent::AllAcked)
+        {
+            over = true;
+            send.state = next;
+            self.events.push_back(Event::Finished(id));
+            dropped = send.drop_data(&mut self.sending.spares);
+        }
+        self.sending.buffered -= freed + dropped;
         if freed > 0 {
             self.wake_writer(slot.index);
             self.wake_blocked_writers();
         }
         if over {
+            self.maybe_free(slot.index);
+        }
+    }
+
+    /// RESET_STREAM_AT arrived: with the data before it the half is over.
+    fn on_reset_at_acked(&mut self, slot: Slot, reliable: u64) {
+        let Self { slab, sending, .. } = self;
+        let stream = slab.get_mut(slot.index as usize).filter(|s| s.live && s.generation == slot.generation);
+        let Some(stream) = stream else { return };
+        let id = stream.id;
+        let Some(send) = stream.send.as_mut().filter(|s| s.reset.is_none()) else { return };
+        if let Some(reset) = send.reset_at.as_mut().filter(|r| r.reliable == reliable) {
+            reset.acked = true;
+        }
+        if send.is_complete()
+            && let Some(next) = send.state.on(SendEvent::AllAcked)
+        {
+            send.state = next;
+            sending.buffered -= send.drop_data(&mut sending.spares);
+            self.events.push_back(Event::Finished(id));
+            self.wake_blocked_writers();
             self.maybe_free(slot.index);
         }
     }
@@ -79,6 +104,14 @@ impl Streams {
             Token::Reset(slot) => {
                 if let Some(stream) = self.at_slot(slot) {
                     stream.pending.reset = true;
+                    self.list(slot.index);
+                }
+            }
+            Token::ResetAt(slot, _) => {
+                if let Some(stream) = self.at_slot(slot)
+                    && stream.send.as_ref().is_some_and(|s| s.is_reset_at_due())
+                {
+                    stream.pending.reset_at = true;
                     self.list(slot.index);
                 }
             }

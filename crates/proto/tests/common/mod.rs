@@ -135,9 +135,17 @@ impl Pair {
         }
     }
 
+    /// Lets `time` pass, exactly.
     pub fn run_for(&mut self, time: Duration) {
         let end = self.now + time;
-        while self.now < end && self.step() {}
+        loop {
+            let before = self.now;
+            if !self.step() || self.now > end {
+                // What comes later stays under way.
+                self.now = end.max(before);
+                return;
+            }
+        }
     }
 
     /// Connects and returns both handles.

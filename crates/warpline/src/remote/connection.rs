@@ -231,6 +231,16 @@ impl Connection {
         self.ask(move || key.connection()?.stats()).await
     }
 
+    /// The address that the peer sees this side at, if it was asked ([`AddressDiscovery`](crate::AddressDiscovery)) and has
+    /// said so. Only the peer's word.
+    ///
+    /// # Errors
+    /// If the connection has ended.
+    pub async fn observed_address(&self) -> Result<Option<SocketAddr>, OperationError> {
+        let key = self.0.key;
+        self.ask(move || key.connection()?.observed_address()).await
+    }
+
     async fn ask<T: Send + 'static>(
         &self,
         question: impl FnOnce() -> Result<T, OperationError> + Send + 'static,

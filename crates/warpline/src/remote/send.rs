@@ -39,6 +39,8 @@ struct Shared {
     pump: AtomicWaker,
     /// The code of a reset that is wanted.
     reset: AtomicU64,
+    /// The code of a reset that is wanted, and the bytes that it keeps.
+    reset_at: OnceLock<(u64, u64)>,
     /// A priority that is wanted.
     priority: AtomicI64,
     /// Nobody holds the stream any more.
@@ -64,6 +66,7 @@ pub(super) fn export(stream: local::SendStream) -> Result<SendStream, EngineErro
         waiting: AtomicWaker::new(),
         pump: AtomicWaker::new(),
         reset: AtomicU64::new(NO_RESET),
+        reset_at: OnceLock::new(),
         priority: AtomicI64::new(SAME_PRIORITY),
         dropped: AtomicBool::new(false),
     });
@@ -133,6 +136,22 @@ impl SendStream {
     pub fn reset(&mut self, code: u64) -> Result<(), WriteError> {
         let wanted = self.shared.reset.compare_exchange(NO_RESET, code, Ordering::Release, Ordering::Relaxed);
         if wanted.is_err() || self.shared.settled.get().is_some() {
+            return Err(WriteError::Ended);
+        }
+        self.pipe = None;
+        self.shared.pump.wake();
+        Ok(())
+    }
+
+    /// Abandons the stream behind its first `reliable` bytes, at most those written: the peer reads them, then `code` (below
+    /// 2^62). Does not wait for delivery; [`stopped`](Self::stopped) does. From a peer that does not understand
+    /// RESET_STREAM_AT the stream is taken back as a whole, and `stopped` says [`WriteError::Unsupported`].
+    ///
+    /// # Errors
+    /// [`WriteError::Ended`] if the stream was reset or settled before.
+    pub fn reset_at(&mut self, code: u64, reliable: u64) -> Result<(), WriteError> {
+        let is_over = self.shared.settled.get().is_some() || self.pipe.is_none();
+        if is_over || self.shared.reset_at.set((code, reliable)).is_err() {
             return Err(WriteError::Ended);
         }
         self.pipe = None;
@@ -245,15 +264,29 @@ impl Pump {
 
     /// Writes what comes through the pipe, and its end.
     async fn relay(&mut self) -> Result<(), Settled> {
-        while let Some(mut chunk) = self.next_chunk().await? {
+        while !self.shared.0.has_kept_part(&self.stream)
+            && let Some(mut chunk) = self.next_chunk().await?
+        {
             let Self { stream, shared, .. } = self;
             poll_fn(|cx| {
                 ready_err(shared.0.poll_wishes(cx, stream))?;
+                if shared.0.has_kept_part(stream) {
+                    return Poll::Ready(Ok(()));
+                }
                 stream.poll_write_chunk(cx, &mut chunk).map_err(settled_by)
             })
             .await?;
         }
-        self.stream.finish().map_err(settled_by)
+        let Some((code, reliable)) = self.shared.0.reset_at.get() else {
+            return self.stream.finish().map_err(settled_by);
+        };
+        self.stream.reset_at(*code, *reliable).map_err(|error| {
+            if error == WriteError::Unsupported {
+                // An error says that the stream is over already.
+                let _ = self.stream.reset(*code);
+            }
+            settled_by(error)
+        })
     }
 
     /// The next chunk; `None` at the end of the pipe. Looks out for the peer meanwhile, which may ask to stop.
@@ -295,6 +328,11 @@ impl Pump {
 }
 
 impl Shared {
+    /// The stream is to be reset behind a part, and that part was written.
+    fn has_kept_part(&self, stream: &local::SendStream) -> bool {
+        self.reset_at.get().is_some_and(|(_, reliable)| stream.written() >= *reliable)
+    }
+
     /// Carries out what is wanted beside the data. Ready if that ends the stream.
     fn poll_wishes(&self, cx: &Context<'_>, stream: &mut local::SendStream) -> Poll<Settled> {
         self.pump.register(cx.waker());
