@@ -3,12 +3,17 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use clap::Args;
-use warpline_share::{GetOptions, GetReport, Progress, ShareError, connect, display_path, get};
+use warpline::{Connection, Endpoint};
+use warpline_share::{GetOptions, GetReport, JoinCode, Progress, ShareError, connect, display_path, get};
 
 use crate::progress::Display;
 use crate::{exit, net, output};
+
+/// Between two attempts to find a host that went away.
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
 /// Fetch what a code stands for, or what is missing of it.
 #[derive(Debug, Args)]
@@ -22,6 +27,9 @@ pub struct GetArgs {
     /// Read the code from this file, as a host wrote it.
     #[arg(long, value_name = "FILE", conflicts_with = "code")]
     code_file: Option<PathBuf>,
+    /// When the host goes away during the transfer, try for this long to find it again.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    retry_for: u64,
     /// Print one JSON object at the end.
     #[arg(long)]
     json: bool,
@@ -31,9 +39,12 @@ pub struct GetArgs {
 }
 
 /// What the transport did meanwhile.
+#[derive(Default)]
 struct Transport {
     syscalls: u64,
     datagrams: u64,
+    /// How often the host went away and was found again.
+    reconnected: u64,
 }
 
 /// Runs it.
@@ -47,22 +58,75 @@ pub fn run(args: &GetArgs) -> ExitCode {
     }
 }
 
+/// Fetches, and goes on where it stopped when the host went away and came back.
 async fn fetch(args: &GetArgs) -> Result<(GetReport, Transport), ShareError> {
     let code = net::code(args.code.as_deref(), args.code_file.as_deref())?;
-    let (endpoint, connection) = connect(&code, &net::transport()).await?;
-    let progress = Arc::new(Progress::default());
-    let display = Display::start(progress.clone(), args.quiet || args.json);
-    let options = GetOptions { target: args.output.clone() };
-    let outcome = get(&connection, &code, &options, &progress).await;
-    display.stop();
-    let report = outcome?;
-    let stats = endpoint.io_stats();
-    let transport = Transport {
-        syscalls: stats.iter().map(|s| s.recv_calls + s.send_calls + s.wait_calls).sum(),
-        datagrams: stats.iter().map(|s| s.rx_datagrams).sum(),
-    };
-    endpoint.shutdown(0, b"").await;
-    Ok((report, transport))
+    let began = Instant::now();
+    let mut transport = Transport::default();
+    // Of earlier attempts: what was there before the first of them, what came, and what was lost.
+    let (mut reused, mut received, mut lost) = (None, 0, 0);
+    let mut way = Way::open(&code).await?;
+    loop {
+        let progress = Arc::new(Progress::default());
+        let display = Display::start(progress.clone(), args.quiet || args.json);
+        let options = GetOptions { target: args.output.clone() };
+        let outcome = get(&way.connection, &code, &options, &progress).await;
+        display.stop();
+        lost += way.close(&mut transport).await;
+        let error = match outcome {
+            Ok(mut report) => {
+                report.reused_bytes = reused.unwrap_or(report.reused_bytes);
+                report.received_bytes += received;
+                report.packets_lost = lost.max(report.packets_lost);
+                report.duration = began.elapsed();
+                return Ok((report, transport));
+            }
+            Err(error) if error.is_passing() => error,
+            Err(error) => return Err(error),
+        };
+        reused.get_or_insert(progress.bytes_reused.get());
+        received += progress.bytes_received.get();
+        way = reopen(&code, error, Duration::from_secs(args.retry_for)).await?;
+        transport.reconnected += 1;
+    }
+}
+
+/// Looks for a host that went away, until it is found or the time is over.
+async fn reopen(code: &JoinCode, mut error: ShareError, limit: Duration) -> Result<Way, ShareError> {
+    let lost = Instant::now();
+    while lost.elapsed() < limit {
+        eprintln!("warpline: {error}; looking for the host again");
+        tokio::time::sleep(RETRY_PAUSE).await;
+        match Way::open(code).await {
+            Ok(way) => return Ok(way),
+            Err(still) if still.is_passing() => error = still,
+            Err(other) => return Err(other),
+        }
+    }
+    Err(error)
+}
+
+/// A connection and the endpoint that it belongs to.
+struct Way {
+    endpoint: Endpoint,
+    connection: Connection,
+}
+
+impl Way {
+    async fn open(code: &JoinCode) -> Result<Self, ShareError> {
+        let (endpoint, connection) = connect(code, &net::transport()).await?;
+        Ok(Self { endpoint, connection })
+    }
+
+    /// Closes it and adds up what it did; returns the packets that were lost.
+    async fn close(self, transport: &mut Transport) -> u64 {
+        let lost = self.connection.stats().await.map_or(0, |stats| stats.packets_lost);
+        let stats = self.endpoint.io_stats();
+        transport.syscalls += stats.iter().map(|s| s.recv_calls + s.send_calls + s.wait_calls).sum::<u64>();
+        transport.datagrams += stats.iter().map(|s| s.rx_datagrams).sum::<u64>();
+        self.endpoint.shutdown(0, b"").await;
+        lost
+    }
 }
 
 fn finish(args: &GetArgs, report: &GetReport, transport: &Transport) -> ExitCode {
@@ -97,6 +161,8 @@ fn finish(args: &GetArgs, report: &GetReport, transport: &Transport) -> ExitCode
             "packets_lost": report.packets_lost,
             "datagrams_received": transport.datagrams,
             "syscalls": transport.syscalls,
+            "peak_memory": output::peak_memory(),
+            "reconnected": transport.reconnected,
         });
         println!("{object}");
     } else if !args.quiet {

@@ -90,6 +90,7 @@ fn report(host: &Host, json: bool) {
     if json {
         let end = serde_json::json!({
             "receivers": receivers, "bytes": bytes, "refused": refused, "syscalls": syscalls,
+            "peak_memory": output::peak_memory(),
         });
         println!("{end}");
     } else {

@@ -5,8 +5,9 @@ mod common;
 use std::time::Duration;
 
 use common::{Pair, Transfer};
+use warpline_frame::Chunk;
 use warpline_proto::config::TransportConfig;
-use warpline_proto::{ConnectionError, Event};
+use warpline_proto::{ConnectionError, Dir, Event};
 
 fn transfer(pair: &mut Pair, bytes: u64, limit: Duration) -> Duration {
     let (client, server) = pair.established();
@@ -159,4 +160,17 @@ fn loss_is_repaired_while_the_connection_window_is_used_up() {
         pair.filter = Box::new(move |n, _, _| n % 60 != lost);
         transfer(&mut pair, 200_000, Duration::from_secs(120));
     }
+}
+
+#[test]
+fn a_server_that_was_killed_and_runs_again_resets_its_connections() {
+    let mut pair = Pair::new(&TransportConfig::default());
+    let (client, _) = pair.established();
+    pair.run_for(Duration::from_secs(1));
+    pair.restart_server();
+    let stream = pair.client.connection(client).unwrap().open(Dir::Uni).unwrap();
+    pair.client.connection(client).unwrap().write(stream, &mut Chunk::from(vec![1; 100])).unwrap();
+    pair.run_for(Duration::from_secs(1));
+    let closed = (client, Event::Closed(ConnectionError::Reset));
+    assert!(pair.client_events.contains(&closed), "{:?}", pair.client_events);
 }

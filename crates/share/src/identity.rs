@@ -75,6 +75,12 @@ impl ShareIdentity {
         r.is_empty().then(|| Self { tls: Identity::from_der(certificate, key), secret, port, file: file.into() })
     }
 
+    /// What the keys of stateless resets and tokens are derived from. A host that was killed and runs again can so tell its receivers that
+    /// their connections are gone, and they need not wait for silence.
+    pub(crate) fn endpoint_secret(&self) -> [u8; 32] {
+        blake3::derive_key("warpline share 2026 endpoint secret", self.tls.key_pkcs8())
+    }
+
     /// Remembers the port, for the next run.
     ///
     /// # Errors

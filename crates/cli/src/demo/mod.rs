@@ -1,6 +1,9 @@
 //! `warpline demo`: the whole product once, on this machine, with nothing taken on trust.
 
 mod compare;
+mod kills;
+mod place;
+mod process;
 mod run;
 mod tree;
 
@@ -26,6 +29,12 @@ pub struct DemoArgs {
     /// Small files in the tree that is made.
     #[arg(long, default_value_t = 10_000)]
     files: u64,
+    /// How often to kill, in turn the receiver and the host: once half-way, or several times at random moments.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    kills: u32,
+    /// Run host and receiver in two network namespaces that are made for it, which takes root.
+    #[arg(long)]
+    namespaces: bool,
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
@@ -57,6 +66,8 @@ pub fn run(args: &DemoArgs) -> ExitCode {
 }
 
 fn json(o: &Outcome) -> serde_json::Value {
+    let kills: Vec<_> =
+        o.interrupted.kills.iter().map(|(side, at)| serde_json::json!({ "side": side, "at_bytes": at })).collect();
     serde_json::json!({
         "bytes": o.first.bytes,
         "files": o.first.files,
@@ -65,14 +76,18 @@ fn json(o: &Outcome) -> serde_json::Value {
         "verified": o.first.verified,
         "host_cpu_s_per_gib": o.host_cpu_per_gib(),
         "get_cpu_s_per_gib": o.get_cpu_per_gib(),
-        "host_syscalls": o.host_syscalls,
+        "host_syscalls": o.host.syscalls,
         "get_syscalls": o.first.syscalls,
+        "host_peak_memory": o.host.peak_memory,
+        "get_peak_memory": o.first.peak_memory,
         "packets_lost": o.first.packets_lost,
-        "resumed": {
-            "killed_after_bytes": o.killed_after,
-            "reused_bytes": o.second.reused_bytes,
-            "received_bytes": o.second.received_bytes,
-            "seconds": o.second.seconds,
+        "interrupted": {
+            "kills": kills,
+            "reused_bytes": o.interrupted.last.reused_bytes,
+            "received_bytes": o.interrupted.last.received_bytes,
+            "seconds": o.interrupted.last.seconds,
+            "bytes_on_wire": o.interrupted.on_wire,
+            "overhead": o.overhead(),
         },
         "compared_entries": o.compared,
         "differences": o.differences,
@@ -81,18 +96,32 @@ fn json(o: &Outcome) -> serde_json::Value {
 
 fn table(o: &Outcome) {
     let per_gib = |seconds: f64| format!("{seconds:.2} s");
+    let last = &o.interrupted.last;
+    let mut kills = o.interrupted.kills.iter().map(|(side, at)| format!("{side} at {}", output::bytes(*at)));
     let rows = [
         ("fetched", format!("{} files, {}", o.first.files, output::bytes(o.first.bytes))),
         ("time", format!("{:.2} s", o.first.seconds)),
         ("goodput", output::rate(o.first.goodput_bps)),
-        ("CPU per GiB, host", per_gib(o.host_cpu_per_gib())),
-        ("CPU per GiB, get", per_gib(o.get_cpu_per_gib())),
-        ("system calls for packets, host / get", format!("{} / {}", o.host_syscalls, o.first.syscalls)),
+        ("files per second", format!("{:.0}", o.first.files as f64 / o.first.seconds.max(0.001))),
+        ("CPU per GiB, host / get", format!("{} / {}", per_gib(o.host_cpu_per_gib()), per_gib(o.get_cpu_per_gib()))),
+        (
+            "most memory, host / get",
+            format!("{} / {}", output::bytes(o.host.peak_memory), output::bytes(o.first.peak_memory)),
+        ),
+        ("system calls for packets, host / get", format!("{} / {}", o.host.syscalls, o.first.syscalls)),
         ("packets lost", o.first.packets_lost.to_string()),
-        ("killed (SIGKILL) after", output::bytes(o.killed_after)),
-        ("kept by the next run", output::bytes(o.second.reused_bytes)),
-        ("fetched by the next run", output::bytes(o.second.received_bytes)),
-        ("compared, twice", format!("{} entries: bytes, names, modes, times, links, holes, attributes", o.compared)),
+        ("killed (SIGKILL)", kills.by_ref().take(3).collect::<Vec<_>>().join(", ")),
+        ("killed more often", kills.count().to_string()),
+        ("kept by the last run", output::bytes(last.reused_bytes)),
+        ("fetched by the last run", output::bytes(last.received_bytes)),
+        (
+            "sent too much, headers included",
+            o.overhead().map_or("not measured".into(), |part| format!("{:.2} %", part * 100.0)),
+        ),
+        (
+            "compared, in two copies",
+            format!("{} entries: bytes, names, modes, times, links, holes, attributes", o.compared),
+        ),
         ("differences", o.differences.len().to_string()),
     ];
     for (name, value) in rows {

@@ -118,6 +118,7 @@ impl Connection {
     /// The handshake is complete (RFC 9001 section 4.1.1).
     fn on_complete(&mut self, cx: &mut Cx<'_>) -> Result<(), TransportError> {
         self.take_peer_params()?;
+        self.update_reset_route(cx, None);
         self.handshake.complete = true;
         self.handshake.read_level = Level::OneRtt;
         self.emit(Event::Connected);

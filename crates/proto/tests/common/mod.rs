@@ -41,6 +41,7 @@ pub struct Pair {
     pub client_events: Vec<(ConnectionHandle, Event)>,
     pub server_events: Vec<(ConnectionHandle, Event)>,
     client_config: ClientConfig,
+    server_config: Arc<ServerConfig>,
 }
 
 impl Pair {
@@ -58,10 +59,11 @@ impl Pair {
     pub fn with_server(transport: &TransportConfig, server: ServerConfig) -> Self {
         let client_config = ClientConfig::insecure(&[ALPN]).unwrap().transport(transport.clone()).unwrap();
         let endpoint = || Arc::new(EndpointConfig::new(&[5; 32]));
+        let server_config = Arc::new(server);
         Self {
             now: Instant::from_nanos(1_000_000_000),
             client: Endpoint::new(endpoint(), None, [1; 32]),
-            server: Endpoint::new(endpoint(), Some(Arc::new(server)), [2; 32]),
+            server: Endpoint::new(endpoint(), Some(server_config.clone()), [2; 32]),
             client_addr: "192.0.2.1:1000".parse().unwrap(),
             server_addr: "192.0.2.2:4433".parse().unwrap(),
             delay: Duration::from_millis(10),
@@ -71,11 +73,18 @@ impl Pair {
             client_events: Vec::new(),
             server_events: Vec::new(),
             client_config,
+            server_config,
         }
     }
 
     pub fn connect(&mut self) -> ConnectionHandle {
         self.client.connect(self.now, &self.client_config, self.server_addr, "localhost").unwrap()
+    }
+
+    /// The server's process is killed and starts again with the same secret: it knows of no connection.
+    pub fn restart_server(&mut self) {
+        let config = Arc::new(EndpointConfig::new(&[5; 32]));
+        self.server = Endpoint::new(config, Some(self.server_config.clone()), [3; 32]);
     }
 
     fn send(&mut self, from_client: bool) -> bool {

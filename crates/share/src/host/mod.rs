@@ -187,7 +187,13 @@ fn bind(options: &HostOptions, identity: &ShareIdentity) -> Result<Endpoint, Sha
         .map_err(|e| misuse(e.to_string()))?;
     let server = Arc::new(server);
     let start = |address: SocketAddr| {
-        Endpoint::builder().bind(address).workers(1).spin(Duration::ZERO).server(server.clone()).start()
+        Endpoint::builder()
+            .bind(address)
+            .workers(1)
+            .spin(Duration::ZERO)
+            .secret(identity.endpoint_secret())
+            .server(server.clone())
+            .start()
     };
     if options.bind.port() == 0 && identity.port != 0 {
         let mut last = options.bind;
