@@ -47,8 +47,9 @@ pub const LARGE_FILES_MAX: usize = 128;
 /// such parts behind.
 pub const INCOMPLETE_PARTS_MAX: usize = 1024;
 
-/// Messages that a receiver has taken from the transport and not yet written.
-pub const MESSAGES_AHEAD: usize = 16;
+/// Batches of messages, of up to a part and a little more, that a receiver has taken from the transport and not yet written. A kill loses
+/// what they hold.
+pub const MESSAGES_AHEAD: usize = 4;
 
 /// What a host keeps of hashes on disk, for all its shares: enough for half a TiB of content.
 pub const OUTBOARDS_LEN_MAX: u64 = 1 << 30;

@@ -4,6 +4,7 @@
 mod aioquic_quinn;
 mod proxy;
 mod quinn_quinn;
+mod share;
 mod stage;
 mod warpline_aioquic;
 mod warpline_quinn;
