@@ -28,7 +28,7 @@ fn ten_kills_between_two_namespaces_cost_less_than_a_twentieth() {
         eprintln!("skipped: only root can make network namespaces");
         return;
     }
-    let report = demo(&["--namespaces", "--size", "1024", "--files", "1000", "--kills", "10"]);
+    let report = demo(&["--namespaces", "--size", "2048", "--files", "1000", "--kills", "10"]);
     assert_eq!(report["differences"], serde_json::json!([]));
     assert_eq!(report["interrupted"]["kills"].as_array().unwrap().len(), 10);
     let overhead = report["interrupted"]["overhead"].as_f64().unwrap();
