@@ -82,6 +82,23 @@ pub enum ConnectError {
     Closing,
 }
 
+/// Why a connection was not moved to another address of this side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MigrateError {
+    /// Only clients move (RFC 9000 section 9).
+    #[error("only a client can move a connection to another address")]
+    NotClient,
+    /// The handshake is not confirmed, or the connection has ended.
+    #[error("the connection is not established")]
+    NotEstablished,
+    /// The server forbids it (`disable_active_migration`).
+    #[error("the server forbids moving to another address")]
+    Forbidden,
+    /// The server has given no connection ID to spare, and the one in use must not appear on two paths (RFC 9000 section 9.5).
+    #[error("the server has given no spare connection ID")]
+    NoConnectionId,
+}
+
 /// Why a configuration is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {

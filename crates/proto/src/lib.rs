@@ -60,7 +60,7 @@ pub use datagram::SendDatagramError;
 pub use datagram_meta::{DatagramMeta, Transmit};
 pub use ecn::Ecn;
 pub use endpoint::{ConnectionHandle, Endpoint, EndpointStats};
-pub use error::{ConfigError, ConnectError, ConnectionError, ExportError, TransportError};
+pub use error::{ConfigError, ConnectError, ConnectionError, ExportError, MigrateError, TransportError};
 pub use event::Event;
 pub use streams::{ClosedStream, ReadError, ResetAtError, WriteError};
 pub use time::Instant;

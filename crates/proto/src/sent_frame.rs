@@ -23,6 +23,6 @@ pub(crate) enum SentFrame {
     AckFrequency { sequence: u64 },
     /// OBSERVED_ADDRESS with this sequence number.
     ObservedAddress { sequence: u64 },
-    /// A path MTU probe of this many bytes.
-    MtuProbe { size: u16 },
+    /// A path MTU probe of this many bytes, on this path of those that were in use.
+    MtuProbe { size: u16, generation: u16 },
 }

@@ -7,7 +7,7 @@ mod transport;
 use warpline_wire::Version;
 
 pub use self::client::ClientConfig;
-pub use self::server::{RetryPolicy, ServerConfig};
+pub use self::server::{PreferredAddress, RetryPolicy, ServerConfig};
 pub use self::transport::{AddressDiscovery, Extensions, TransportConfig};
 use crate::crypto::{ResetKey, TokenKey};
 

@@ -119,6 +119,11 @@ impl Connection {
         self.datagrams.max_size(usize::from(self.paths.current.mtu.current()) - overhead)
     }
 
+    /// Sends a PING: the peer acknowledges it.
+    pub fn ping(&mut self) {
+        self.spaces.data.ping |= self.handshake.complete && !self.is_closed();
+    }
+
     /// Closes the connection; data that was not acknowledged may be lost.
     pub fn close(&mut self, now: Instant, code: u64, reason: &[u8]) {
         self.close_application(now, code, reason);

@@ -218,7 +218,7 @@ impl Connection {
             || self.remote_cids.has_frames()
             || self.wants_ack_frequency()
             || self.wants_observation()
-            || !self.paths.responses.is_empty()
+            || self.paths.responses.goes(&self.paths.current.route())
             || self.paths.current.challenge.is_some_and(|c| c.to_send)
     }
 
@@ -257,6 +257,8 @@ impl Connection {
             self.handshake.token = token;
             return Built { len: 0, eliciting: false };
         }
+        let pad_to =
+            if level == Level::OneRtt && may_elicit { pad_to.max(self.path_frames_pad(room.len())) } else { pad_to };
         let mut builder = PacketBuilder::begin(room, level, &parts);
         self.handshake.token = token;
         let eliciting = self.write_frames(cx, &mut builder.w, level, may_elicit);
@@ -309,6 +311,21 @@ impl Connection {
         }
     }
 
+    /// Accounts for a packet of path validation, which is sent on another path than the one in use: it is owed an
+    /// acknowledgement but says nothing of the path in use.
+    pub(super) fn record_off_path(&mut self, cx: &Cx<'_>, len: usize) {
+        let space = &mut self.spaces.data;
+        let number = space.next_pn;
+        space.next_pn += 1;
+        let info = SentInfo { now: cx.now, size: len as u16, ack_eliciting: false, in_flight: false };
+        space.sent.stage_unmarked();
+        space.sent.on_sent(number, &info, &mut self.paths.current.delivery);
+        self.stats.packets_sent += 1;
+        self.stats.bytes_sent += len as u64;
+        self.stats.datagrams_sent += 1;
+        self.on_sent_eliciting(cx.now);
+    }
+
     /// Writes the frames of one packet; returns whether it elicits an acknowledgement.
     fn write_frames(&mut self, cx: &mut Cx<'_>, w: &mut Writer<'_>, level: Level, may_elicit: bool) -> bool {
         let (start, exponent) = (w.position(), 3);
@@ -358,13 +375,15 @@ impl Connection {
     }
 
     fn write_one_rtt_control(&mut self, cx: &mut Cx<'_>, w: &mut Writer<'_>) {
+        let is_full_size = w.position() + w.remaining() + crate::crypto::packet::TAG_LEN >= INITIAL_DATAGRAM_MIN;
         let path = &mut self.paths.current;
+        let route = path.route();
         if let Some(challenge) = path.challenge.as_mut().filter(|c| c.to_send && w.remaining() >= 9) {
-            frame::encode_path_challenge(w, challenge.data);
-            challenge.to_send = false;
+            frame::encode_path_challenge(w, challenge.next_data(cx.rng));
+            challenge.is_full_size |= is_full_size;
         }
         while w.remaining() >= 9 {
-            let Some(data) = self.paths.responses.pop_for(path.remote) else { break };
+            let Some(data) = self.paths.responses.pop_for(&route) else { break };
             frame::encode_path_response(w, data);
         }
         if self.handshake.send_done && w.remaining() > 0 {
@@ -419,7 +438,7 @@ impl Connection {
         builder.pad_to(len);
         let unsealed = builder.finish();
         unsealed.seal(&mut self.keys, buf);
-        self.spaces.data.sent.push_token(SentFrame::MtuProbe { size });
+        self.spaces.data.sent.push_token(SentFrame::MtuProbe { size, generation: self.paths.generation });
         self.spaces.data.sent.stage_mtu_probe();
         self.paths.current.mtu.on_probe_sent(number, size);
         self.record_sent(cx, Level::OneRtt, len, true, true);

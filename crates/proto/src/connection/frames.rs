@@ -52,7 +52,7 @@ impl Connection {
                 Ok(())
             }
             Frame::PathChallenge(data) => {
-                self.paths.responses.push(meta.remote, meta.local, data);
+                self.on_path_challenge(cx, meta, data);
                 Ok(())
             }
             Frame::PathResponse(data) => {
@@ -63,8 +63,7 @@ impl Connection {
                 if self.identity.side == Side::Server {
                     return Err(TransportError::protocol("HANDSHAKE_DONE from a client"));
                 }
-                self.on_confirmed(cx);
-                Ok(())
+                self.on_confirmed(cx)
             }
             Frame::ConnectionClose(close) => {
                 self.on_close_frame(cx, &close);

@@ -124,16 +124,16 @@ impl Connection {
         self.emit(Event::Connected);
         if self.identity.side == Side::Server {
             self.handshake.send_done = true;
-            self.on_confirmed(cx);
+            self.on_confirmed(cx)?;
         }
         self.replenish_cids(cx);
         Ok(())
     }
 
     /// The handshake is confirmed (RFC 9001 section 4.1.2): the Handshake keys go.
-    pub(super) fn on_confirmed(&mut self, cx: &mut Cx<'_>) {
+    pub(super) fn on_confirmed(&mut self, cx: &mut Cx<'_>) -> Result<(), TransportError> {
         if self.handshake.confirmed {
-            return;
+            return Ok(());
         }
         self.handshake.confirmed = true;
         self.discard_space(Level::Initial);
@@ -142,6 +142,7 @@ impl Connection {
         cx.routes.remove_initial(&self.identity.initial_dcid);
         self.paths.current.mtu.start(cx.now);
         self.timers.set(Timer::Mtu, cx.now);
+        self.try_preferred_address(cx)
     }
 
     /// Drops keys and state of a level (RFC 9001 section 4.9, RFC 9002 section 6.4).

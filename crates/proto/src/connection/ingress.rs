@@ -12,6 +12,7 @@ use crate::cx::Cx;
 use crate::datagram_meta::DatagramMeta;
 use crate::error::TransportError;
 use crate::limits::KEY_UPDATE_PTOS;
+use crate::path::Route;
 use crate::space::AckConfig;
 
 /// Reserved bits of the first byte, which must be zero once unmasked (RFC 9000 section 17.2 and 17.3.1).
@@ -42,9 +43,11 @@ impl Connection {
     pub(crate) fn handle_datagram(&mut self, cx: &mut Cx<'_>, meta: &DatagramMeta, memory: &mut Memory) {
         self.stats.datagrams_received += 1;
         self.stats.bytes_received += memory.len() as u64;
-        if meta.remote == self.paths.current.remote {
-            self.paths.current.on_received(memory.len());
+        if !self.is_from_peer(meta) {
+            self.stats.packets_dropped += 1;
+            return;
         }
+        self.count_arrival(meta, memory.len());
         match self.lifecycle.state {
             State::Open => {}
             // Only a CONNECTION_CLOSE would matter, and the close timer gets there by itself.
@@ -130,8 +133,8 @@ impl Connection {
         let Some(space) = self.spaces.at(level) else { return Ok(()) };
         let is_newest = space.acks.largest().is_none_or(|largest| opened.number > largest);
         space.acks.on_packet(cx.now, opened.number, summary.eliciting, meta.ecn, config);
-        if is_newest && meta.remote != self.paths.current.remote && level == Level::OneRtt {
-            self.on_peer_moved(cx, meta, datagram_len, summary.non_probing);
+        if is_newest && level == Level::OneRtt && !self.paths.current.route().is_same(&Route::from(meta)) {
+            self.on_peer_moved(cx, meta, summary.non_probing);
         }
         Ok(())
     }

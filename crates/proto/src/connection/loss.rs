@@ -157,7 +157,8 @@ impl Connection {
             SentFrame::RetireConnectionId { sequence } => self.remote_cids.on_lost(sequence),
             SentFrame::AckFrequency { sequence } => self.on_ack_frequency_fate(sequence, acked),
             SentFrame::ObservedAddress { sequence } if !acked => self.on_observation_lost(sequence),
-            SentFrame::MtuProbe { size } => {
+            SentFrame::MtuProbe { generation, .. } if generation != self.paths.generation => {}
+            SentFrame::MtuProbe { size, .. } => {
                 let path = &mut self.paths.current;
                 if acked {
                     path.mtu.on_probe_acked(size);

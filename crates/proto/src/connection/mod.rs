@@ -39,7 +39,7 @@ use crate::datagram::Datagrams;
 use crate::endpoint::Routes;
 use crate::event::Event;
 use crate::ids::{LocalCids, RemoteCids};
-use crate::path::{Path, Responses};
+use crate::path::{Path, Responses, Visitor};
 use crate::recovery::frequency::AckFrequency;
 use crate::sent_frame::SentFrame;
 use crate::space::PacketSpace;
@@ -66,6 +66,8 @@ pub struct Connection {
     timers: Timers,
     events: VecDeque<Event>,
     stats: ConnectionStats,
+    /// Length of the datagram that is being handled.
+    arriving: usize,
 }
 
 /// What a connection is from its first packet on.
@@ -108,13 +110,35 @@ impl Spaces {
     }
 }
 
-/// The path in use, the one before it while the peer's move is being checked, and responses to its probes.
+/// The paths (RFC 9000 section 9).
 struct Paths {
+    /// The one in use.
     current: Path,
+    /// The one before it, while the peer's move is being checked.
     previous: Option<Box<Path>>,
+    /// One that this side (a client) checks before it moves there.
+    candidate: Option<Box<Path>>,
+    /// One that the peer checks before it moves there.
+    visitor: Option<Box<Visitor>>,
     responses: Responses,
     /// What each side sees of the other's address, if the peer takes part.
     discovery: Option<Box<AddressObservations>>,
+    /// Counts the paths that were in use, so that fates of packets of earlier ones are told apart.
+    generation: u16,
+}
+
+impl Paths {
+    fn new(current: Path) -> Self {
+        Self {
+            current,
+            previous: None,
+            candidate: None,
+            visitor: None,
+            responses: Responses::default(),
+            discovery: None,
+            generation: 0,
+        }
+    }
 }
 
 /// The probe timeout's state (RFC 9002 section 6.2).

@@ -19,7 +19,7 @@ use crate::datagram::Datagrams;
 use crate::event::Event;
 use crate::ids::{LocalCids, RemoteCids};
 use crate::limits::{MIN_ACK_DELAY, REMOTE_CIDS_MAX};
-use crate::path::{Path, Responses};
+use crate::path::Path;
 use crate::space::PacketSpace;
 use crate::streams::{Streams, StreamsConfig};
 
@@ -65,17 +65,26 @@ impl Connection {
     /// A server's connection, before its first Initial is handled.
     pub(crate) fn server(cx: &mut Cx<'_>, config: &ServerConfig, opening: Opening) -> Result<Self, rustls::Error> {
         let mut params = local_params(cx, &config.transport, &opening);
+        let preferred = config.preferred_address.filter(|_| !opening.local_cid.is_empty());
+        let mut local_cids = LocalCids::new(opening.key, opening.local_cid);
+        if let Some(preferred) = preferred {
+            let cid = local_cids.issue(cx);
+            params.preferred_address = Some(preferred.parameter(cid, cx.config.reset_key.token(&cid)));
+        }
+        params.disable_active_migration = !config.active_migration;
         params.original_destination_connection_id = Some(opening.original_dcid);
         let retried = opening.original_dcid != opening.initial_dcid;
         params.retry_source_connection_id = retried.then_some(opening.initial_dcid);
         params.stateless_reset_token = Some(ResetToken(cx.config.reset_key.token(&opening.local_cid).0));
         let mut raw = Vec::with_capacity(192);
         params.encode(&mut raw, Side::Server);
-        let session = Session::server(config.tls.clone(), opening.version, raw)?;
+        let session = Session::server(config.tls.clone(), opening.version, raw)
+            .inspect_err(|_| local_cids.active().for_each(|cid| cx.routes.remove(cid)))?;
         let peer_scid = opening.remote_cid;
         let transport = config.transport.clone();
         let mut connection = Self::new(cx, Side::Server, config.initial_suite, transport, session, opening);
         connection.handshake.peer_scid = Some(peer_scid);
+        connection.local_cids = local_cids;
         connection.handshake.new_tokens = config.new_tokens;
         connection.emit(Event::Accepting);
         Ok(connection)
@@ -110,7 +119,7 @@ impl Connection {
                 handshake: None,
                 data: PacketSpace::new(Level::OneRtt),
             },
-            paths: Paths { current: path, previous: None, responses: Responses::default(), discovery: None },
+            paths: Paths::new(path),
             local_cids: LocalCids::new(opening.key, opening.local_cid),
             remote_cids: RemoteCids::new(opening.remote_cid),
             pto: PtoState { peer_ack_delay_exponent: 3, ..PtoState::default() },
@@ -120,6 +129,7 @@ impl Connection {
             timers: Timers::default(),
             events: VecDeque::new(),
             stats: ConnectionStats::default(),
+            arriving: 0,
             config,
         };
         connection.restart_idle_timer(cx.now);

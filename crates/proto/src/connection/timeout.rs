@@ -31,7 +31,7 @@ impl Connection {
             self.spaces.data.ping = true;
         }
         if self.timers.take_due(Timer::Path, now) {
-            self.on_path_timer(now);
+            self.on_path_timer(cx);
         }
         if self.timers.take_due(Timer::KeyDiscard, now) {
             let not_before = now + self.pto_base() * KEY_UPDATE_PTOS;

@@ -132,7 +132,7 @@ impl Endpoint {
         if !connection.has_heard() {
             // Not authentic, so not even a client's mistake: forget it.
             self.stats.dropped_bad_initial += 1;
-            self.routes.remove(&local_cid);
+            connection.remove_routes(&mut self.routes);
             return self.slots.release(handle);
         }
         self.routes.insert_initial(initial.dcid, handle);

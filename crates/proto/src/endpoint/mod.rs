@@ -25,7 +25,7 @@ use crate::config::{ClientConfig, EndpointConfig, ServerConfig};
 use crate::connection::{Connection, Opening};
 use crate::cx::Cx;
 use crate::datagram_meta::{DatagramMeta, Transmit};
-use crate::error::ConnectError;
+use crate::error::{ConnectError, MigrateError};
 use crate::event::Event;
 use crate::ids;
 use crate::rng::Rng;
@@ -304,6 +304,31 @@ impl Endpoint {
     #[inline]
     pub fn peek(&self, handle: ConnectionHandle) -> Option<&Connection> {
         self.slots.find(handle)
+    }
+
+    /// The caller sends from another address from now on: moves a connection of a client over, under a new connection ID and with
+    /// nothing assumed of the new path (RFC 9000 section 9.2).
+    ///
+    /// # Errors
+    /// [`MigrateError`]; the connection is as it was then.
+    pub fn migrate(&mut self, now: Instant, handle: ConnectionHandle) -> Result<(), MigrateError> {
+        self.touch(handle);
+        let Self { slots, rng, config, routes, .. } = self;
+        let connection = slots.find_mut(handle).ok_or(MigrateError::NotEstablished)?;
+        connection.migrate(&mut Cx { now, rng, config, routes, handle })
+    }
+
+    /// The caller's socket was replaced: moves every connection of a client. One that cannot be moved sends something from the
+    /// new address at once, which its server takes for the rebinding of a NAT. Returns how many were moved.
+    pub fn migrate_all(&mut self, now: Instant) -> usize {
+        let mut moved = 0;
+        for handle in self.slots.handles() {
+            match self.migrate(now, handle) {
+                Ok(()) => moved += 1,
+                Err(_) => self.slots.find_mut(handle).into_iter().for_each(Connection::ping),
+            }
+        }
+        moved
     }
 
     /// Closes every connection and accepts none any more.

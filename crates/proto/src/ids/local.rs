@@ -56,6 +56,18 @@ impl LocalCids {
         }
     }
 
+    /// Issues one ID that is announced in the transport parameters, not in a frame.
+    pub(crate) fn issue(&mut self, cx: &mut Cx<'_>) -> ConnectionId {
+        loop {
+            let cid = generate(cx.rng, self.key);
+            if cx.routes.insert(&cid, cx.handle) {
+                self.active.push((self.next_sequence, cid));
+                self.next_sequence += 1;
+                return cid;
+            }
+        }
+    }
+
     pub(crate) fn has_frames(&self) -> bool {
         !self.to_announce.is_empty()
     }

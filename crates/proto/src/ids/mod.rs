@@ -4,4 +4,4 @@ mod local;
 mod remote;
 
 pub(crate) use local::{LocalCids, generate};
-pub(crate) use remote::RemoteCids;
+pub(crate) use remote::{PathCid, RemoteCids};

@@ -15,12 +15,23 @@ struct RemoteCid {
     token: Option<ResetToken>,
 }
 
+/// Stands for the ID of a path that is not the one in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PathCid(u64);
+
+impl PathCid {
+    /// Of a peer that uses no IDs. Sequence numbers are below 2^62.
+    const EMPTY: Self = Self(u64::MAX);
+}
+
 /// The IDs that packets to the peer may bear.
 #[derive(Debug)]
 pub(crate) struct RemoteCids {
     /// The one in use.
     current: RemoteCid,
     spare: Vec<RemoteCid>,
+    /// In use on paths other than the one in use.
+    aside: Vec<RemoteCid>,
     retire_prior_to: u64,
     /// RETIRE_CONNECTION_ID frames to send.
     to_retire: Vec<u64>,
@@ -33,6 +44,7 @@ impl RemoteCids {
         Self {
             current: RemoteCid { sequence: 0, cid: first, token: None },
             spare: Vec::new(),
+            aside: Vec::new(),
             retire_prior_to: 0,
             to_retire: Vec::new(),
             retiring: 0,
@@ -91,7 +103,7 @@ impl RemoteCids {
             self.retire_prior_to = new.retire_prior_to;
             self.retire_older()?;
         }
-        if self.spare.len() as u64 + 1 > REMOTE_CIDS_MAX {
+        if (self.spare.len() + self.aside.len()) as u64 + 1 > REMOTE_CIDS_MAX {
             return Err(TransportError::new(
                 TransportErrorCode::CONNECTION_ID_LIMIT_ERROR,
                 "more connection IDs than active_connection_id_limit",
@@ -101,7 +113,7 @@ impl RemoteCids {
     }
 
     fn all(&self) -> impl Iterator<Item = &RemoteCid> {
-        std::iter::once(&self.current).chain(&self.spare)
+        std::iter::once(&self.current).chain(&self.spare).chain(&self.aside)
     }
 
     fn retire_older(&mut self) -> Result<(), TransportError> {
@@ -111,6 +123,10 @@ impl RemoteCids {
             if cid.sequence < bound { self.retire(cid.sequence)? } else { kept.push(cid) }
         }
         self.spare = kept;
+        while let Some(at) = self.aside.iter().position(|c| c.sequence < bound) {
+            let gone = self.aside.swap_remove(at);
+            self.retire(gone.sequence)?;
+        }
         if self.current.sequence < bound {
             self.rotate()?;
         }
@@ -139,8 +155,49 @@ impl RemoteCids {
         Ok(true)
     }
 
-    pub(crate) fn has_spare(&self) -> bool {
-        !self.spare.is_empty() || self.current.cid.is_empty()
+    /// The ID of the server's preferred address, with number 1 (RFC 9000 section 5.1.1).
+    pub(crate) fn add_preferred(&mut self, cid: ConnectionId, token: ResetToken) -> Result<(), TransportError> {
+        self.on_new(&frame::NewConnectionId { sequence: 1, retire_prior_to: 0, cid, reset_token: token })
+    }
+
+    /// Takes a spare ID for another path: no ID is used on two (RFC 9000 section 9.5). `None` when there is none.
+    pub(crate) fn set_aside(&mut self) -> Option<PathCid> {
+        if self.current.cid.is_empty() {
+            return Some(PathCid::EMPTY);
+        }
+        let at = (0..self.spare.len()).min_by_key(|i| self.spare[*i].sequence)?;
+        let cid = self.spare.swap_remove(at);
+        self.aside.push(cid);
+        Some(PathCid(cid.sequence))
+    }
+
+    /// The ID of another path; `None` once the peer has called for its retirement.
+    pub(crate) fn of_path(&self, path: PathCid) -> Option<ConnectionId> {
+        if path == PathCid::EMPTY {
+            return Some(ConnectionId::EMPTY);
+        }
+        self.aside.iter().find(|c| c.sequence == path.0).map(|c| c.cid)
+    }
+
+    /// The other path becomes the one in use; returns what stands for the ID that was in use before.
+    pub(crate) fn make_current(&mut self, path: PathCid) -> Option<PathCid> {
+        if path == PathCid::EMPTY {
+            return Some(PathCid::EMPTY);
+        }
+        let cid = self.aside.iter_mut().find(|c| c.sequence == path.0)?;
+        std::mem::swap(cid, &mut self.current);
+        Some(PathCid(cid.sequence))
+    }
+
+    /// The other path is given up: its ID is retired.
+    pub(crate) fn release(&mut self, path: PathCid) -> Result<(), TransportError> {
+        match self.aside.iter().position(|c| c.sequence == path.0) {
+            Some(at) => {
+                let gone = self.aside.swap_remove(at);
+                self.retire(gone.sequence)
+            }
+            None => Ok(()),
+        }
     }
 
     pub(crate) fn has_frames(&self) -> bool {
@@ -211,6 +268,31 @@ mod tests {
         let refused = (1..1_000).find_map(|sequence| ids.on_new(&new(sequence, sequence)).err());
         assert_eq!(refused.map(|e| e.code), Some(TransportErrorCode::CONNECTION_ID_LIMIT_ERROR));
         assert!(ids.to_retire.len() <= RETIRE_PENDING_MAX);
+    }
+
+    #[test]
+    fn a_path_of_its_own_has_an_id_of_its_own_until_it_is_released() {
+        let mut ids = start();
+        assert_eq!(ids.set_aside(), None);
+        ids.on_new(&new(1, 0)).unwrap();
+        let path = ids.set_aside().unwrap();
+        assert_eq!(ids.of_path(path).unwrap().as_ref(), 1u64.to_be_bytes());
+        let before = ids.make_current(path).unwrap();
+        assert_eq!(ids.current().as_ref(), 1u64.to_be_bytes());
+        assert_eq!(ids.of_path(before).unwrap().as_ref(), [9; 8]);
+        ids.release(before).unwrap();
+        assert_eq!((ids.of_path(before), ids.to_retire.as_slice()), (None, &[0][..]));
+    }
+
+    #[test]
+    fn retire_prior_to_reaches_ids_on_other_paths() {
+        let mut ids = start();
+        ids.on_new(&new(1, 0)).unwrap();
+        let path = ids.set_aside().unwrap();
+        ids.on_new(&new(2, 2)).unwrap();
+        assert_eq!(ids.of_path(path), None);
+        assert_eq!(ids.current().as_ref(), 2u64.to_be_bytes());
+        assert_eq!(ids.to_retire.len(), 2);
     }
 
     #[test]

@@ -4,11 +4,12 @@ mod validation;
 
 use std::net::{IpAddr, SocketAddr};
 
-pub(crate) use validation::{Challenge, Responses};
+pub(crate) use validation::{Challenge, Responses, Route, Visitor};
 
 use crate::config::TransportConfig;
 use crate::congestion::Controller;
 use crate::ecn;
+use crate::ids::PathCid;
 use crate::limits::AMPLIFICATION_FACTOR;
 use crate::mtu::Discovery;
 use crate::pacing::Pacer;
@@ -27,6 +28,8 @@ pub(crate) struct Path {
     pub(crate) ecn: ecn::Validation,
     /// The peer is known to receive at `remote`.
     pub(crate) validated: bool,
+    /// The ID to put on packets, for a path that is not the one in use.
+    pub(crate) cid: Option<PathCid>,
     pub(crate) challenge: Option<Challenge>,
     received: u64,
     sent: u64,
@@ -44,10 +47,17 @@ impl Path {
             mtu: Discovery::new(config.initial_mtu, config.mtu_ceiling),
             ecn: ecn::Validation::new(config.ecn),
             validated,
+            cid: None,
             challenge: None,
             received: 0,
             sent: 0,
         }
+    }
+
+    /// Both addresses.
+    #[inline]
+    pub(crate) fn route(&self) -> Route {
+        Route { remote: self.remote, local: self.local }
     }
 
     /// Goes on with what was measured on `other`, which is the same path under another address.

@@ -65,6 +65,12 @@ impl Record {
         self.flags & (IN_FLIGHT | MTU_PROBE) == IN_FLIGHT
     }
 
+    /// It was sent on a path that is no longer in use: it is owed an acknowledgement, but says nothing of this path.
+    #[inline]
+    fn is_of_another_path(&self) -> bool {
+        self.flags & (ELICITING | IN_FLIGHT) == ELICITING
+    }
+
     #[inline]
     fn is_open(&self) -> bool {
         self.flags & (ACKED | LOST | SKIPPED) == 0
@@ -205,7 +211,8 @@ impl<T: Copy> SentPackets<T> {
                 largest = Some(end);
                 out.is_newest = self.largest_acked.is_none_or(|before| end > before);
                 self.largest_acked = self.largest_acked.max(largest);
-                out.largest_sent_at = self.record(end).filter(|r| !r.is(ACKED)).map(|r| r.sent_at);
+                out.largest_sent_at =
+                    self.record(end).filter(|r| !r.is(ACKED) && !r.is_of_another_path()).map(|r| r.sent_at);
             }
             if end < self.base {
                 break;
@@ -318,7 +325,7 @@ impl<T: Copy> SentPackets<T> {
             }
             let late = sent_before.is_some_and(|at| record.sent_at <= at);
             if !late && largest < pn + PACKET_THRESHOLD {
-                if record.is(IN_FLIGHT) {
+                if record.flags & (IN_FLIGHT | ELICITING) != 0 {
                     self.loss_time = Some(record.sent_at + delay);
                     break;
                 }
@@ -328,7 +335,7 @@ impl<T: Copy> SentPackets<T> {
             let lost = *record;
             record.flags |= LOST;
             record.then.first_sent_at = now;
-            if lost.is(ELICITING) {
+            if lost.is(ELICITING) && lost.is(IN_FLIGHT) {
                 run.on_lost(lost.sent_at);
             }
             if lost.counts_as_loss() {
@@ -405,6 +412,17 @@ impl<T: Copy> SentPackets<T> {
             }
             index += 1;
         }
+    }
+
+    /// The path changed: what is in flight no longer counts for congestion control, round-trip times or delivery rates
+    /// (RFC 9000 section 9.4). Losses are still found and made good.
+    pub fn leave_path(&mut self) {
+        // Those lost included: a late acknowledgement of one undoes nothing on the new path.
+        for record in self.records.iter_mut().filter(|r| !r.is(ACKED)) {
+            record.flags &= !IN_FLIGHT;
+        }
+        self.bytes_in_flight = 0;
+        self.lost_remembered = 0;
     }
 
     /// Forgets every packet and hands `settle` the tokens of those that had not settled.
@@ -506,7 +524,7 @@ impl<T: Copy> SentPackets<T> {
     }
 
     fn forget_unanswered(&mut self) {
-        self.pop_while(|record, _| !record.is(IN_FLIGHT));
+        self.pop_while(|record, _| record.flags & (IN_FLIGHT | ELICITING) == 0);
         self.open_from = self.open_from.max(self.base);
     }
 

@@ -20,6 +20,8 @@ pub const ALPN: &[u8] = b"test";
 struct Flying {
     at: Instant,
     to_server: bool,
+    from: SocketAddr,
+    to: SocketAddr,
     bytes: Vec<u8>,
     ecn: Option<warpline_proto::Ecn>,
 }
@@ -36,6 +38,8 @@ pub struct Pair {
     pub delay: Duration,
     /// Decides about every datagram: number, to the server, bytes. `false` drops it.
     pub filter: Filter,
+    /// Decides by where a datagram goes. `false` drops it.
+    pub route_filter: Option<Box<dyn FnMut(SocketAddr) -> bool>>,
     flying: VecDeque<Flying>,
     pub count: u64,
     pub client_events: Vec<(ConnectionHandle, Event)>,
@@ -68,6 +72,7 @@ impl Pair {
             server_addr: "192.0.2.2:4433".parse().unwrap(),
             delay: Duration::from_millis(10),
             filter: Box::new(|_, _, _| true),
+            route_filter: None,
             flying: VecDeque::new(),
             count: 0,
             client_events: Vec::new(),
@@ -92,15 +97,24 @@ impl Pair {
         let mut any = false;
         loop {
             let endpoint = if from_client { &mut self.client } else { &mut self.server };
-            let Some(Transmit { len, segment_size, ecn, .. }) = endpoint.poll_transmit(self.now, &mut buf) else {
+            let Some(Transmit { len, segment_size, ecn, remote, local }) = endpoint.poll_transmit(self.now, &mut buf)
+            else {
                 break;
+            };
+            // A server with several addresses answers from the one that it says.
+            let from = match (from_client, local) {
+                (true, _) => self.client_addr,
+                (false, Some(ip)) => SocketAddr::new(ip, self.server_addr.port()),
+                (false, None) => self.server_addr,
             };
             any = true;
             for datagram in buf[..len].chunks(segment_size) {
                 let mut bytes = datagram.to_vec();
                 self.count += 1;
-                if (self.filter)(self.count, from_client, &mut bytes) {
-                    self.flying.push_back(Flying { at: self.now + self.delay, to_server: from_client, bytes, ecn });
+                let passes = self.route_filter.as_mut().is_none_or(|passes| passes(remote));
+                if passes && (self.filter)(self.count, from_client, &mut bytes) {
+                    let at = self.now + self.delay;
+                    self.flying.push_back(Flying { at, to_server: from_client, from, to: remote, bytes, ecn });
                 }
             }
         }
@@ -111,9 +125,12 @@ impl Pair {
     pub fn step(&mut self) -> bool {
         while self.flying.front().is_some_and(|f| f.at <= self.now) {
             let f = self.flying.pop_front().unwrap();
-            let (endpoint, remote) =
-                if f.to_server { (&mut self.server, self.client_addr) } else { (&mut self.client, self.server_addr) };
-            let meta = DatagramMeta { remote, local: None, ecn: f.ecn };
+            let endpoint = if f.to_server { &mut self.server } else { &mut self.client };
+            if !f.to_server && f.to != self.client_addr {
+                // Nobody is there any more.
+                continue;
+            }
+            let meta = DatagramMeta { remote: f.from, local: Some(f.to.ip()), ecn: f.ecn };
             endpoint.handle_datagram(self.now, &meta, &mut Frame::from_vec(f.bytes));
         }
         self.client.handle_timeout(self.now);
