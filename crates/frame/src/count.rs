@@ -23,6 +23,12 @@ impl RefCount {
         }
     }
 
+    /// Whether the caller's reference is the only one; if so, it sees all that earlier holders did.
+    #[inline]
+    pub(crate) fn is_one(&self) -> bool {
+        self.0.load(Ordering::Acquire) == 1
+    }
+
     /// One reference less; true if it was the last one, and then the caller owns the frame.
     ///
     /// A count of one can only be the caller's own, and nobody else is there to raise it, so the usual case (one

@@ -35,6 +35,11 @@ impl Frame {
         Frame { base, len, capacity: len, hold }
     }
 
+    #[inline]
+    pub(crate) fn hold(&self) -> &Hold {
+        &self.hold
+    }
+
     /// A frame on the heap, for tests, simulators and slow paths: allocates a header.
     ///
     /// # Panics

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::count::RefCount;
 use crate::pool::Region;
-use crate::sync::AtomicU32;
+use crate::sync::{AtomicU32, Ordering};
 
 /// The record of a frame, kept in a table beside the frames so that frames stay aligned and headers stay dense. Two
 /// share a cache line.
@@ -16,6 +16,8 @@ pub(crate) struct Header {
     /// The link in the return stack or the pool's free list.
     pub(crate) next: AtomicU32,
     pub(crate) index: u32,
+    /// 1 while a device has the frame. Only the pool looks at it and changes it, so nothing is ordered by it.
+    lent: AtomicU32,
     /// The region that the frame belongs to; `None` for the first field of a [`Heap`].
     region: Option<NonNull<Region>>,
 }
@@ -24,7 +26,23 @@ const _: () = assert!(cfg!(loom) || size_of::<Header>() == 32);
 
 impl Header {
     pub(crate) fn in_region(region: NonNull<Region>, index: u32, next: u32) -> Header {
-        Header { count: RefCount::new(), next: AtomicU32::new(next), index, region: Some(region) }
+        Header {
+            count: RefCount::new(),
+            next: AtomicU32::new(next),
+            index,
+            lent: AtomicU32::new(0),
+            region: Some(region),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn is_lent(&self) -> bool {
+        self.lent.load(Ordering::Relaxed) == 1
+    }
+
+    #[inline]
+    pub(crate) fn set_lent(&self, lent: bool) {
+        self.lent.store(lent.into(), Ordering::Relaxed);
     }
 }
 
@@ -72,6 +90,15 @@ impl Hold {
         Hold(Some(NonNull::from_ref(header)))
     }
 
+    /// The header of the frame, if it belongs to that region.
+    #[inline]
+    pub(crate) fn header_in(&self, region: NonNull<Region>) -> Option<&Header> {
+        let header = self.0?;
+        // SAFETY: `self` counts as a reference, so the header is alive.
+        let header = unsafe { header.as_ref() };
+        (header.region == Some(region)).then_some(header)
+    }
+
     /// Takes over a vector's memory: its address, and the reference that frees it.
     pub(crate) fn vec(vec: Vec<u8>) -> (NonNull<u8>, Hold) {
         let mut vec = std::mem::ManuallyDrop::new(vec);
@@ -85,7 +112,8 @@ impl Hold {
     }
 
     fn heap(storage: Storage) -> Hold {
-        let header = Header { count: RefCount::new(), next: AtomicU32::new(0), index: 0, region: None };
+        let header =
+            Header { count: RefCount::new(), next: AtomicU32::new(0), index: 0, lent: AtomicU32::new(0), region: None };
         let block = NonNull::from(Box::leak(Box::new(Heap { header, storage })));
         Hold(Some(block.cast()))
     }

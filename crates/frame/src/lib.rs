@@ -33,6 +33,9 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 //!
+//! A pool made by [`Pool::packed`] can share its memory with a device: frames are [lent](Pool::lend) and
+//! [taken back](Pool::take_back) by index, and while a frame is lent nobody can reach it.
+//!
 //! The memory of a pool lives until the pool and its last frame or chunk are gone, whichever is later.
 //!
 //! The two lock-free parts (the count and the return stack) are model-checked:
@@ -42,6 +45,7 @@ mod chunk;
 mod count;
 mod frame;
 mod hold;
+mod lend;
 mod memory;
 mod pool;
 mod returns;

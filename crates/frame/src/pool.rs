@@ -32,11 +32,16 @@ pub struct PoolConfig {
 ///
 /// Memory is touched only when a frame is first used, and the frame returned last is taken first, so a pool that is
 /// mostly idle occupies little.
+///
+/// A pool may lend frames to a device ([`lend`](Pool::lend), [`take_back`](Pool::take_back)). Its memory stays mapped
+/// for as long as any frame is lent.
 pub struct Pool {
     region: NonNull<Region>,
     /// The local free list, linked through the headers. Cells, so that `available` may collect what came back.
     free: Cell<u32>,
     free_len: Cell<usize>,
+    /// How many frames a device has.
+    lent: Cell<usize>,
 }
 
 // SAFETY: the region is shared by atomics only, and the free list is reached through this value alone.
@@ -45,6 +50,21 @@ unsafe impl Send for Pool {}
 impl Pool {
     /// Maps the memory. Fails with `InvalidInput` for a shape outside the documented limits, or as `mmap` does.
     pub fn new(config: PoolConfig) -> io::Result<Pool> {
+        // A size out of range is refused there; here it must only not overflow.
+        Pool::with_stride(config, stride(config.frame_size.min(FRAME_SIZE_MAX)))
+    }
+
+    /// A pool whose frames lie one after the other without gaps from a page boundary on, as devices want them. The
+    /// frame size must be a power of two, at least 64. Fails as [`new`](Self::new) does.
+    pub fn packed(config: PoolConfig) -> io::Result<Pool> {
+        if !config.frame_size.is_power_of_two() || config.frame_size < ALIGN {
+            let what = "the size of packed frames must be a power of two, at least 64";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+        }
+        Pool::with_stride(config, config.frame_size)
+    }
+
+    fn with_stride(config: PoolConfig, stride: usize) -> io::Result<Pool> {
         let PoolConfig { frame_size, frames, huge_pages } = config;
         let bad = |what| io::Error::new(io::ErrorKind::InvalidInput, what);
         if frame_size == 0 || frame_size > FRAME_SIZE_MAX {
@@ -53,13 +73,13 @@ impl Pool {
         if frames == 0 || frames > FRAMES_MAX {
             return Err(bad("the number of frames must be 1 to 2^32 - 2"));
         }
-        let stride = stride(frame_size);
         let len = stride.checked_mul(frames).ok_or_else(|| bad("the pool exceeds the address space"))?;
         let mapping = Mapping::new(len, huge_pages)?;
         Ok(Pool {
             region: Region::create(mapping, frame_size, stride, frames),
             free: Cell::new(0),
             free_len: Cell::new(frames),
+            lent: Cell::new(0),
         })
     }
 
@@ -75,8 +95,7 @@ impl Pool {
         let header = region.headers.get(index as usize)?; // NIL is outside every table
         self.free.set(header.next.load(Ordering::Relaxed));
         self.free_len.set(self.free_len.get() - 1);
-        // SAFETY: `index` is below the number of frames, so the offset is inside the mapping.
-        let base = unsafe { region.mapping.base().add(index as usize * region.stride) };
+        let base = region.frame_base(index);
         // SAFETY: the frame was in the free list, where only frames without references are, with their count at one.
         let hold = unsafe { Hold::first(header) };
         // SAFETY: `frame_size` initialized bytes at `base` belong to this frame, and `hold` is its only reference.
@@ -97,6 +116,15 @@ impl Pool {
     /// Bytes per frame.
     pub fn frame_size(&self) -> usize {
         self.region().frame_size
+    }
+
+    /// How many frames are lent to a device.
+    pub fn lent(&self) -> usize {
+        self.lent.get()
+    }
+
+    pub(crate) fn count_lent(&self, change: impl FnOnce(usize) -> usize) {
+        self.lent.set(change(self.lent.get()));
     }
 
     /// Less than an eighth of the frames is free: time to copy small pieces out of large frames.
@@ -124,7 +152,11 @@ impl Pool {
         self.free_len.set(self.free_len.get() + len);
     }
 
-    fn region(&self) -> &Region {
+    pub(crate) fn region_ptr(&self) -> NonNull<Region> {
+        self.region
+    }
+
+    pub(crate) fn region(&self) -> &Region {
         // SAFETY: the pool holds one of the references that keep the region alive, until its drop.
         unsafe { self.region.as_ref() }
     }
@@ -181,6 +213,34 @@ impl Region {
         // SAFETY: nobody else knows of the region yet.
         unsafe { region.as_mut() }.headers = headers;
         region
+    }
+
+    pub(crate) fn base(&self) -> NonNull<u8> {
+        self.mapping.base()
+    }
+
+    pub(crate) fn stride(&self) -> usize {
+        self.stride
+    }
+
+    pub(crate) fn frame_size(&self) -> usize {
+        self.frame_size
+    }
+
+    pub(crate) fn header(&self, index: u32) -> Option<&Header> {
+        self.headers.get(index as usize)
+    }
+
+    /// Where a frame begins.
+    ///
+    /// # Panics
+    /// If there is no such frame.
+    #[inline]
+    pub(crate) fn frame_base(&self, index: u32) -> NonNull<u8> {
+        let index = index as usize;
+        assert!(index < self.headers.len(), "a frame is one of the region's");
+        // SAFETY: `index` is below the number of frames, so the offset is inside the mapping.
+        unsafe { self.mapping.base().add(index * self.stride) }
     }
 
     /// The length of the list that starts at `head`, and its last index.

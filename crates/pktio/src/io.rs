@@ -15,12 +15,16 @@ use crate::portable::Portable;
 use crate::stats::StatsHandle;
 #[cfg(target_os = "linux")]
 use crate::udp::{Steering, Udp};
+#[cfg(target_os = "linux")]
+use crate::xdp::{Xdp, XdpConfig};
 
 /// Which backend an [`Io`] is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IoKind {
     /// A Linux UDP socket with GSO and GRO.
     Udp,
+    /// AF_XDP queues of an interface.
+    Xdp,
     /// A plain UDP socket.
     Portable,
     /// Queues in the process.
@@ -32,6 +36,9 @@ pub enum Io {
     /// A Linux UDP socket with GSO and GRO.
     #[cfg(target_os = "linux")]
     Udp(Box<Udp>),
+    /// AF_XDP queues of an interface.
+    #[cfg(target_os = "linux")]
+    Xdp(Box<Xdp>),
     /// A plain UDP socket.
     Portable(Box<Portable>),
     /// Queues in the process.
@@ -44,6 +51,8 @@ macro_rules! on {
         match $self {
             #[cfg(target_os = "linux")]
             Io::Udp($io) => $call,
+            #[cfg(target_os = "linux")]
+            Io::Xdp($io) => $call,
             Io::Portable($io) => $call,
             Io::Memory($io) => $call,
         }
@@ -73,6 +82,21 @@ impl Io {
         Ok(group.into_iter().map(|udp| Io::Udp(Box::new(udp))).collect())
     }
 
+    /// AF_XDP queues of an interface, in the order of the workers, each with a UDP socket of the kernel's on the same
+    /// port beside it. Open and close a group as a whole. Fails if the interface, the kernel or the privileges do not
+    /// suffice, and says which.
+    #[cfg(target_os = "linux")]
+    pub fn xdp_group(
+        addr: SocketAddr,
+        workers: u16,
+        config: &IoConfig,
+        xdp: XdpConfig,
+        steering: &Steering,
+    ) -> io::Result<Vec<Io>> {
+        let group = Xdp::group(addr, workers, config, xdp, steering)?;
+        Ok(group.into_iter().map(|xdp| Io::Xdp(Box::new(xdp))).collect())
+    }
+
     /// A plain UDP socket. Fails as binding does.
     pub fn portable(addr: SocketAddr, config: &IoConfig) -> io::Result<Io> {
         Portable::bind(addr, config).map(|portable| Io::Portable(Box::new(portable)))
@@ -85,8 +109,9 @@ impl Io {
         on!(self, io => io.recv(out))
     }
 
-    /// A buffer of [`TRAIN_BYTES_MAX`](crate::limits::TRAIN_BYTES_MAX) bytes to build a train in, aligned to 64 bytes;
-    /// its content is unspecified. Sends what is queued if there is no room otherwise; `None` if that did not help:
+    /// A buffer to build a train in, aligned to 64 bytes; its content is unspecified. It has
+    /// [`TRAIN_BYTES_MAX`](crate::limits::TRAIN_BYTES_MAX) bytes, or what one packet of the interface can carry where
+    /// packets are built one by one (AF_XDP). Sends what is queued if there is no room otherwise; `None` if that did not help:
     /// [`wait`](Self::wait), then go on.
     pub fn tx_buffer(&mut self) -> Option<&mut [u8]> {
         on!(self, io => io.tx_buffer())
@@ -107,6 +132,8 @@ impl Io {
         match self {
             #[cfg(target_os = "linux")]
             Io::Udp(udp) => udp.flush(),
+            #[cfg(target_os = "linux")]
+            Io::Xdp(xdp) => xdp.flush(),
             Io::Portable(portable) => portable.flush(),
             Io::Memory(port) => {
                 port.flush();
@@ -120,6 +147,8 @@ impl Io {
         match self {
             #[cfg(target_os = "linux")]
             Io::Udp(udp) => udp.tx_pending(),
+            #[cfg(target_os = "linux")]
+            Io::Xdp(xdp) => xdp.tx_pending(),
             Io::Portable(portable) => portable.tx_pending(),
             // A port's flush sends everything.
             Io::Memory(_) => 0,
@@ -133,6 +162,8 @@ impl Io {
         match self {
             #[cfg(target_os = "linux")]
             Io::Udp(udp) => udp.wait(timeout),
+            #[cfg(target_os = "linux")]
+            Io::Xdp(xdp) => xdp.wait(timeout),
             Io::Portable(portable) => portable.wait(timeout),
             Io::Memory(port) => {
                 port.wait(timeout);
@@ -161,6 +192,8 @@ impl Io {
         match self {
             #[cfg(target_os = "linux")]
             Io::Udp(_) => IoKind::Udp,
+            #[cfg(target_os = "linux")]
+            Io::Xdp(_) => IoKind::Xdp,
             Io::Portable(_) => IoKind::Portable,
             Io::Memory(_) => IoKind::Memory,
         }
@@ -172,6 +205,8 @@ impl Io {
         match self {
             #[cfg(target_os = "linux")]
             Io::Udp(udp) => udp.gso_segments_max(),
+            #[cfg(target_os = "linux")]
+            Io::Xdp(_) => 1,
             Io::Portable(_) => 1,
             Io::Memory(_) => crate::limits::GSO_SEGMENTS_NEW,
         }
@@ -182,6 +217,8 @@ impl Io {
         match self {
             #[cfg(target_os = "linux")]
             Io::Udp(udp) => udp.gro(),
+            #[cfg(target_os = "linux")]
+            Io::Xdp(_) => false,
             Io::Portable(_) => false,
             Io::Memory(_) => true,
         }
@@ -192,6 +229,8 @@ impl Io {
         match self {
             #[cfg(target_os = "linux")]
             Io::Udp(udp) => Some(udp.socket_buffers()),
+            #[cfg(target_os = "linux")]
+            Io::Xdp(_) => None,
             Io::Portable(_) | Io::Memory(_) => None,
         }
     }
@@ -201,6 +240,8 @@ impl Io {
         match self {
             #[cfg(target_os = "linux")]
             Io::Udp(udp) => Some(udp.pages()),
+            #[cfg(target_os = "linux")]
+            Io::Xdp(xdp) => Some(xdp.pages()),
             Io::Portable(portable) => Some(portable.pages()),
             Io::Memory(_) => None,
         }

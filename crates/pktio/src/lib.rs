@@ -7,6 +7,7 @@
 //! | backend | made by | one system call moves |
 //! |---|---|---|
 //! | `udp` (Linux) | [`Io::udp`], [`Io::udp_group`] | up to 16 GRO trains in, up to 64 GSO trains out |
+//! | `xdp` (Linux) | [`Io::xdp_group`] | 64 packets in, any number out; none where the device polls |
 //! | [`portable`] | [`Io::portable`] | one datagram |
 //! | [`memory`] | [`memory::Hub`] | nothing: queues in the process, for tests |
 //!
@@ -57,6 +58,8 @@ mod stats;
 mod tx;
 #[cfg(target_os = "linux")]
 pub mod udp;
+#[cfg(target_os = "linux")]
+pub mod xdp;
 
 pub use bell::Doorbell;
 pub use config::IoConfig;

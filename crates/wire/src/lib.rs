@@ -32,6 +32,7 @@ mod error_code;
 pub mod frame;
 pub mod header;
 mod ids;
+pub mod net;
 mod numbers;
 mod params;
 pub mod varint;

@@ -15,11 +15,12 @@ mod socket;
 mod steering;
 mod transmit;
 
+pub(crate) use socket::set_option;
 pub use steering::Steering;
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -144,15 +145,22 @@ impl Udp {
         result.map(drop)
     }
 
+    /// What to wait for on the socket, and for how long at most if nothing announces the end of a blockade.
+    pub(crate) fn interest(&self, at_most: &mut impl FnMut(Duration)) -> PollFlags {
+        match self.sender.blocked() {
+            Blocked::No => PollFlags::IN,
+            Blocked::Socket => PollFlags::IN | PollFlags::OUT,
+            Blocked::Device => {
+                at_most(DEVICE_RETRY);
+                PollFlags::IN
+            }
+        }
+    }
+
     /// Waits for the socket or the eventfd; whether there was something.
     fn poll(&self, timeout: Option<Duration>) -> io::Result<bool> {
-        let mut interest = PollFlags::IN;
         let mut timeout = timeout;
-        match self.sender.blocked() {
-            Blocked::No => (),
-            Blocked::Socket => interest |= PollFlags::OUT,
-            Blocked::Device => timeout = Some(timeout.map_or(DEVICE_RETRY, |limit| limit.min(DEVICE_RETRY))),
-        }
+        let interest = self.interest(&mut |most| timeout = Some(timeout.map_or(most, |limit| limit.min(most))));
         let timeout = timeout.map(|limit| Timespec {
             tv_sec: limit.as_secs().try_into().unwrap_or(i64::MAX),
             tv_nsec: limit.subsec_nanos().into(),
@@ -202,7 +210,13 @@ impl Udp {
     }
 }
 
+impl AsFd for Udp {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.bound.socket().as_fd()
+    }
+}
+
 /// Makes the eventfd unreadable again. It cannot fail but by being so already.
-fn clear(event: &OwnedFd) {
+pub(crate) fn clear(event: &OwnedFd) {
     let _ = rustix::io::read(event.as_fd(), &mut [0; 8]);
 }

@@ -111,7 +111,7 @@ fn ipv6_options(socket: &Socket, wildcard: bool) -> io::Result<()> {
 }
 
 /// Sets a socket option whose value is plain data.
-pub(super) fn set_option<T: Copy>(
+pub(crate) fn set_option<T: Copy>(
     socket: &impl AsFd,
     level: libc::c_int,
     option: libc::c_int,

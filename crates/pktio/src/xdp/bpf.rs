@@ -1,0 +1,265 @@
+//! bpf(2): maps, the program, and the link that attaches it. All three go with their descriptors, so nothing is left
+//! behind however the process ends.
+
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use super::asm::Insn;
+
+const BPF_MAP_CREATE: libc::c_int = 0;
+const BPF_MAP_UPDATE_ELEM: libc::c_int = 2;
+const BPF_MAP_DELETE_ELEM: libc::c_int = 3;
+const BPF_PROG_LOAD: libc::c_int = 5;
+const BPF_LINK_CREATE: libc::c_int = 28;
+
+const BPF_PROG_TYPE_XDP: u32 = 6;
+const BPF_XDP: u32 = 37;
+/// The program may be given packets of several buffers.
+const BPF_F_XDP_HAS_FRAGS: u32 = 1 << 5;
+
+const XDP_FLAGS_SKB_MODE: u32 = 1 << 1;
+const XDP_FLAGS_DRV_MODE: u32 = 1 << 2;
+
+/// Bytes of the verifier's log that are asked for when it refuses, and how many of them an error shows at most: the end
+/// says what is wrong.
+const LOG_LEN: usize = 64 << 10;
+const LOG_SHOWN: usize = 1500;
+
+const LICENSE: &CStr = c"MIT";
+
+/// The kinds of maps in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub(super) enum MapKind {
+    Hash = 1,
+    Array = 2,
+    Sockets = 17,
+}
+
+/// Where in the kernel a program runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Hook {
+    /// In the driver, before there is anything but the packet.
+    Native,
+    /// After the driver, on any interface.
+    Generic,
+}
+
+// Prefixes of `union bpf_attr`; the kernel takes a short one and reads the rest as zeros.
+
+#[repr(C)]
+#[derive(Default)]
+struct MapCreate {
+    map_type: u32,
+    key_size: u32,
+    value_size: u32,
+    max_entries: u32,
+    map_flags: u32,
+    inner_map_fd: u32,
+    numa_node: u32,
+    map_name: [u8; 16],
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct MapElem {
+    map_fd: u32,
+    padding: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct ProgLoad {
+    prog_type: u32,
+    insn_cnt: u32,
+    insns: u64,
+    license: u64,
+    log_level: u32,
+    log_size: u32,
+    log_buf: u64,
+    kern_version: u32,
+    prog_flags: u32,
+    prog_name: [u8; 16],
+    prog_ifindex: u32,
+    expected_attach_type: u32,
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct LinkCreate {
+    prog_fd: u32,
+    target_ifindex: u32,
+    attach_type: u32,
+    flags: u32,
+}
+
+const _: () = assert!(size_of::<MapCreate>() == 44 && size_of::<MapElem>() == 32);
+const _: () = assert!(size_of::<ProgLoad>() == 72 && size_of::<LinkCreate>() == 16);
+
+/// # Safety
+/// `attr` is the beginning of the `union bpf_attr` of the command, and every address in it is valid for what the
+/// command does with it.
+unsafe fn bpf<T>(command: libc::c_int, attr: &mut T) -> io::Result<RawFd> {
+    let len = size_of::<T>() as libc::c_uint;
+    // SAFETY: the caller's promise; `attr` is valid for its length.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attr), len) };
+    RawFd::try_from(result).ok().filter(|&fd| fd >= 0).ok_or_else(io::Error::last_os_error)
+}
+
+/// # Safety
+/// As [`bpf`], and the command answers with a new descriptor.
+unsafe fn bpf_fd<T>(command: libc::c_int, attr: &mut T) -> io::Result<OwnedFd> {
+    // SAFETY: the caller's promise.
+    let fd = unsafe { bpf(command, attr) }?;
+    // SAFETY: the command made this descriptor, and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn name(text: &str) -> [u8; 16] {
+    let mut name = [0; 16];
+    let len = text.len().min(15);
+    name[..len].copy_from_slice(&text.as_bytes()[..len]);
+    name
+}
+
+fn raw(fd: BorrowedFd<'_>) -> u32 {
+    u32::try_from(fd.as_raw_fd()).expect("a descriptor is not negative")
+}
+
+/// A map whose keys and values are plain data of fixed size.
+#[derive(Debug)]
+pub(super) struct Map {
+    fd: OwnedFd,
+    key_size: u32,
+    value_size: u32,
+}
+
+impl Map {
+    /// Makes an empty map (an array of zeros). Fails as bpf(2) does.
+    pub(super) fn new(
+        kind: MapKind,
+        text: &str,
+        (key_size, value_size): (u32, u32),
+        max_entries: u32,
+    ) -> io::Result<Map> {
+        let map_name = name(text);
+        let mut attr =
+            MapCreate { map_type: kind as u32, key_size, value_size, max_entries, map_name, ..Default::default() };
+        // SAFETY: the structure has no addresses.
+        let fd = unsafe { bpf_fd(BPF_MAP_CREATE, &mut attr) }?;
+        Ok(Map { fd, key_size, value_size })
+    }
+
+    /// Sets the value of a key.
+    ///
+    /// # Panics
+    /// If the sizes are not the map's.
+    pub(super) fn set(&self, key: &[u8], value: &[u8]) -> io::Result<()> {
+        assert_eq!((key.len(), value.len()), (self.key_size as usize, self.value_size as usize), "sizes of the map");
+        let map_fd = raw(self.fd.as_fd());
+        let mut attr = MapElem { map_fd, key: key.as_ptr() as u64, value: value.as_ptr() as u64, ..Default::default() };
+        // SAFETY: key and value have the sizes that the map was made with.
+        unsafe { bpf(BPF_MAP_UPDATE_ELEM, &mut attr) }.map(drop)
+    }
+
+    /// Removes a key; it is no failure if there is none.
+    ///
+    /// # Panics
+    /// If the size is not the map's.
+    pub(super) fn remove(&self, key: &[u8]) -> io::Result<()> {
+        assert_eq!(key.len(), self.key_size as usize, "size of the map's keys");
+        let mut attr = MapElem { map_fd: raw(self.fd.as_fd()), key: key.as_ptr() as u64, ..Default::default() };
+        // SAFETY: the key has the size that the map was made with.
+        match unsafe { bpf(BPF_MAP_DELETE_ELEM, &mut attr) } {
+            Err(error) if error.raw_os_error() != Some(libc::ENOENT) => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl AsFd for Map {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// A verified program.
+#[derive(Debug)]
+pub(super) struct Program(OwnedFd);
+
+impl Program {
+    /// Loads the program; `frags` if it is for packets of several buffers. When the verifier refuses, the error has the
+    /// end of its log.
+    pub(super) fn load(code: &[Insn], frags: bool) -> io::Result<Program> {
+        let error = match Program::load_with(code, frags, &mut []) {
+            Ok(program) => return Ok(program),
+            Err(error) => error,
+        };
+        match error.raw_os_error() {
+            Some(libc::EPERM) => {
+                let what = "loading the XDP program needs the capabilities CAP_BPF and CAP_NET_ADMIN";
+                return Err(io::Error::new(io::ErrorKind::PermissionDenied, what));
+            }
+            // Only these are the verifier's.
+            Some(libc::EINVAL | libc::EACCES | libc::E2BIG) => (),
+            _ => return Err(error),
+        }
+        let mut log = vec![0; LOG_LEN];
+        if let Ok(program) = Program::load_with(code, frags, &mut log) {
+            return Ok(program);
+        }
+        let len = log.iter().position(|&byte| byte == 0).unwrap_or(LOG_LEN);
+        let log = String::from_utf8_lossy(&log[len.saturating_sub(LOG_SHOWN)..len]);
+        let text = format!("the kernel's verifier refused the XDP program: {error}; its log ends with:\n{log}");
+        Err(io::Error::new(error.kind(), text))
+    }
+
+    fn load_with(code: &[Insn], frags: bool, log: &mut [u8]) -> io::Result<Program> {
+        let mut attr = ProgLoad {
+            prog_type: BPF_PROG_TYPE_XDP,
+            insn_cnt: u32::try_from(code.len()).expect("the program is short"),
+            insns: code.as_ptr() as u64,
+            license: LICENSE.as_ptr() as u64,
+            prog_flags: if frags { BPF_F_XDP_HAS_FRAGS } else { 0 },
+            prog_name: name("warpline_steer"),
+            expected_attach_type: BPF_XDP,
+            ..Default::default()
+        };
+        if !log.is_empty() {
+            attr.log_level = 1;
+            attr.log_size = u32::try_from(log.len()).expect("the log is short");
+            attr.log_buf = log.as_mut_ptr() as u64;
+        }
+        // SAFETY: the instructions, the license (zero-terminated) and the log have the lengths stated and outlive the
+        // call; the log is writable.
+        unsafe { bpf_fd(BPF_PROG_LOAD, &mut attr) }.map(Program)
+    }
+
+    /// Attaches the program to an interface until the link is dropped. Fails with `EBUSY` if there is another program,
+    /// and with `EOPNOTSUPP` if the driver lacks the hook.
+    pub(super) fn attach(&self, ifindex: u32, hook: Hook) -> io::Result<Link> {
+        let flags = match hook {
+            Hook::Native => XDP_FLAGS_DRV_MODE,
+            Hook::Generic => XDP_FLAGS_SKB_MODE,
+        };
+        let prog_fd = raw(self.0.as_fd());
+        let mut attr = LinkCreate { prog_fd, target_ifindex: ifindex, attach_type: BPF_XDP, flags };
+        // SAFETY: the structure has no addresses.
+        unsafe { bpf_fd(BPF_LINK_CREATE, &mut attr) }.map(|fd| Link { _fd: fd })
+    }
+}
+
+/// An attached program.
+#[derive(Debug)]
+pub(super) struct Link {
+    _fd: OwnedFd,
+}
+
+/// Sets one value of an array of sockets.
+pub(super) fn set_socket(sockets: &Map, place: u32, socket: BorrowedFd<'_>) -> io::Result<()> {
+    sockets.set(&place.to_ne_bytes(), &raw(socket).to_ne_bytes())
+}

@@ -1,0 +1,111 @@
+//! What `ethtool` would say of an interface (SIOCETHTOOL).
+
+use std::io;
+use std::net::UdpSocket;
+use std::os::fd::AsRawFd;
+
+use super::config::InterfaceName;
+
+const ETHTOOL_GDRVINFO: u32 = 0x03;
+const ETHTOOL_GCOALESCE: u32 = 0x0e;
+const ETHTOOL_GRINGPARAM: u32 = 0x10;
+const ETHTOOL_GCHANNELS: u32 = 0x3c;
+
+/// The driver of an interface.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Driver {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// Where the device is on its bus; empty for virtual ones.
+    pub bus: String,
+}
+
+/// Queues of an interface, or entries of its rings: what is set and what is possible.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sizes {
+    /// For reception, now.
+    pub rx: u32,
+    /// For transmission, now.
+    pub tx: u32,
+    /// For reception, at most.
+    pub rx_max: u32,
+    /// For transmission, at most.
+    pub tx_max: u32,
+}
+
+/// When a device interrupts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Coalescing {
+    /// Microseconds after a received packet.
+    pub rx_usecs: u32,
+    /// Received packets.
+    pub rx_frames: u32,
+    /// Whether the driver adapts these.
+    pub adaptive_rx: bool,
+    /// Microseconds after a sent packet.
+    pub tx_usecs: u32,
+}
+
+/// `struct ifreq` as SIOCETHTOOL reads it.
+#[repr(C)]
+struct Request {
+    name: [u8; 16],
+    data: *mut u32,
+    rest: [u64; 2],
+}
+
+const _: () = assert!(size_of::<Request>() >= size_of::<libc::ifreq>() && cfg!(target_pointer_width = "64"));
+
+/// Asks for a structure of `WORDS` 32-bit words that begins with the command.
+fn ask<const WORDS: usize>(interface: InterfaceName, command: u32) -> io::Result<[u32; WORDS]> {
+    let socket = UdpSocket::bind(("0.0.0.0", 0)).or_else(|_| UdpSocket::bind(("::", 0)))?;
+    let mut data = [0; WORDS];
+    data[0] = command;
+    let mut request = Request { name: [0; 16], data: data.as_mut_ptr(), rest: [0; 2] };
+    let name = interface.as_str().as_bytes();
+    request.name[..name.len()].copy_from_slice(name);
+    // SAFETY: the request names an interface and points to a structure of the command's size, which the kernel fills.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL as _, &mut request) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(data) }
+}
+
+/// The text in some words of an answer.
+fn text(words: &[u32]) -> String {
+    let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).take_while(|&byte| byte != 0).collect();
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// The driver (`ethtool -i`). Fails as ioctl(2) does, with `EOPNOTSUPP` if the driver does not say.
+pub fn driver(interface: InterfaceName) -> io::Result<Driver> {
+    // `struct ethtool_drvinfo`: driver, version and firmware version, bus, each 32 bytes, and more.
+    let info: [u32; 49] = ask(interface, ETHTOOL_GDRVINFO)?;
+    Ok(Driver { name: text(&info[1..9]), version: text(&info[9..17]), bus: text(&info[25..33]) })
+}
+
+/// The queues (`ethtool -l`): combined ones count for both directions.
+pub fn channels(interface: InterfaceName) -> io::Result<Sizes> {
+    // `struct ethtool_channels`: maxima of rx, tx, other, combined, then what is set.
+    let [_, rx_max, tx_max, _, combined_max, rx, tx, _, combined]: [u32; 9] = ask(interface, ETHTOOL_GCHANNELS)?;
+    Ok(Sizes {
+        rx: rx + combined,
+        tx: tx + combined,
+        rx_max: rx_max.max(combined_max),
+        tx_max: tx_max.max(combined_max),
+    })
+}
+
+/// The device's rings (`ethtool -g`).
+pub fn rings(interface: InterfaceName) -> io::Result<Sizes> {
+    // `struct ethtool_ringparam`: maxima of rx, rx mini, rx jumbo, tx, then what is set.
+    let [_, rx_max, _, _, tx_max, rx, _, _, tx]: [u32; 9] = ask(interface, ETHTOOL_GRINGPARAM)?;
+    Ok(Sizes { rx, tx, rx_max, tx_max })
+}
+
+/// Interrupt coalescing (`ethtool -c`).
+pub fn coalescing(interface: InterfaceName) -> io::Result<Coalescing> {
+    // `struct ethtool_coalesce`: rx usecs and frames (each also "in an interrupt"), tx the same, …, adaptive rx.
+    let words: [u32; 23] = ask(interface, ETHTOOL_GCOALESCE)?;
+    Ok(Coalescing { rx_usecs: words[1], rx_frames: words[2], tx_usecs: words[5], adaptive_rx: words[10] != 0 })
+}

@@ -1,0 +1,297 @@
+//! One queue of the interface: its socket, its memory, and the frames that are kept for sending.
+
+use std::io;
+
+use warpline_frame::{Frame, Pages};
+use warpline_wire::net::HEADERS_MAX;
+
+use super::config::XdpConfig;
+use super::socket::{BindTo, Socket, XdpMode};
+use super::umem::{KERNEL_HEADROOM, Umem};
+use crate::limits::{XDP_RECV_BATCH, XDP_RING_LEN, XDP_TX_FRAMES};
+use crate::stats::{Stat, StatsHandle};
+
+/// Where payloads are built in their frames: behind the longest headers, on a cache line.
+pub(super) const PAYLOAD_AT: usize = HEADERS_MAX.next_multiple_of(64);
+
+/// Calls to have the kernel send what is in the ring, one after the other: with its default budget of 32 packets a call
+/// this empties a full share of frames.
+const TX_CALLS_MAX: usize = XDP_TX_FRAMES / 32;
+
+/// Packets that are handed to the kernel together when it polls busily.
+const BUSY_POLL_USECS: u32 = 20;
+
+/// A queue.
+pub(super) struct Lane {
+    /// `None` while the interface does not exist.
+    socket: Option<Socket>,
+    umem: Umem,
+    queue: u32,
+    /// Frames for sending that are not in use.
+    tx_free: Vec<Frame>,
+    /// Received and not looked at yet; empty between calls.
+    batch: Vec<Frame>,
+    busy_poll: bool,
+    /// The kernel could not take everything.
+    blocked: bool,
+}
+
+/// How a lane came to its mode.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Opened {
+    pub(super) mode: XdpMode,
+    pub(super) why: String,
+}
+
+impl Lane {
+    /// Makes the memory of a queue; there is no socket yet. Fails as mapping does.
+    pub(super) fn new(queue: u32, config: &XdpConfig, huge_pages: bool, mtu: usize) -> io::Result<Lane> {
+        // With two VLAN tags in front of it and the kernel's headroom; on virtual interfaces the kernel also needs room
+        // for its own record (`skb_shared_info`, 320 bytes) behind it.
+        let small = KERNEL_HEADROOM + 22 + mtu <= 2048;
+        let mut umem = Umem::new(if small { 2048 } else { 4096 }, config.frames, huge_pages)?;
+        let tx_free: Vec<Frame> = std::iter::from_fn(|| umem.take()).take(XDP_TX_FRAMES).collect();
+        Ok(Lane {
+            socket: None,
+            umem,
+            queue,
+            tx_free,
+            batch: Vec::with_capacity(XDP_RECV_BATCH),
+            busy_poll: false,
+            blocked: false,
+        })
+    }
+
+    pub(super) fn queue(&self) -> u32 {
+        self.queue
+    }
+
+    pub(super) fn pages(&self) -> Pages {
+        self.umem.pages()
+    }
+
+    pub(super) fn socket(&self) -> Option<&Socket> {
+        self.socket.as_ref()
+    }
+
+    /// Binds a socket, zero-copy first if the modes allow it. Fails as bind(2) does.
+    pub(super) fn open(&mut self, ifindex: u32, native: bool, config: &XdpConfig) -> io::Result<Opened> {
+        use super::config::XdpModes;
+        let bind = |umem: &Umem, zero_copy| {
+            Socket::new(umem, BindTo { ifindex, queue: self.queue, zero_copy, multi_buffer: false })
+        };
+        let copy = if native { XdpMode::Copy } else { XdpMode::Generic };
+        let (socket, mode, why) = match config.modes {
+            XdpModes::Best | XdpModes::ZeroCopy if native => match bind(&self.umem, true) {
+                Ok(socket) => (socket, XdpMode::ZeroCopy, "the driver has zero-copy".to_owned()),
+                Err(error) if config.modes == XdpModes::Best && lacks_zero_copy(&error) => {
+                    let why = format!("the driver has no zero-copy ({error})");
+                    (bind(&self.umem, false)?, copy, why)
+                }
+                Err(error) => return Err(error),
+            },
+            XdpModes::ZeroCopy => {
+                let what = "zero-copy was asked for, and the program does not run in the driver";
+                return Err(io::Error::new(io::ErrorKind::Unsupported, what));
+            }
+            XdpModes::Best | XdpModes::Generic => (bind(&self.umem, false)?, copy, String::new()),
+            XdpModes::Copy => (bind(&self.umem, false)?, copy, "copy mode was asked for".to_owned()),
+        };
+        if config.busy_poll_budget > 0 {
+            socket.prefer_busy_poll(BUSY_POLL_USECS, config.busy_poll_budget.into())?;
+            self.busy_poll = true;
+        }
+        self.socket = Some(socket);
+        self.blocked = false;
+        self.refill();
+        Ok(Opened { mode, why })
+    }
+
+    /// Gives up the socket: the interface is gone.
+    pub(super) fn close(&mut self) {
+        if self.socket.take().is_none() {
+            return;
+        }
+        self.umem.kernel_is_gone();
+        self.blocked = false;
+        while self.tx_free.len() < XDP_TX_FRAMES
+            && let Some(frame) = self.umem.take()
+        {
+            self.tx_free.push(frame);
+        }
+    }
+
+    /// Takes up to one batch of packets out of the RX ring; they are read with [`packets`](Self::packets).
+    #[inline]
+    pub(super) fn receive(&mut self, stats: &StatsHandle) -> usize {
+        let Some(socket) = &mut self.socket else { return 0 };
+        for _ in 0..XDP_RECV_BATCH {
+            let Some(descriptor) = socket.rx.pop() else { break };
+            match self.umem.received(descriptor.addr, descriptor.len) {
+                Some(frame) if descriptor.options == 0 => self.batch.push(frame),
+                // Several buffers were not asked for, and an address that was not given is nobody's.
+                _ => stats.add(Stat::DropRxTruncated, 1),
+            }
+        }
+        if !self.batch.is_empty() {
+            socket.rx.release();
+            // Before the packets are looked at: bursts must find the fill ring full.
+            self.refill();
+        } else if self.busy_poll || socket.fill.needs_wakeup() {
+            stats.add(Stat::RecvCalls, 1);
+            // The kernel runs the queue; what it finds is in the ring the next time. An error shows when sending.
+            let _ = socket.wake_rx();
+        }
+        self.batch.len()
+    }
+
+    /// Has the kernel run the queue, if it polls busily.
+    #[inline]
+    pub(super) fn poll_busily(&self) {
+        if let Some(socket) = self.socket.as_ref().filter(|_| self.busy_poll) {
+            // An error shows when sending.
+            let _ = socket.wake_rx();
+        }
+    }
+
+    /// The packets that were received, and whether the program holds so many frames that they should be copied out.
+    #[inline]
+    pub(super) fn packets(&mut self) -> (impl Iterator<Item = Frame>, bool) {
+        let low = self.umem.is_low();
+        (self.batch.drain(..), low)
+    }
+
+    /// Lends the kernel what it may receive into.
+    fn refill(&mut self) {
+        let Some(socket) = &mut self.socket else { return };
+        let room = socket.fill.free().min(XDP_RING_LEN);
+        for _ in 0..room {
+            let Some(address) = self.umem.lend_to_fill() else { break };
+            let pushed = socket.fill.push(address);
+            debug_assert!(pushed, "there was room");
+        }
+        socket.fill.publish();
+    }
+
+    /// A frame to build a packet in; the payload goes to [`PAYLOAD_AT`].
+    #[inline]
+    pub(super) fn take_tx(&mut self, stats: &StatsHandle) -> Option<Frame> {
+        if self.tx_free.is_empty() {
+            self.reap();
+        }
+        if self.tx_free.is_empty() {
+            self.flush(stats);
+        }
+        self.tx_free.pop()
+    }
+
+    /// Takes a frame for sending back unused.
+    #[inline]
+    pub(super) fn put_tx(&mut self, frame: Frame) {
+        self.tx_free.push(frame);
+    }
+
+    /// Bytes of the longest payload that a frame has room for.
+    pub(super) fn payload_max(&self) -> usize {
+        self.umem.frame_size() - PAYLOAD_AT
+    }
+
+    /// Queues the packet that lies in the frame from `start` on. False if it was dropped, since there is no socket.
+    #[inline]
+    pub(super) fn send(&mut self, frame: Frame, start: usize, len: usize) -> bool {
+        let Some(socket) = &mut self.socket else {
+            self.tx_free.push(frame);
+            return false;
+        };
+        let addr = match self.umem.lend_to_send(frame, start) {
+            Ok(addr) => addr,
+            Err(frame) => {
+                debug_assert!(false, "frames for sending are not shared");
+                self.tx_free.push(frame);
+                return false;
+            }
+        };
+        let len = u32::try_from(len).expect("packets are short");
+        let pushed = socket.tx.push(libc::xdp_desc { addr, len, options: 0 });
+        // The ring has room for every frame that is kept for sending.
+        assert!(pushed, "the TX ring is longer than there are frames for sending");
+        true
+    }
+
+    /// Takes back what was sent.
+    #[inline]
+    fn reap(&mut self) {
+        let Some(socket) = &mut self.socket else { return };
+        let mut any = false;
+        while let Some(address) = socket.completion.pop() {
+            any = true;
+            if let Some(frame) = self.umem.sent(address) {
+                self.tx_free.push(frame);
+            }
+        }
+        if any {
+            socket.completion.release();
+        }
+    }
+
+    /// Has the kernel send what is queued.
+    #[inline]
+    pub(super) fn flush(&mut self, stats: &StatsHandle) {
+        let Some(socket) = &mut self.socket else { return };
+        socket.tx.publish();
+        self.blocked = false;
+        let mut calls = 0;
+        while socket.tx.pending() > 0 && (socket.tx.needs_wakeup() || self.busy_poll) {
+            stats.add(Stat::SendCalls, 1);
+            let result = socket.wake_tx();
+            calls += 1;
+            match result {
+                // In zero-copy mode the call only wakes.
+                Ok(()) if socket.is_zero_copy() => break,
+                Ok(()) if calls < TX_CALLS_MAX => (),
+                Err(error) if error.raw_os_error() == Some(libc::EAGAIN) && calls < TX_CALLS_MAX => (),
+                // No room behind the device, or the interface is down: what is in the ring stays there.
+                Ok(()) | Err(_) => {
+                    self.blocked = true;
+                    stats.add(Stat::TxBlocked, 1);
+                    break;
+                }
+            }
+        }
+        self.reap();
+    }
+
+    /// Packets that the kernel has not taken yet.
+    pub(super) fn pending(&self) -> usize {
+        self.socket.as_ref().map_or(0, |socket| socket.tx.pending() as usize)
+    }
+
+    /// Whether the kernel could not take everything.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.blocked
+    }
+
+    /// Whether there is something to receive.
+    pub(super) fn is_ready(&self) -> bool {
+        self.socket.as_ref().is_some_and(|socket| !socket.rx.is_empty())
+    }
+
+    /// Where the frames are: free, with the kernel for reception, with the kernel to be sent, kept for sending. The
+    /// rest, up to the capacity, is with the program.
+    pub(super) fn account(&self) -> ([usize; 4], usize) {
+        let [free, receiving, sending] = self.umem.account();
+        ([free, receiving, sending, self.tx_free.len()], self.umem.capacity())
+    }
+}
+
+impl Drop for Lane {
+    fn drop(&mut self) {
+        // The socket goes before the memory that it was told of.
+        self.close();
+    }
+}
+
+/// What drivers answer that have no zero-copy, or not for this size of frames or this queue.
+fn lacks_zero_copy(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EINVAL | libc::ENXIO | libc::ENOENT))
+}
