@@ -8,7 +8,6 @@ use crate::error::EngineError;
 use crate::exec::Executor;
 use crate::worker::Core;
 use std::cell::RefCell;
-use std::net::SocketAddr;
 use std::rc::Rc;
 
 /// Everything of a worker that its handles and its loop share.
@@ -16,7 +15,6 @@ use std::rc::Rc;
 pub(crate) struct WorkerCx {
     pub(crate) handle: WorkerHandle,
     pub(crate) workers: usize,
-    pub(crate) local_addr: SocketAddr,
     pub(crate) exec: Rc<Executor>,
     pub(crate) core: RefCell<Core>,
 }

@@ -26,7 +26,6 @@ pub struct Engine {
     workers: Vec<WorkerHandle>,
     threads: Mutex<Vec<thread::JoinHandle<()>>>,
     stop: Arc<Stop>,
-    local_addr: SocketAddr,
 }
 
 /// The way to one worker from any thread. Clones name the same worker.
@@ -36,6 +35,7 @@ pub struct WorkerHandle {
     home: Arc<Home>,
     board: Arc<Board>,
     io_stats: StatsHandle,
+    local_addr: Arc<Mutex<SocketAddr>>,
 }
 
 impl WorkerHandle {
@@ -43,6 +43,16 @@ impl WorkerHandle {
     #[must_use]
     pub fn index(&self) -> usize {
         self.index
+    }
+
+    /// The address of the worker's socket.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        *self.local_addr.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn set_local_addr(&self, address: SocketAddr) {
+        *self.local_addr.lock().unwrap_or_else(PoisonError::into_inner) = address;
     }
 
     pub(crate) fn home(&self) -> &Arc<Home> {
@@ -119,21 +129,15 @@ impl Engine {
         if ios.len() != config.workers {
             return Err(StartError::config("workers", "must be as many as packet back ends"));
         }
-        let local_addr = ios[0].local_addr();
         let stop = Arc::new(Stop::new(config.workers));
         let clock = Clock::start();
         let Parts { handles, inboxes, links } = connect(&ios, config.handover_len);
         let (config, program) = (Arc::new(config), Arc::new(program));
-        let engine = Self { workers: handles, threads: Mutex::default(), stop, local_addr };
+        let engine = Self { workers: handles, threads: Mutex::default(), stop };
         let (ready, started) = mpsc::channel();
         for ((handle, io), (inbox, links)) in engine.workers.iter().zip(ios).zip(inboxes.into_iter().zip(links)) {
-            let setup = Setup {
-                handle: handle.clone(),
-                config: Arc::clone(&config),
-                clock,
-                stop: Arc::clone(&engine.stop),
-                local_addr,
-            };
+            let setup =
+                Setup { handle: handle.clone(), config: Arc::clone(&config), clock, stop: Arc::clone(&engine.stop) };
             let (program, ready) = (Arc::clone(&program), ready.clone());
             let thread = thread::Builder::new()
                 .name(format!("{}-{}", config.thread_name, handle.index))
@@ -159,10 +163,11 @@ impl Engine {
         &self.workers
     }
 
-    /// The address that the workers are bound to, with the port that was taken.
+    /// The address that the workers are bound to, with the port that was taken. After a
+    /// [`rebind`](crate::local::Worker::rebind) workers have addresses of their own: then that of the first.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
-        self.local_addr
+        self.workers[0].local_addr()
     }
 
     /// The counters of all workers together.
@@ -267,7 +272,13 @@ fn connect(ios: &[Io], handover_len: usize) -> Parts {
         let bell = io.doorbell();
         let (mailbox, inbox) = Mailbox::new(Box::new(move || bell.ring()));
         let home = Home::new(mailbox);
-        handles.push(WorkerHandle { index, home, board: Arc::default(), io_stats: io.stats() });
+        handles.push(WorkerHandle {
+            index,
+            home,
+            board: Arc::default(),
+            io_stats: io.stats(),
+            local_addr: Arc::new(Mutex::new(io.local_addr())),
+        });
         inboxes.push(inbox);
     }
     let mut links: Vec<Links> = ios.iter().map(|_| Links::default()).collect();

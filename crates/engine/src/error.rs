@@ -77,6 +77,20 @@ pub enum ConnectError {
     Engine(#[from] EngineError),
 }
 
+/// A worker did not go over to another socket.
+#[derive(Debug, thiserror::Error)]
+pub enum RebindError {
+    /// The engine accepts connections: clients would not find it any more.
+    #[error("an endpoint that accepts connections keeps its address")]
+    Serving,
+    /// Binding failed, or the packet back end cannot replace its socket.
+    #[error("binding the new socket: {0}")]
+    Io(#[from] std::io::Error),
+    /// The worker cannot be used.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+}
+
 /// Writing to a stream failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WriteError {

@@ -62,8 +62,8 @@ pub use config::EngineConfig;
 pub use counters::WorkerStats;
 pub use engine::{Engine, WorkerHandle};
 pub use error::{
-    ConnectError, EngineError, Fault, OperationError, ReadError, ReadExactError, ReadToEndError, StartError,
-    WriteError, connection_fault,
+    ConnectError, EngineError, Fault, OperationError, ReadError, ReadExactError, ReadToEndError, RebindError,
+    StartError, WriteError, connection_fault,
 };
 pub use local::ConnectionKey;
 pub use mailbox::{Command, Rejected};

@@ -102,6 +102,16 @@ impl Io {
         Portable::bind(addr, config).map(|portable| Io::Portable(Box::new(portable)))
     }
 
+    /// Goes over to a new socket at `addr`; the old one is closed, and what waits to be sent leaves by the new one. Fails as
+    /// binding does, and with `Unsupported` where the back end's socket cannot be replaced; the old one stays in use then.
+    pub fn rebind(&mut self, addr: SocketAddr, config: &IoConfig) -> io::Result<()> {
+        match self {
+            #[cfg(target_os = "linux")]
+            Io::Udp(udp) => udp.rebind(addr, config),
+            _ => Err(io::Error::new(io::ErrorKind::Unsupported, "this back end keeps its socket")),
+        }
+    }
+
     /// Replaces the content of `out` by what has arrived: at most [`RECV_BATCH`](crate::limits::RECV_BATCH) messages
     /// (each may become several trains if memory is short). Never blocks; 0 if there is nothing. Fails only if the
     /// socket is unusable.

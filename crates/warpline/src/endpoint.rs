@@ -1,7 +1,7 @@
 //! An endpoint, usable on any thread.
 
 use crate::builder::EndpointBuilder;
-use crate::engine::{ConnectError, Engine, EngineError, WorkerHandle, WorkerStats};
+use crate::engine::{ConnectError, Engine, EngineError, RebindError, WorkerHandle, WorkerStats};
 use crate::local::Worker;
 use crate::remote::{Connection, call_local};
 use crate::sync::FanIn;
@@ -88,10 +88,24 @@ impl Endpoint {
         &workers[self.0.started.fetch_add(1, Ordering::Relaxed) % workers.len()]
     }
 
-    /// The address that the endpoint is bound to, with the port that was taken.
+    /// The address that the endpoint is bound to, with the port that was taken; after [`rebind`](Self::rebind) that of the first
+    /// worker.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.0.engine.local_addr()
+    }
+
+    /// Goes over to new sockets at `address`, with all connections: for clients whose network has changed. Each worker gets a
+    /// socket of its own, so the port must be 0 when there are several. What happens to connections:
+    /// [`Worker::rebind`](crate::local::Worker::rebind).
+    ///
+    /// # Errors
+    /// [`RebindError`]: of the first worker that failed. Those before it have gone over already.
+    pub async fn rebind(&self, address: SocketAddr) -> Result<(), RebindError> {
+        for worker in self.workers() {
+            call_local(worker, move || async move { Worker::current()?.rebind(address).await }).await??;
+        }
+        Ok(())
     }
 
     /// The workers, with their counters.

@@ -73,8 +73,8 @@ pub use warpline_engine::local;
 pub use builder::{EndpointBuilder, RunError};
 pub use endpoint::Endpoint;
 pub use engine::{
-    ConnectError, EngineError, Fault, OperationError, ReadError, ReadExactError, ReadToEndError, StartError,
-    WorkerStats, WriteError,
+    ConnectError, EngineError, Fault, OperationError, ReadError, ReadExactError, ReadToEndError, RebindError,
+    StartError, WorkerStats, WriteError,
 };
 pub use identity::{Fingerprint, Identity};
 pub use remote::{Connection, RecvStream, SendDatagramError, SendStream};

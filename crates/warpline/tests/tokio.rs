@@ -111,6 +111,28 @@ async fn the_server_says_where_it_sees_the_client() {
 }
 
 #[tokio::test]
+async fn connections_go_on_over_another_socket() {
+    let (server, client, config, address) = endpoints(1);
+    let accepting = server.clone();
+    tokio::spawn(async move {
+        while let Some(connection) = accepting.accept().await {
+            tokio::spawn(echo(connection));
+        }
+    });
+    let connection = client.connect(address, "localhost", config).await.expect("the server answers");
+    round_trip(&connection, 1, 100_000).await;
+    let before = client.local_addr();
+    // A stream is under way while the socket is replaced.
+    let moving = connection.clone();
+    let transfer = tokio::spawn(async move { round_trip(&moving, 2, 3_000_000).await });
+    client.rebind((std::net::Ipv4Addr::LOCALHOST, 0).into()).await.expect("a port is free");
+    assert_ne!(client.local_addr(), before);
+    transfer.await.expect("the stream goes on");
+    round_trip(&connection, 3, 100_000).await;
+    assert!(matches!(server.rebind(address).await, Err(warpline::engine::RebindError::Serving)));
+}
+
+#[tokio::test]
 async fn facts_of_the_handshake() {
     let (_server, _client, near, far) = connected(1).await;
     assert_eq!((near.side(), far.side()), (Side::Client, Side::Server));

@@ -2,9 +2,10 @@
 
 use crate::cx;
 use crate::engine::WorkerHandle;
-use crate::error::{ConnectError, EngineError};
+use crate::error::{ConnectError, EngineError, RebindError};
 use crate::exec::JoinHandle;
 use crate::local::Connection;
+use crate::worker::Rebind;
 use std::future::{Future, poll_fn};
 use std::marker::PhantomData;
 use std::net::SocketAddr;
@@ -19,7 +20,6 @@ use warpline_proto::config::ClientConfig;
 pub struct Worker {
     handle: WorkerHandle,
     workers: usize,
-    local_addr: SocketAddr,
     not_send: PhantomData<Rc<()>>,
 }
 
@@ -29,12 +29,7 @@ impl Worker {
     /// # Errors
     /// [`EngineError::OffWorker`] on a thread that is no worker.
     pub fn current() -> Result<Self, EngineError> {
-        cx::with(|cx| Self {
-            handle: cx.handle.clone(),
-            workers: cx.workers,
-            local_addr: cx.local_addr,
-            not_send: PhantomData,
-        })
+        cx::with(|cx| Self { handle: cx.handle.clone(), workers: cx.workers, not_send: PhantomData })
     }
 
     /// Which worker this is, counted from 0.
@@ -55,10 +50,24 @@ impl Worker {
         self.workers
     }
 
-    /// The address that the engine is bound to.
+    /// The address that the worker is bound to.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
-        self.local_addr
+        self.handle.local_addr()
+    }
+
+    /// Goes over to a new socket at `address` (port 0 takes a free one) and moves every connection of this worker there: the
+    /// network has changed, or is about to. Streams go on where they are; congestion control starts over, each connection
+    /// gets another ID, and its server checks the new path (RFC 9000 section 9). A connection that cannot be moved, since its
+    /// server forbids that or has given no spare ID, goes on from the new address as if a NAT had changed it. Returns the new
+    /// address.
+    ///
+    /// # Errors
+    /// [`RebindError`]; the old socket stays in use then.
+    pub async fn rebind(&self, address: SocketAddr) -> Result<SocketAddr, RebindError> {
+        let rebind = Rebind::new(address);
+        cx::with_core(|core| core.rebinds.push(Rc::clone(&rebind)))?;
+        poll_fn(|cx| rebind.poll(cx)).await
     }
 
     /// What became of the datagrams that arrived at this worker, by reason.

@@ -5,8 +5,10 @@ use crate::limits::LINGER;
 use crate::timers::Timers;
 use crate::worker::conns::{ConnSide, ConnTable, ConnectionKey, Phase, SendPhase};
 use crate::worker::leftovers::Leftovers;
+use crate::worker::rebind::Rebind;
 use crate::worker::waiters::WakerSet;
 use std::collections::VecDeque;
+use std::rc::Rc;
 use std::task::Waker;
 use warpline_proto::{Connection, ConnectionError, ConnectionHandle, Endpoint, Event, Instant};
 use warpline_wire::StreamId;
@@ -37,6 +39,8 @@ pub(crate) struct Core {
     /// Connections without handles that still deliver finished streams, and until when. In order of time.
     lingering: VecDeque<(Instant, ConnectionKey)>,
     pub(crate) refused: u64,
+    /// Other sockets that tasks want the worker to go over to.
+    pub(crate) rebinds: Vec<Rc<Rebind>>,
 }
 
 /// One connection: both halves of its state.
@@ -63,6 +67,7 @@ impl Core {
             wakes: Vec::new(),
             lingering: VecDeque::new(),
             refused: 0,
+            rebinds: Vec::new(),
         }
     }
 

@@ -9,7 +9,7 @@ use crate::config::EngineConfig;
 use crate::counters::WorkerStats;
 use crate::cx::{self, WorkerCx};
 use crate::engine::WorkerHandle;
-use crate::error::StartError;
+use crate::error::{RebindError, StartError};
 use crate::exec::Executor;
 use crate::limits::{SLEEP_MAX, TRAINS_PER_TURN};
 use crate::local::Worker as LocalWorker;
@@ -20,7 +20,6 @@ use crate::worker::Core;
 use crate::worker::spin::Spin;
 use std::cell::RefCell;
 use std::future::Future;
-use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -50,7 +49,6 @@ pub(crate) struct Setup {
     pub(crate) config: Arc<EngineConfig>,
     pub(crate) clock: Clock,
     pub(crate) stop: Arc<Stop>,
-    pub(crate) local_addr: SocketAddr,
 }
 
 /// One worker.
@@ -89,7 +87,6 @@ impl Loop {
         let cx = Rc::new(WorkerCx {
             handle: setup.handle.clone(),
             workers: config.workers,
-            local_addr: setup.local_addr,
             exec: Executor::enter(Arc::clone(setup.handle.home())),
             core: RefCell::new(Core::new(endpoint, now, config.accept_backlog)),
         });
@@ -158,6 +155,7 @@ impl Loop {
             // What the tasks did may have ended connections or made other tasks ready.
             self.cx.with_core(Core::dispatch_events);
         }
+        self.rebind(now);
         busy |= self.transmit(now);
         self.publish();
         busy || self.cx.exec.has_ready()
@@ -281,6 +279,36 @@ impl Loop {
             self.fail("sending", &error);
         }
         left == 0
+    }
+
+    /// Goes over to another socket if a task wants that, and takes all connections along.
+    #[inline]
+    fn rebind(&mut self, now: Instant) {
+        if !self.cx.core.borrow().rebinds.is_empty() {
+            self.carry_out_rebinds(now);
+        }
+    }
+
+    #[cold]
+    fn carry_out_rebinds(&mut self, now: Instant) {
+        let config = Arc::clone(&self.setup.config);
+        self.cx.with_core(|core| {
+            for rebind in std::mem::take(&mut core.rebinds) {
+                let outcome = if config.server.is_some() {
+                    Err(RebindError::Serving)
+                } else {
+                    self.io.rebind(rebind.address, &config.io).map_err(RebindError::from)
+                };
+                let outcome = outcome.map(|()| {
+                    let moved = core.endpoint.migrate_all(now);
+                    let address = self.io.local_addr();
+                    tracing::debug!(worker = self.setup.handle.index(), %address, moved, "another socket");
+                    self.setup.handle.set_local_addr(address);
+                    address
+                });
+                core.wakes.extend(rebind.settle(outcome));
+            }
+        });
     }
 
     /// The socket is unusable: what goes wrong with single datagrams the back end counts. The worker ends, and whoever

@@ -97,6 +97,14 @@ impl Udp {
         })
     }
 
+    /// Goes over to a socket of its own at another address; pools, queue and counters stay.
+    pub(crate) fn rebind(&mut self, addr: SocketAddr, config: &IoConfig) -> io::Result<()> {
+        let bound = Bound::new(addr, config, false)?;
+        self.sender = Sender::new(bound.family(), bound.is_wildcard(), self.sender.segments_max());
+        self.bound = bound;
+        Ok(())
+    }
+
     pub(crate) fn recv(&mut self, out: &mut Vec<Received>) -> io::Result<usize> {
         self.receive.recv(&self.bound, &mut self.pools, out, &self.stats)
     }
