@@ -3,94 +3,37 @@
 #![cfg(target_os = "linux")]
 
 mod common;
+#[path = "common/xdp.rs"]
+mod ends;
 #[path = "common/netns.rs"]
 mod netns;
 
-use std::net::SocketAddr;
-use std::time::Duration;
-
-use common::{LOOKS, Seen, addr, config, datagrams, train, train_with};
+use common::{addr, train, train_with};
+use ends::{backend, collect_driving, echo, udp, xdp};
 use netns::Pair;
-use warpline_pktio::udp::Steering;
-use warpline_pktio::xdp::{InterfaceName, XdpConfig, XdpMode, XdpModes};
-use warpline_pktio::{Ecn, Io, TxMeta};
-
-const STEERING: Steering = Steering { key_offset: 6, slots: 1021 };
-
-/// A backend of one worker in a namespace.
-fn xdp(pair: &Pair, end: usize, bind: &str, modes: XdpModes) -> Io {
-    let (interface, bind) = (pair.interface(end), addr(bind));
-    pair.inside(end, move || {
-        let xdp = XdpConfig { modes, ..XdpConfig::new(InterfaceName::new(&interface).expect("a short name")) };
-        let mut group = Io::xdp_group(bind, 1, &config(), xdp, &STEERING).expect("AF_XDP on veth");
-        group.pop().expect("one worker")
-    })
-}
-
-fn udp(pair: &Pair, end: usize, bind: &str) -> Io {
-    let bind = addr(bind);
-    pair.inside(end, move || Io::udp(bind, &config()).expect("a socket"))
-}
-
-fn status(io: &Io) -> (Option<XdpMode>, String) {
-    let Io::Xdp(xdp) = io else { panic!("it is AF_XDP") };
-    (xdp.status().mode, xdp.status().reason.clone())
-}
-
-/// Receives `count` datagrams at one end while the other one does its part: it may have to find its neighbour first.
-fn collect_driving(io: &mut Io, other: &mut Io, count: usize) -> Vec<Seen> {
-    let (mut seen, mut batch) = (Vec::new(), Vec::new());
-    for _ in 0..LOOKS * 10 {
-        while io.recv(&mut batch).expect("the socket is usable") > 0 {
-            seen.extend(batch.drain(..).flat_map(datagrams));
-        }
-        if seen.len() >= count {
-            break;
-        }
-        other.wait(Some(Duration::from_millis(1))).expect("the socket is usable");
-        assert_eq!(other.recv(&mut batch).expect("the socket is usable"), 0, "nobody has sent anything there");
-        other.flush().expect("the socket is usable");
-        io.wait(Some(Duration::from_millis(10))).expect("the socket is usable");
-    }
-    assert_eq!(seen.len(), count, "{:?} {:?}", io.stats().snapshot(), other.stats().snapshot());
-    seen
-}
-
-/// `a` asks, `b` answers from the address that was asked, many times; both must see every datagram.
-fn echo(a: &mut Io, b: &mut Io, to: SocketAddr) {
-    for round in 0..20u8 {
-        let count = 1 + usize::from(round) * 5;
-        for n in 0..count {
-            train(a, to, 200 + n, 1200, n as u8);
-        }
-        a.flush().expect("the socket is usable");
-        let questions = collect_driving(b, a, count);
-        for (n, question) in questions.iter().enumerate() {
-            let Seen { remote, local, len, fill, .. } = *question;
-            assert_eq!((local, len, fill), (Some(to.ip()), 200 + n, n as u8));
-            train_with(b, TxMeta { remote, local, ecn: None, segment_size: len, len }, fill);
-        }
-        b.flush().expect("the socket is usable");
-        let answers = collect_driving(a, b, count);
-        for (n, answer) in answers.iter().enumerate() {
-            assert_eq!((answer.remote, answer.len, answer.fill), (to, 200 + n, n as u8));
-        }
-    }
-}
+use warpline_pktio::xdp::{XdpMode, XdpModes};
+use warpline_pktio::{Ecn, TxMeta};
+use warpline_wire::net::{Peer, Template, VlanTag};
 
 #[test]
 fn datagrams_travel_between_two_af_xdp_ends() {
     let Some(pair) = Pair::new("ends") else { return };
     let mut a = xdp(&pair, 0, "10.77.0.1:4000", XdpModes::Best);
     let mut b = xdp(&pair, 1, "0.0.0.0:4001", XdpModes::Best);
-    let (mode, reason) = status(&a);
-    assert_eq!(mode, Some(XdpMode::Copy), "{reason}");
-    assert!(reason.contains("no zero-copy"), "{reason}");
+    let status = backend(&a).status();
+    assert_eq!((status.mode, &status.queues[..]), (Some(XdpMode::Copy), &[0][..]));
+    assert!(status.reason.contains("no zero-copy"), "{}", status.reason);
     echo(&mut a, &mut b, addr("10.77.0.2:4001"));
     let (sent, received) = (a.stats().snapshot(), b.stats().snapshot());
     assert_eq!(sent.tx_datagrams, received.rx_datagrams);
-    println!("{sent:?}\n{received:?}");
-    let _ = Ecn::Ce;
+    assert!(sent.send_calls <= 25, "packets leave in batches: {sent:?}");
+    for io in [&mut a, &mut b] {
+        // Sending takes back what was sent.
+        io.flush().expect("the socket is usable");
+        let frames = backend(io).frames();
+        assert_eq!((frames.with_program(), frames.sending), (0, 0), "{frames:?}");
+        assert_eq!(backend(io).kernel_counters().expect("the kernel counts"), Default::default());
+    }
 }
 
 #[test]
@@ -103,5 +46,203 @@ fn one_end_may_be_an_ordinary_socket() {
             echo(&mut b, &mut a, addr(to));
             echo(&mut a, &mut b, addr(bind));
         }
+        assert_eq!((backend(&a).by_kernel(), a.stats().snapshot().drop_rx_truncated), ((0, 0), 0));
     }
+}
+
+#[test]
+fn ecn_codepoints_travel_both_ways() {
+    let Some(pair) = Pair::new("ecn") else { return };
+    let mut a = xdp(&pair, 0, "[::]:4000", XdpModes::Best);
+    let mut b = udp(&pair, 1, "[::]:4001");
+    for (to_a, to_b) in [("10.77.0.1:4000", "10.77.0.2:4001"), ("[fd77::1]:4000", "[fd77::2]:4001")] {
+        for ecn in [None, Some(Ecn::Ect0), Some(Ecn::Ect1), Some(Ecn::Ce)] {
+            let meta = |to| TxMeta { remote: addr(to), local: None, ecn, segment_size: 500, len: 1000 };
+            train_with(&mut a, meta(to_b), 0);
+            a.flush().expect("the socket is usable");
+            assert!(collect_driving(&mut b, &mut a, 2).iter().all(|seen| seen.ecn == ecn && seen.remote == addr(to_a)));
+            train_with(&mut b, meta(to_a), 0);
+            b.flush().expect("the socket is usable");
+            assert!(collect_driving(&mut a, &mut b, 2).iter().all(|seen| seen.ecn == ecn && seen.remote == addr(to_b)));
+        }
+    }
+}
+
+#[test]
+fn vlans_on_the_interface_are_served() {
+    let Some(pair) = Pair::new("vlan") else { return };
+    if let Err(reason) = pair.try_ip(0, "link add link wl0 name probe type vlan id 9") {
+        println!("skipped: no VLANs in this kernel: {reason}");
+        return;
+    }
+    for end in 0..2 {
+        let (interface, host) = (pair.interface(end), end + 1);
+        pair.ip(end, &format!("link add link {interface} name v5 type vlan id 5"));
+        pair.ip(end, &format!("link add link {interface} name q type vlan proto 802.1ad id 100"));
+        pair.ip(end, "link add link q name q7 type vlan id 7");
+        for (vlan, net) in [("v5", 5), ("q", 100), ("q7", 7)] {
+            pair.ip(end, &format!("addr add 10.78.{net}.{host}/24 dev {vlan}"));
+            pair.ip(end, &format!("link set {vlan} up"));
+        }
+    }
+    let mut a = xdp(&pair, 0, "0.0.0.0:4000", XdpModes::Best);
+    for xdp_too in [false, true] {
+        let mut b = if xdp_too { xdp(&pair, 1, "0.0.0.0:4001", XdpModes::Best) } else { udp(&pair, 1, "0.0.0.0:4001") };
+        for net in [5, 7, 100] {
+            echo(&mut a, &mut b, addr(&format!("10.78.{net}.2:4001")));
+            echo(&mut b, &mut a, addr(&format!("10.78.{net}.1:4000")));
+        }
+    }
+    let stats = a.stats().snapshot();
+    assert_eq!((stats.drop_rx_truncated, stats.drop_tx_refused), (0, 0));
+}
+
+#[test]
+fn long_trains_are_cut_into_packets() {
+    let Some(pair) = Pair::new("cut") else { return };
+    let mut a = xdp(&pair, 0, "10.77.0.1:4000", XdpModes::Best);
+    let mut b = xdp(&pair, 1, "10.77.0.2:4001", XdpModes::Best);
+    assert_eq!(a.tx_buffer().expect("there is room").len(), 1472, "the MTU without IPv4 and UDP headers");
+    train(&mut a, addr("10.77.0.2:4001"), 1470, 100, 0);
+    a.flush().expect("the socket is usable");
+    let seen = collect_driving(&mut b, &mut a, 15);
+    assert!(
+        seen.iter()
+            .enumerate()
+            .all(|(n, seen)| (usize::from(seen.fill), seen.len) == (n, if n < 14 { 100 } else { 70 }))
+    );
+}
+
+/// A socket that sends frames as they are.
+struct Raw(std::os::fd::OwnedFd);
+
+impl Raw {
+    fn new(pair: &Pair, end: usize) -> Raw {
+        use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+        pair.inside(end, || {
+            // SAFETY: no memory is involved.
+            let fd = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW, 0) };
+            assert!(fd >= 0, "root may open packet sockets");
+            // SAFETY: the call made this descriptor, and nobody else knows it.
+            let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+            // SAFETY: zeros are a valid name.
+            let mut name: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+            name.sll_family = libc::AF_PACKET as u16;
+            let interface = std::ffi::CString::new(pair.interface(end)).expect("a name has no zeros");
+            // SAFETY: the name ends with a zero.
+            name.sll_ifindex = unsafe { libc::if_nametoindex(interface.as_ptr()) } as i32;
+            let len = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
+            // SAFETY: the name is a `sockaddr_ll` of that length.
+            let result = unsafe { libc::bind(fd.as_raw_fd(), std::ptr::from_ref(&name).cast(), len) };
+            assert_eq!(result, 0, "the interface exists");
+            Raw(fd)
+        })
+    }
+
+    fn send(&self, frame: &[u8]) {
+        use std::os::fd::AsRawFd;
+        // SAFETY: the bytes are readable.
+        let sent = unsafe { libc::send(self.0.as_raw_fd(), frame.as_ptr().cast(), frame.len(), 0) };
+        assert_eq!(usize::try_from(sent), Ok(frame.len()));
+    }
+}
+
+/// A frame from `10.77.0.2` or `fd77::2` to the other end's port 4000.
+fn frame(pair: &Pair, v6: bool, vlans: [Option<VlanTag>; 2], payload: &[u8]) -> Vec<u8> {
+    let link = pair.ip(0, "-o link show wl0");
+    let mac = link.split("link/ether ").nth(1).and_then(|rest| rest.get(..17)).expect("it has one");
+    let mac: Vec<u8> = mac.split(':').map(|byte| u8::from_str_radix(byte, 16).expect("hexadecimal")).collect();
+    let (source, destination) = if v6 { ("[fd77::2]:4001", "fd77::1") } else { ("10.77.0.2:4001", "10.77.0.1") };
+    let template = Template::new(&Peer {
+        source_mac: [2, 0, 0, 0, 0, 9],
+        next_hop_mac: mac.try_into().expect("six bytes"),
+        vlans,
+        source: addr(source),
+        destination: destination.parse().expect("a literal"),
+        hop_limit: 64,
+        flow_label: 1,
+    });
+    let template = template.expect("one family");
+    let mut frame = vec![0; template.len()];
+    frame.extend_from_slice(payload);
+    template.write(&mut frame, 4000, 2);
+    frame
+}
+
+#[test]
+fn tagged_frames_are_received() {
+    let Some(pair) = Pair::new("tags") else { return };
+    let tag = |ethertype, id| Some(VlanTag { ethertype, id });
+    let stacks =
+        [[None, None], [tag(0x8100, 5), None], [tag(0x88a8, 100), tag(0x8100, 7)], [tag(0x8100, 1), tag(0x8100, 2)]];
+    for modes in [XdpModes::Copy, XdpModes::Generic] {
+        let mut a = xdp(&pair, 0, "[::]:4000", modes);
+        let raw = Raw::new(&pair, 1);
+        for v6 in [false, true] {
+            for (n, vlans) in stacks.into_iter().enumerate() {
+                raw.send(&frame(&pair, v6, vlans, &[n as u8; 50]));
+                let seen = common::collect(&mut a, 1);
+                assert_eq!((seen[0].len, seen[0].fill, seen[0].ecn), (50, n as u8, Some(Ecn::Ect0)));
+            }
+        }
+        assert_eq!((backend(&a).by_kernel(), a.stats().snapshot().rx_datagrams), ((0, 0), 8), "{modes:?}");
+    }
+}
+
+#[test]
+fn senseless_frames_are_dropped_or_passed_and_nothing_else_happens() {
+    let Some(pair) = Pair::new("bad") else { return };
+    let mut a = xdp(&pair, 0, "[::]:4000", XdpModes::Best);
+    let raw = Raw::new(&pair, 1);
+    let good = frame(&pair, false, [None; 2], &[1; 50]);
+    let good6 = frame(&pair, true, [None; 2], &[1; 50]);
+    type Change = fn(&mut Vec<u8>);
+    // What the program takes and the parser refuses.
+    let dropped: [Change; 6] = [
+        |f| f[16..18].copy_from_slice(&[0xff, 0xff]), // the IP length is beyond the frame
+        |f| f[16..18].copy_from_slice(&[0, 19]),      // … or shorter than the header
+        |f| f[38..40].copy_from_slice(&[0xff, 0xff]), // the UDP length is beyond the packet
+        |f| f[38..40].copy_from_slice(&[0, 7]),       // … or shorter than the header
+        |f| f[24] ^= 1,                               // the IP checksum is wrong
+        |f| f.truncate(60),                           // the end is missing
+    ];
+    for change in dropped {
+        let mut frame = good.clone();
+        change(&mut frame);
+        raw.send(&frame);
+    }
+    // From our own address, with a checksum that is right.
+    let mut own = good.clone();
+    own[29] = 1;
+    own[25] = own[25].wrapping_add(1);
+    raw.send(&own);
+    // What the program leaves to the kernel, which drops it.
+    let passed: [Change; 7] = [
+        |f| f[14] = 0x46,            // options
+        |f| f[14] = 0x55,            // version 5
+        |f| f[20] |= 0x20,           // a fragment
+        |f| f[23] = 6,               // TCP
+        |f| f[33] = 200,             // another address
+        |f| f[36..38].fill(0),       // another port
+        |f| f.truncate(14 + 20 + 7), // a cut UDP header
+    ];
+    for change in passed {
+        let mut frame = good.clone();
+        change(&mut frame);
+        raw.send(&frame);
+    }
+    let mut third_tag = good[..12].to_vec();
+    third_tag.extend_from_slice(&[0x81, 0, 0, 1, 0x81, 0, 0, 2, 0x81, 0, 0, 3]);
+    third_tag.extend_from_slice(&good[12..]);
+    raw.send(&third_tag);
+    for len in 14..good6.len() {
+        raw.send(&good6[..len]);
+    }
+    // IPv6 is complete from 62 bytes on; with less than its length it is taken and refused.
+    raw.send(&good);
+    let seen = common::collect(&mut a, 1);
+    assert_eq!((seen[0].len, seen[0].fill), (50, 1));
+    let stats = a.stats().snapshot();
+    assert_eq!(stats.drop_rx_truncated, 7 + (good6.len() - 62) as u64, "{stats:?}");
+    assert_eq!(backend(&a).frames().with_program(), 0);
 }

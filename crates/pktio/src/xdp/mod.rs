@@ -78,13 +78,21 @@ pub struct Xdp {
     build: Build,
     /// Calls until the kernel's socket and netlink are looked at.
     look_around: u32,
-    /// What the kernel's socket received; empty between calls.
-    aside: Vec<Received>,
+    aside: Aside,
     bell: Doorbell,
     busy_poll: Duration,
     /// The number of the interface that the queues belong to.
     opened_on: u32,
     stats: StatsHandle,
+}
+
+/// What went by way of the kernel's socket.
+#[derive(Default)]
+struct Aside {
+    /// Received; empty between calls.
+    batch: Vec<Received>,
+    rx: u64,
+    tx: u64,
 }
 
 /// What is being built to be sent.
@@ -141,7 +149,7 @@ impl Xdp {
             waiting: Waiting::new(),
             build: Build { frame: None, rest: Vec::new(), payload_max: 0 },
             look_around: XDP_LOOK_AROUND,
-            aside: Vec::new(),
+            aside: Aside::default(),
             bell: Doorbell::new(Waker::event()?),
             busy_poll: io_config.busy_poll,
             opened_on: attachment.ifindex,
@@ -191,10 +199,11 @@ impl Xdp {
         self.look_around = self.look_around.saturating_sub(1);
         if self.look_around == 0 {
             self.look_around()?;
-            if self.kernel.recv(&mut self.aside)? > 0 {
+            if self.kernel.recv(&mut self.aside.batch)? > 0 {
                 // There may be more.
                 self.look_around = 1;
-                out.append(&mut self.aside);
+                self.aside.rx += self.aside.batch.iter().map(|train| train.count() as u64).sum::<u64>();
+                out.append(&mut self.aside.batch);
             }
         }
         self.check_account();
@@ -339,6 +348,7 @@ impl Xdp {
                 Some(buffer) => {
                     buffer[..len].copy_from_slice(&frame[PAYLOAD_AT..PAYLOAD_AT + len]);
                     self.kernel.tx_commit(TxMeta { remote, local, ecn, segment_size: len, len });
+                    self.aside.tx += 1;
                 }
                 None => stats.add(Stat::DropTxRefused, 1),
             },
@@ -390,8 +400,12 @@ impl Xdp {
         Ok(sum)
     }
 
-    /// Where this worker's frames are: `(free, receiving, sending, kept for sending, of all)`. What is missing from all
-    /// is with the program.
+    /// Datagrams that went by way of the kernel's socket: received and sent. They are part of the other counters.
+    pub fn by_kernel(&self) -> (u64, u64) {
+        (self.aside.rx, self.aside.tx)
+    }
+
+    /// Where this worker's frames are.
     pub fn frames(&self) -> XdpFrames {
         let mut sum = XdpFrames::default();
         for lane in &self.lanes {

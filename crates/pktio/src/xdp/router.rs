@@ -369,3 +369,87 @@ impl Router {
         (self.flow_labels.hash_one((source, destination)) as u32 & 0xf_ffff).max(1)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn link(index: u32, name: &str, vlan: Option<(u32, u16, u16)>) -> Event {
+        let mac = [2, 0, 0, 0, 0, index as u8];
+        let (up, mtu, rx_queues, xdp_program) = (true, 1500, 1, None);
+        Event::Link(LinkInfo { index, name: name.to_owned(), up, mac, mtu, rx_queues, xdp_program, vlan })
+    }
+
+    fn router(events: impl IntoIterator<Item = Event>) -> Router {
+        let mut router = Router::new("wl-test", 4433).expect("netlink needs no privilege");
+        for event in events {
+            router.apply(event, &mut Changes::default());
+        }
+        router
+    }
+
+    #[test]
+    fn tags_stand_in_the_order_of_the_wire() {
+        let (ctag, stag) = (0x8100, 0x88a8);
+        let router = router([
+            link(9001, "wl-test", None),
+            link(9002, "wl-other", None),
+            link(9003, "v5", Some((9001, ctag, 5))),
+            link(9004, "q100", Some((9001, stag, 100))),
+            link(9005, "q100.7", Some((9004, ctag, 7))),
+            link(9006, "deep", Some((9005, ctag, 8))),
+            link(9007, "elsewhere", Some((9002, ctag, 5))),
+        ]);
+        let tag = |ethertype, id| Some(VlanTag { ethertype, id });
+        let mac = |last| [2, 0, 0, 0, 0, last];
+        assert_eq!(router.tags(9001), Some(([None, None], mac(9001u32 as u8))));
+        assert_eq!(router.tags(9003), Some(([tag(ctag, 5), None], mac(9003u32 as u8))));
+        assert_eq!(router.tags(9005), Some(([tag(stag, 100), tag(ctag, 7)], mac(9005u32 as u8))));
+        assert_eq!(router.tags(9006), None, "three tags are the kernel's business");
+        assert_eq!(router.tags(9007), None, "it hangs from another interface");
+        assert_eq!(router.tags(9002), None);
+        assert_eq!(router.tags(1234), None);
+    }
+
+    #[test]
+    fn a_link_that_is_renamed_or_goes_is_not_ours_any_more() {
+        let mut router = router([link(9001, "wl-test", None)]);
+        assert_eq!(router.link().map(|link| link.index), Some(9001));
+        let mut changes = Changes::default();
+        router.apply(link(9001, "wl-renamed", None), &mut changes);
+        assert!(router.link().is_none() && changes.link);
+        router.apply(link(9002, "wl-test", None), &mut changes);
+        assert_eq!(router.link().map(|link| link.index), Some(9002));
+        router.apply(Event::LinkGone(9002), &mut changes);
+        assert!(router.link().is_none());
+    }
+
+    #[test]
+    fn an_address_is_own_as_long_as_one_interface_has_it() {
+        let mut router = router([]);
+        let address: IpAddr = "192.0.2.77".parse().expect("a literal");
+        let mut changes = Changes::default();
+        for (ifindex, present, own) in
+            [(1, true, true), (2, true, true), (1, true, true), (1, false, true), (2, false, false)]
+        {
+            router.apply(Event::Address { address, ifindex, present }, &mut changes);
+            assert_eq!(router.is_own(address), own);
+        }
+        assert_eq!(changes.addresses.last(), Some(&(address, false)));
+    }
+
+    #[test]
+    fn what_is_remembered_of_neighbours_follows_the_kernel() {
+        let mut router = router([link(9001, "wl-test", None)]);
+        let address: IpAddr = "192.0.2.1".parse().expect("a literal");
+        let key = NeighbourKey { ifindex: 9001, address };
+        let mut changes = Changes::default();
+        let known = NeighbourState::Known { mac: [1; 6], stale: false };
+        for state in [NeighbourState::Unknown, known, NeighbourState::Failed] {
+            router.apply(Event::Neighbour(NeighbourInfo { ifindex: 9001, address, state }), &mut changes);
+        }
+        assert_eq!(changes.neighbours, [key, key], "those that wait hear of the answer and of the failure");
+        router.apply(Event::LinkGone(9001), &mut changes);
+        assert!(!router.neighbours.contains_key(&key));
+    }
+}

@@ -69,21 +69,28 @@ impl Pair {
         run(&format!("ip -n {} {words}", self.names[end])).expect("ip does as it is told")
     }
 
+    /// Runs `ip` in a namespace, which may refuse.
+    pub fn try_ip(&self, end: usize, words: &str) -> Result<String, String> {
+        run(&format!("ip -n {} {words}", self.names[end]))
+    }
+
     /// Runs a command in a namespace.
     pub fn exec(&self, end: usize, words: &str) -> Result<String, String> {
         run(&format!("ip netns exec {} {words}", self.names[end]))
     }
 
     /// Runs code on a thread inside a namespace: sockets made there stay there.
-    pub fn inside<T: Send + 'static>(&self, end: usize, code: impl FnOnce() -> T + Send + 'static) -> T {
+    pub fn inside<T: Send>(&self, end: usize, code: impl FnOnce() -> T + Send) -> T {
         let file = File::open(format!("/run/netns/{}", self.names[end])).expect("the namespace exists");
-        let thread = thread::spawn(move || {
-            // SAFETY: a namespace for this thread concerns only sockets opened later.
-            let result = unsafe { libc::setns(file.as_raw_fd(), libc::CLONE_NEWNET) };
-            assert_eq!(result, 0, "root may enter its namespaces");
-            code()
-        });
-        thread.join().expect("the code does not panic")
+        thread::scope(|scope| {
+            let thread = scope.spawn(move || {
+                // SAFETY: a namespace for this thread concerns only sockets opened later.
+                let result = unsafe { libc::setns(file.as_raw_fd(), libc::CLONE_NEWNET) };
+                assert_eq!(result, 0, "root may enter its namespaces");
+                code()
+            });
+            thread.join().expect("the code does not panic")
+        })
     }
 }
 
