@@ -13,7 +13,7 @@ use std::future::{Future, poll_fn};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
-use warpline_pktio::{Io, IoStats, StatsHandle};
+use warpline_pktio::{Choice, Io, IoStats, StatsHandle};
 use warpline_ring::spsc;
 
 /// A group of workers that serve one address.
@@ -89,6 +89,12 @@ impl WorkerHandle {
     #[must_use]
     pub fn io_stats(&self) -> IoStats {
         self.io_stats.snapshot()
+    }
+
+    /// Which packet back end the worker has, and why no faster one.
+    #[must_use]
+    pub fn io_choice(&self) -> Choice {
+        self.io_stats.choice()
     }
 }
 
@@ -256,7 +262,7 @@ fn bind_group(address: SocketAddr, config: &EngineConfig) -> Result<Vec<Io>, Sta
     let key_offset = u8::try_from(PARTITION_KEY_OFFSET).expect("the key lies within a connection ID of 20 bytes");
     let steering = warpline_pktio::udp::Steering { key_offset, slots: PARTITION_SLOTS };
     let workers = u16::try_from(config.workers).expect("there are at most WORKERS_MAX workers");
-    Io::udp_group(address, workers, &config.io, &steering)
+    Io::bind_group(address, workers, &config.io, &steering)
         .map_err(|error| StartError::io("binding the sockets of the workers", error))
 }
 

@@ -46,7 +46,7 @@ mod linux {
     pub(super) fn round(round: usize, size: usize, time: Duration) -> io::Result<()> {
         let here = SocketAddr::from(([127, 0, 0, 1], 0));
         let config = IoConfig { busy_poll: Duration::from_micros(50), ..IoConfig::default() };
-        let (tx, rx) = (Io::udp(here, &config)?, Io::udp(here, &config)?);
+        let (tx, rx) = (Io::bind(here, &config)?, Io::bind(here, &config)?);
         let (to, stop) = (rx.local_addr(), AtomicBool::new(false));
         let start = Instant::now();
         let (sent, received) = thread::scope(|scope| {

@@ -1,10 +1,57 @@
 //! What a worker's backend is made with.
 
+use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
+
+/// Which backend to use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Backend {
+    /// The fastest that works here; [`Choice`](crate::Choice) tells which it is and why it is no faster one.
+    #[default]
+    Auto,
+    /// A socket behind an io_uring, or an error.
+    Uring,
+    /// A plain socket with the system's offloads, or an error.
+    Udp,
+}
+
+impl Backend {
+    /// All of them.
+    pub const ALL: [Backend; 3] = [Backend::Auto, Backend::Uring, Backend::Udp];
+
+    /// Its name in flags and configuration.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Backend::Auto => "auto",
+            Backend::Uring => "uring",
+            Backend::Udp => "udp",
+        }
+    }
+}
+
+impl fmt::Display for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Backend {
+    type Err = String;
+
+    /// Fails with the list of names.
+    fn from_str(name: &str) -> Result<Backend, String> {
+        let known = Backend::ALL.into_iter().find(|backend| backend.name() == name);
+        known.ok_or_else(|| format!("there is no back end {name}: auto, uring and udp are"))
+    }
+}
 
 /// Sizes and options of an [`Io`](crate::Io).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IoConfig {
+    /// Which backend to use.
+    pub backend: Backend,
     /// Large frames (64 KiB). At least twice [`RECV_BATCH`](crate::limits::RECV_BATCH): one batch is always with the
     /// kernel. Memory is touched only as far as it is used.
     pub large_frames: usize,
@@ -21,6 +68,9 @@ pub struct IoConfig {
     pub send_buffer: usize,
     /// How long [`wait`](crate::Io::wait) polls before it sleeps. Costs a core while it lasts and saves a wake-up.
     pub busy_poll: Duration,
+    /// With [`Backend::Uring`] only: a kernel thread per worker takes what is to be sent and receives what has arrived,
+    /// and falls asleep after being idle for this long (in milliseconds; fractions count as one). Zero for no thread.
+    pub sq_poll: Duration,
     /// Use segmentation offload for sending if the system has it.
     pub gso: bool,
 }
@@ -31,6 +81,7 @@ impl Default for IoConfig {
     /// 4 MiB is about 3 ms at 10 Gbit/s: the longest a worker should be away in one turn.
     fn default() -> IoConfig {
         IoConfig {
+            backend: Backend::Auto,
             large_frames: 256,
             medium_frames: 256,
             small_frames: 2048,
@@ -38,6 +89,7 @@ impl Default for IoConfig {
             recv_buffer: 4 << 20,
             send_buffer: 4 << 20,
             busy_poll: Duration::ZERO,
+            sq_poll: Duration::ZERO,
             gso: true,
         }
     }

@@ -9,30 +9,24 @@ use warpline_frame::Pages;
 
 use crate::bell::Doorbell;
 use crate::config::IoConfig;
+use crate::kind::IoKind;
 use crate::memory::Port;
 use crate::meta::{Received, TxMeta};
 use crate::portable::Portable;
+use crate::select::Choice;
 use crate::stats::StatsHandle;
 #[cfg(target_os = "linux")]
-use crate::udp::{Steering, Udp};
+use crate::udp::{Steering, Udp, socket::Bound};
+#[cfg(target_os = "linux")]
+use crate::uring::Uring;
 #[cfg(target_os = "linux")]
 use crate::xdp::{Xdp, XdpConfig};
 
-/// Which backend an [`Io`] is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum IoKind {
-    /// A Linux UDP socket with GSO and GRO.
-    Udp,
-    /// AF_XDP queues of an interface.
-    Xdp,
-    /// A plain UDP socket.
-    Portable,
-    /// Queues in the process.
-    Memory,
-}
-
 /// One worker's end of the network. A closed set of backends: the branch is predicted, and there is no indirect call.
 pub enum Io {
+    /// An io_uring on a Linux UDP socket with GSO and GRO.
+    #[cfg(target_os = "linux")]
+    Uring(Box<Uring>),
     /// A Linux UDP socket with GSO and GRO.
     #[cfg(target_os = "linux")]
     Udp(Box<Udp>),
@@ -50,6 +44,8 @@ macro_rules! on {
     ($self:expr, $io:ident => $call:expr) => {
         match $self {
             #[cfg(target_os = "linux")]
+            Io::Uring($io) => $call,
+            #[cfg(target_os = "linux")]
             Io::Udp($io) => $call,
             #[cfg(target_os = "linux")]
             Io::Xdp($io) => $call,
@@ -60,26 +56,24 @@ macro_rules! on {
 }
 
 impl Io {
-    /// The best backend that the system has, at `addr`. Fails as binding does.
+    /// The backend that [`IoConfig::backend`] names, or the fastest that works, at `addr`; [`choice`](Self::choice) tells
+    /// which. `[::]` is dual-stack.
+    ///
+    /// Fails as binding does, or if the backend that was named does not work, saying why.
     pub fn bind(addr: SocketAddr, config: &IoConfig) -> io::Result<Io> {
         #[cfg(target_os = "linux")]
-        return Io::udp(addr, config);
+        return crate::select::select(vec![Bound::new(addr, config, false)?], config, None)?
+            .pop()
+            .ok_or_else(|| io::ErrorKind::Unsupported.into());
         #[cfg(not(target_os = "linux"))]
-        Io::portable(addr, config)
-    }
-
-    /// A Linux UDP socket. `[::]` is dual-stack. Fails as binding does.
-    #[cfg(target_os = "linux")]
-    pub fn udp(addr: SocketAddr, config: &IoConfig) -> io::Result<Io> {
-        Udp::bind(addr, config).map(|udp| Io::Udp(Box::new(udp)))
+        crate::select::check(config).and_then(|()| Io::portable(addr, config))
     }
 
     /// One socket per worker on the same port, in the order of the workers; the kernel steers by connection ID. Open
-    /// and close a group as a whole. Fails as binding does.
+    /// and close a group as a whole. All have the same backend. Fails as [`bind`](Self::bind).
     #[cfg(target_os = "linux")]
-    pub fn udp_group(addr: SocketAddr, workers: u16, config: &IoConfig, steering: &Steering) -> io::Result<Vec<Io>> {
-        let group = Udp::group(addr, workers, config, steering)?;
-        Ok(group.into_iter().map(|udp| Io::Udp(Box::new(udp))).collect())
+    pub fn bind_group(addr: SocketAddr, workers: u16, config: &IoConfig, steering: &Steering) -> io::Result<Vec<Io>> {
+        crate::select::select(Bound::group(addr, workers, config, steering)?, config, Some(steering))
     }
 
     /// AF_XDP queues of an interface, in the order of the workers, each with a UDP socket of the kernel's on the same
@@ -106,6 +100,8 @@ impl Io {
     /// binding does, and with `Unsupported` where the back end's socket cannot be replaced; the old one stays in use then.
     pub fn rebind(&mut self, addr: SocketAddr, config: &IoConfig) -> io::Result<()> {
         match self {
+            #[cfg(target_os = "linux")]
+            Io::Uring(uring) => uring.rebind(addr, config),
             #[cfg(target_os = "linux")]
             Io::Udp(udp) => udp.rebind(addr, config),
             _ => Err(io::Error::new(io::ErrorKind::Unsupported, "this back end keeps its socket")),
@@ -135,11 +131,57 @@ impl Io {
         on!(self, io => io.tx_commit(meta));
     }
 
+    /// Whether the next [`tx_buffer`](Self::tx_buffer) would have to send first what had better go out together with the
+    /// next [`recv`](Self::recv): time to end the turn. Never where a turn is several system calls anyway.
+    pub fn tx_should_pause(&mut self) -> bool {
+        match self {
+            #[cfg(target_os = "linux")]
+            Io::Uring(uring) => uring.tx_should_pause(),
+            _ => false,
+        }
+    }
+
+    /// Whether what is queued waits for room: then [`wait`](Self::wait) ends when there may be.
+    pub fn tx_blocked(&self) -> bool {
+        match self {
+            #[cfg(target_os = "linux")]
+            Io::Uring(uring) => uring.tx_blocked(),
+            #[cfg(target_os = "linux")]
+            Io::Udp(udp) => udp.tx_blocked(),
+            #[cfg(target_os = "linux")]
+            Io::Xdp(xdp) => xdp.tx_pending() > 0,
+            Io::Portable(portable) => portable.tx_pending() > 0,
+            Io::Memory(_) => false,
+        }
+    }
+
+    /// As [`flush`](Self::flush), but what is queued may leave as late as with the next [`recv`](Self::recv) or a
+    /// [`wait`](Self::wait) that sleeps: an io_uring then needs no system call of its own for it.
+    pub fn flush_soon(&mut self) -> io::Result<()> {
+        match self {
+            #[cfg(target_os = "linux")]
+            Io::Uring(uring) => uring.flush_soon(),
+            _ => self.flush(),
+        }
+    }
+
+    /// Whether it is known without a system call that nothing has arrived, so that a worker may go on to
+    /// [`wait`](Self::wait) instead of looking again. `false` where a look is what it takes to know.
+    pub fn is_drained(&mut self) -> bool {
+        match self {
+            #[cfg(target_os = "linux")]
+            Io::Uring(uring) => uring.is_drained(),
+            _ => false,
+        }
+    }
+
     /// Sends what is queued. `Ok` with [`tx_pending`](Self::tx_pending) above 0 means that there was no room: the
     /// trains are kept, `wait` ends when there may be, and the next flush continues. What the network refuses is
     /// dropped and counted. Fails only if the socket is unusable.
     pub fn flush(&mut self) -> io::Result<()> {
         match self {
+            #[cfg(target_os = "linux")]
+            Io::Uring(uring) => uring.flush(),
             #[cfg(target_os = "linux")]
             Io::Udp(udp) => udp.flush(),
             #[cfg(target_os = "linux")]
@@ -156,6 +198,8 @@ impl Io {
     pub fn tx_pending(&self) -> usize {
         match self {
             #[cfg(target_os = "linux")]
+            Io::Uring(uring) => uring.tx_pending(),
+            #[cfg(target_os = "linux")]
             Io::Udp(udp) => udp.tx_pending(),
             #[cfg(target_os = "linux")]
             Io::Xdp(xdp) => xdp.tx_pending(),
@@ -170,6 +214,8 @@ impl Io {
     /// [`busy_poll`](IoConfig::busy_poll) before it sleeps.
     pub fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         match self {
+            #[cfg(target_os = "linux")]
+            Io::Uring(uring) => uring.wait(timeout),
             #[cfg(target_os = "linux")]
             Io::Udp(udp) => udp.wait(timeout),
             #[cfg(target_os = "linux")]
@@ -201,6 +247,8 @@ impl Io {
     pub fn kind(&self) -> IoKind {
         match self {
             #[cfg(target_os = "linux")]
+            Io::Uring(_) => IoKind::Uring,
+            #[cfg(target_os = "linux")]
             Io::Udp(_) => IoKind::Udp,
             #[cfg(target_os = "linux")]
             Io::Xdp(_) => IoKind::Xdp,
@@ -209,10 +257,17 @@ impl Io {
         }
     }
 
+    /// Which backend it is, and why no faster one.
+    pub fn choice(&self) -> Choice {
+        self.stats().choice()
+    }
+
     /// How many datagrams of a train leave in one message: 1 without GSO. Falls to 1 if the system turns out to
     /// refuse trains. Longer trains are cut.
     pub fn gso_segments_max(&self) -> usize {
         match self {
+            #[cfg(target_os = "linux")]
+            Io::Uring(uring) => uring.gso_segments_max(),
             #[cfg(target_os = "linux")]
             Io::Udp(udp) => udp.gso_segments_max(),
             #[cfg(target_os = "linux")]
@@ -226,6 +281,8 @@ impl Io {
     pub fn gro(&self) -> bool {
         match self {
             #[cfg(target_os = "linux")]
+            Io::Uring(uring) => uring.gro(),
+            #[cfg(target_os = "linux")]
             Io::Udp(udp) => udp.gro(),
             #[cfg(target_os = "linux")]
             Io::Xdp(_) => false,
@@ -238,6 +295,8 @@ impl Io {
     pub fn socket_buffers(&self) -> Option<(usize, usize)> {
         match self {
             #[cfg(target_os = "linux")]
+            Io::Uring(uring) => Some(uring.socket_buffers()),
+            #[cfg(target_os = "linux")]
             Io::Udp(udp) => Some(udp.socket_buffers()),
             #[cfg(target_os = "linux")]
             Io::Xdp(_) => None,
@@ -248,6 +307,8 @@ impl Io {
     /// What kind of pages the receive memory is on; `None` if frames come from the heap.
     pub fn pages(&self) -> Option<Pages> {
         match self {
+            #[cfg(target_os = "linux")]
+            Io::Uring(uring) => Some(uring.pages()),
             #[cfg(target_os = "linux")]
             Io::Udp(udp) => Some(udp.pages()),
             #[cfg(target_os = "linux")]

@@ -6,12 +6,14 @@
 //!
 //! | backend | made by | one system call moves |
 //! |---|---|---|
-//! | `udp` (Linux) | [`Io::udp`], [`Io::udp_group`] | up to 16 GRO trains in, up to 64 GSO trains out |
+//! | [`uring`] (Linux) | [`Io::bind`], [`Io::bind_group`] | all that there is, in and out, and the wait |
+//! | [`udp`] (Linux) | [`Io::bind`], [`Io::bind_group`] | up to 16 GRO trains in, up to 64 GSO trains out |
 //! | `xdp` (Linux) | [`Io::xdp_group`] | 64 packets in, any number out; none where the device polls |
 //! | [`portable`] | [`Io::portable`] | one datagram |
 //! | [`memory`] | [`memory::Hub`] | nothing: queues in the process, for tests |
 //!
-//! [`Io::bind`] takes the best that the system has. Three types to read first: [`Io`], [`Received`], [`TxMeta`].
+//! [`Io::bind`] takes the backend that [`IoConfig::backend`] names, or the fastest that works and says why it took no
+//! faster one ([`Choice`]). Three types to read first: [`Io`], [`Received`], [`TxMeta`].
 //!
 //! A worker's turn looks like this:
 //!
@@ -49,20 +51,28 @@
 mod bell;
 mod config;
 mod io;
+mod kind;
 pub mod limits;
 pub mod memory;
 mod meta;
 mod pools;
 pub mod portable;
+mod select;
+#[cfg(target_os = "linux")]
+mod selftest;
 mod stats;
 mod tx;
 #[cfg(target_os = "linux")]
 pub mod udp;
 #[cfg(target_os = "linux")]
+pub mod uring;
+#[cfg(target_os = "linux")]
 pub mod xdp;
 
 pub use bell::Doorbell;
-pub use config::IoConfig;
-pub use io::{Io, IoKind};
+pub use config::{Backend, IoConfig};
+pub use io::Io;
+pub use kind::IoKind;
 pub use meta::{Datagrams, Ecn, Received, TxMeta};
+pub use select::Choice;
 pub use stats::{IoStats, StatsHandle};

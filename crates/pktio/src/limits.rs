@@ -77,3 +77,11 @@ pub const XDP_ADDRESSES_MAX: u32 = 1024;
 
 /// Queues of an interface that are served, as many as workers there may be.
 pub const XDP_QUEUES_MAX: u32 = 128;
+
+/// Frames that an io_uring has to receive into: as many small datagrams as a burst of that many senders brings are
+/// received in one call, and no more than 4 MiB of trains pass through the cache in turn. A power of two.
+pub const URING_BUFFERS: usize = 64;
+
+/// How long to wait before the next attempt to send when the device, not the socket, had no room: nothing announces the
+/// end of that.
+pub const DEVICE_RETRY: Duration = Duration::from_millis(1);

@@ -14,6 +14,7 @@ use warpline_frame::Frame;
 
 use crate::Io;
 use crate::bell::{Doorbell, Waker};
+use crate::kind::IoKind;
 use crate::limits::{MEMORY_QUEUE_MAX, RECV_BATCH};
 use crate::meta::{Received, TxMeta};
 use crate::stats::{Stat, StatsHandle};
@@ -51,7 +52,7 @@ impl Hub {
         }
         let queue = TxQueue::new()?;
         ports.insert(addr, inbox.clone());
-        Ok(Io::Memory(Port { hub: self.clone(), addr, inbox, queue, stats: StatsHandle::default() }))
+        Ok(Io::Memory(Port { hub: self.clone(), addr, inbox, queue, stats: StatsHandle::new(IoKind::Memory) }))
     }
 }
 

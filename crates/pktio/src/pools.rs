@@ -29,20 +29,24 @@ impl Arrival {
 
 /// One pool per frame class.
 pub(crate) struct Pools {
+    /// Bytes of a large frame before the payload, where a backend has the kernel write what it says about it.
+    head: usize,
     large: Pool,
     medium: Pool,
     small: Pool,
 }
 
 impl Pools {
-    /// Fails with `InvalidInput` if a class is too small to work with, or as memory mapping does.
-    pub(crate) fn new(config: &IoConfig) -> io::Result<Pools> {
+    /// Large frames have room for `head` bytes (a multiple of 64) before the payload. Fails with `InvalidInput` if a
+    /// class is too small to work with, or as memory mapping does.
+    pub(crate) fn new(config: &IoConfig, head: usize) -> io::Result<Pools> {
         if config.large_frames < 2 * RECV_BATCH {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "too few large frames for two receive batches"));
         }
         let pool = |frame_size, frames, huge_pages| Pool::new(PoolConfig { frame_size, frames, huge_pages });
         Ok(Pools {
-            large: pool(LARGE_FRAME, config.large_frames, config.huge_pages)?,
+            head,
+            large: pool(head + LARGE_FRAME, config.large_frames, config.huge_pages)?,
             medium: pool(MEDIUM_FRAME, config.medium_frames, false)?,
             small: pool(SMALL_FRAME, config.small_frames, false)?,
         })
@@ -57,20 +61,23 @@ impl Pools {
         self.large.pages()
     }
 
-    /// Hands the message at the start of `slot` on. Afterwards `slot` is free to be written again: either its content
+    /// Hands the message in `slot`, behind the head, on. Afterwards `slot` is free to be written again: either its content
     /// was copied (a small piece, or large frames are running out), or another frame took its place, or, when there
     /// is no memory at all, the content was dropped.
     pub(crate) fn deliver(&mut self, slot: &mut Frame, arrival: Arrival, out: &mut Vec<Received>, stats: &StatsHandle) {
-        if arrival.len == 0 || arrival.segment_size == 0 || arrival.len > slot.len() {
+        if arrival.len == 0 || arrival.segment_size == 0 || self.head + arrival.len > slot.len() {
             stats.add(Stat::DropRxTruncated, 1);
             return;
         }
         let count = arrival.len.div_ceil(arrival.segment_size);
         let small_piece = arrival.len < MEDIUM_FRAME;
-        if (small_piece || self.large.is_low()) && self.copy_out(&slot[..arrival.len], &arrival, out) {
+        if (small_piece || self.large.is_low())
+            && self.copy_out(&slot[self.head..self.head + arrival.len], &arrival, out)
+        {
             stats.add(Stat::RxCopied, 1);
         } else if let Some(fresh) = self.large.take() {
             let mut full = std::mem::replace(slot, fresh);
+            full.advance(self.head);
             full.truncate(arrival.len);
             out.push(arrival.with(full));
         } else {
@@ -115,6 +122,7 @@ fn filled(mut frame: Frame, data: &[u8]) -> Frame {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::IoKind;
 
     fn arrival(len: usize, segment_size: usize) -> Arrival {
         Arrival { len, segment_size, remote: ([127, 0, 0, 1], 1).into(), local: None, ecn: None }
@@ -122,7 +130,7 @@ mod tests {
 
     fn pools(large: usize, medium: usize, small: usize) -> Pools {
         let config = IoConfig { large_frames: large, medium_frames: medium, small_frames: small, ..Default::default() };
-        Pools::new(&config).expect("the pools are small")
+        Pools::new(&config, 0).expect("the pools are small")
     }
 
     fn slot(pools: &mut Pools) -> Frame {
@@ -136,7 +144,7 @@ mod tests {
     #[test]
     fn each_size_goes_where_it_pins_little() {
         let mut pools = pools(32, 4, 4);
-        let (mut slot, stats, mut out) = (slot(&mut pools), StatsHandle::default(), Vec::new());
+        let (mut slot, stats, mut out) = (slot(&mut pools), StatsHandle::new(IoKind::Memory), Vec::new());
         for len in [1, 2048, 2049, 16_383, 16_384, 65_000] {
             pools.deliver(&mut slot, arrival(len, 1000), &mut out, &stats);
         }
@@ -150,7 +158,7 @@ mod tests {
     #[test]
     fn large_trains_are_cut_and_copied_when_large_frames_run_out() {
         let mut pools = pools(32, 5, 1);
-        let (mut slot, stats, mut out) = (slot(&mut pools), StatsHandle::default(), Vec::new());
+        let (mut slot, stats, mut out) = (slot(&mut pools), StatsHandle::new(IoKind::Memory), Vec::new());
         let held: Vec<Frame> = (0..28).map(|_| pools.take_large().expect("there are 31")).collect();
         slot[..60_000].iter_mut().enumerate().for_each(|(n, byte)| *byte = (n / 1452) as u8);
         pools.deliver(&mut slot, arrival(60_000, 1452), &mut out, &stats);
@@ -174,7 +182,7 @@ mod tests {
     #[test]
     fn senseless_messages_are_dropped() {
         let mut pools = pools(32, 1, 1);
-        let (mut slot, stats, mut out) = (slot(&mut pools), StatsHandle::default(), Vec::new());
+        let (mut slot, stats, mut out) = (slot(&mut pools), StatsHandle::new(IoKind::Memory), Vec::new());
         for (len, segment_size) in [(0, 0), (0, 100), (100, 0), (70_000, 1000)] {
             pools.deliver(&mut slot, arrival(len, segment_size), &mut out, &stats);
         }
@@ -185,6 +193,6 @@ mod tests {
     #[test]
     fn a_pool_smaller_than_two_batches_is_refused() {
         let config = IoConfig { large_frames: RECV_BATCH, ..Default::default() };
-        assert_eq!(Pools::new(&config).err().map(|e| e.kind()), Some(io::ErrorKind::InvalidInput));
+        assert_eq!(Pools::new(&config, 0).err().map(|e| e.kind()), Some(io::ErrorKind::InvalidInput));
     }
 }

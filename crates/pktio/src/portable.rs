@@ -11,6 +11,7 @@ use warpline_frame::{Frame, Pages};
 
 use crate::bell::{Doorbell, Waker};
 use crate::config::IoConfig;
+use crate::kind::IoKind;
 use crate::limits::RECV_BATCH;
 use crate::meta::{Received, TxMeta};
 use crate::pools::{Arrival, Pools};
@@ -35,7 +36,7 @@ impl Portable {
     pub(crate) fn bind(addr: SocketAddr, config: &IoConfig) -> io::Result<Portable> {
         let socket = UdpSocket::bind(addr)?;
         socket.set_nonblocking(true)?;
-        let mut pools = Pools::new(config)?;
+        let mut pools = Pools::new(config, 0)?;
         Ok(Portable {
             addr: socket.local_addr()?,
             slot: pools.take_large().ok_or(ErrorKind::OutOfMemory)?,
@@ -43,7 +44,7 @@ impl Portable {
             queue: TxQueue::new()?,
             bell: Doorbell::new(Waker::datagram(&socket)?),
             socket,
-            stats: StatsHandle::default(),
+            stats: StatsHandle::new(IoKind::Portable),
         })
     }
 

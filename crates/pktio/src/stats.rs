@@ -1,11 +1,14 @@
 //! What a backend counts.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use warpline_ring::Counters;
 
+use crate::kind::IoKind;
+use crate::select::Choice;
+
 /// How many counters there are.
-const COUNT: usize = 16;
+const COUNT: usize = 17;
 
 /// The counters, in the order of [`IoStats`].
 #[derive(Clone, Copy)]
@@ -26,24 +29,48 @@ pub(crate) enum Stat {
     DropRxNoMemory,
     DropTxTooBig,
     DropTxRefused,
+    RxStarved,
 }
 
-/// The counters of one backend, read from any thread.
-#[derive(Debug, Clone, Default)]
-pub struct StatsHandle(Arc<Counters<COUNT>>);
+/// What one backend tells, to any thread: its counters and why it was taken.
+#[derive(Debug, Clone)]
+pub struct StatsHandle(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    counters: Counters<COUNT>,
+    kind: IoKind,
+    why: OnceLock<String>,
+}
 
 impl StatsHandle {
+    pub(crate) fn new(kind: IoKind) -> StatsHandle {
+        StatsHandle(Arc::new(Shared { counters: Counters::new(), kind, why: OnceLock::new() }))
+    }
+
+    /// Says why the backend was taken; the first reason counts.
+    pub(crate) fn explain(&self, why: &str) {
+        self.0.why.get_or_init(|| why.to_owned());
+    }
+
+    /// Which backend it is, and why no faster one.
+    #[must_use]
+    pub fn choice(&self) -> Choice {
+        Choice { kind: self.0.kind, why: self.0.why.get().map_or("asked for", String::as_str).to_owned() }
+    }
+
     /// For the one writer, the backend.
     #[inline]
     pub(crate) fn add(&self, stat: Stat, n: usize) {
-        self.0.add(stat as usize, n as u64);
+        self.0.counters.add(stat as usize, n as u64);
     }
 
     /// The values now.
     pub fn snapshot(&self) -> IoStats {
-        let value = self.0.snapshot();
+        let value = self.0.counters.snapshot();
         let of = |stat: Stat| value[stat as usize];
         IoStats {
+            kind: self.0.kind,
             recv_calls: of(Stat::RecvCalls),
             send_calls: of(Stat::SendCalls),
             wait_calls: of(Stat::WaitCalls),
@@ -60,14 +87,18 @@ impl StatsHandle {
             drop_rx_no_memory: of(Stat::DropRxNoMemory),
             drop_tx_too_big: of(Stat::DropTxTooBig),
             drop_tx_refused: of(Stat::DropTxRefused),
+            rx_starved: of(Stat::RxStarved),
         }
     }
 }
 
 /// A snapshot of a backend's counters.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IoStats {
-    /// System calls that receive.
+    /// Which backend it is.
+    pub kind: IoKind,
+    /// System calls that receive. On an io_uring a call does whatever there is to do, and is counted once, by what it
+    /// was made for.
     pub recv_calls: u64,
     /// System calls that send.
     pub send_calls: u64,
@@ -100,4 +131,15 @@ pub struct IoStats {
     pub drop_tx_too_big: u64,
     /// Datagrams dropped because the system refuses to send them: no route, filtered, address gone.
     pub drop_tx_refused: u64,
+    /// How often the kernel had no buffer left to receive into and was given new ones; nothing is lost by that unless
+    /// the socket's buffer fills up meanwhile.
+    pub rx_starved: u64,
+}
+
+impl IoStats {
+    /// All system calls of the backend.
+    #[must_use]
+    pub fn syscalls(&self) -> u64 {
+        self.recv_calls + self.send_calls + self.wait_calls
+    }
 }

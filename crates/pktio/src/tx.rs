@@ -19,6 +19,8 @@ pub(crate) struct Train {
     pub(crate) sent: usize,
     /// The kernel refused it as a train.
     pub(crate) singles: bool,
+    /// It is with the kernel, whose answer is not known yet.
+    pub(crate) staged: bool,
 }
 
 /// Trains in the order of their sending, packed one after the other into one buffer. Once all are sent, building
@@ -55,7 +57,7 @@ impl TxQueue {
         assert!((1..=TRAIN_BYTES_MAX).contains(&meta.len), "a train has 1 to {TRAIN_BYTES_MAX} bytes");
         assert!(meta.segment_size > 0, "a datagram has at least one byte");
         assert!(self.buffer().is_some(), "a train is built in a buffer");
-        self.trains.push(Train { meta, at: self.end, sent: 0, singles: false });
+        self.trains.push(Train { meta, at: self.end, sent: 0, singles: false, staged: false });
         self.end += meta.len.next_multiple_of(ALIGN);
     }
 
@@ -63,9 +65,24 @@ impl TxQueue {
         self.first == self.trains.len()
     }
 
-    /// The trains that are not sent completely.
+    /// The trains from the first on that is not sent completely. Those behind it may be, if they went out of order.
     pub(crate) fn pending(&self) -> &[Train] {
         &self.trains[self.first..]
+    }
+
+    /// Where in the queue [`pending`](Self::pending) begins. Places stay as they are until all trains are sent.
+    pub(crate) fn first(&self) -> usize {
+        self.first
+    }
+
+    /// The train at a place.
+    pub(crate) fn at(&self, place: usize) -> Option<&Train> {
+        self.trains.get(place)
+    }
+
+    /// The train at a place, to change its fate.
+    pub(crate) fn at_mut(&mut self, place: usize) -> Option<&mut Train> {
+        self.trains.get_mut(place)
     }
 
     /// The first of them, to change its fate.
@@ -83,7 +100,12 @@ impl TxQueue {
         let train = &mut self.trains[self.first];
         train.sent += len;
         debug_assert!(train.sent <= train.meta.len, "no more than the train is sent");
-        if train.sent == train.meta.len {
+        self.sweep();
+    }
+
+    /// Lets go of the trains at the front that are sent completely.
+    pub(crate) fn sweep(&mut self) {
+        while self.trains.get(self.first).is_some_and(Train::is_sent) {
             self.first += 1;
         }
         if self.is_empty() {
@@ -94,6 +116,10 @@ impl TxQueue {
 }
 
 impl Train {
+    pub(crate) fn is_sent(&self) -> bool {
+        self.sent == self.meta.len
+    }
+
     /// The length of the part that starts at `from` and goes out as one message of at most `segments` datagrams.
     pub(crate) fn part(&self, from: usize, segments: usize) -> usize {
         let segments = if self.singles { 1 } else { segments };

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use common::{addr, config, train};
-use warpline_pktio::{Io, Received};
+use warpline_pktio::{Backend, Io, IoConfig, Received};
 
 static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
 
@@ -33,9 +33,12 @@ static ALLOCATOR: Counting = Counting;
 
 #[test]
 fn the_steady_state_allocates_nothing() {
-    for bind in [Io::udp, Io::portable] {
-        let (here, config) = (addr("127.0.0.1:0"), config());
-        let (mut a, mut b) = (bind(here, &config).unwrap(), bind(here, &config).unwrap());
+    let here = addr("127.0.0.1:0");
+    let bound = |backend| move || Io::bind(here, &IoConfig { backend, ..config() });
+    let makers: [&dyn Fn() -> std::io::Result<Io>; 3] =
+        [&bound(Backend::Udp), &bound(Backend::Uring), &|| Io::portable(here, &config())];
+    for make in makers {
+        let (mut a, mut b) = (make().unwrap(), make().unwrap());
         let (to, bell) = (b.local_addr(), b.doorbell());
         let mut batch: Vec<Received> = Vec::with_capacity(64);
         let mut before = 0;

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::thread;
 
 use common::{LOOK, LOOKS, addr, collect, config, train};
-use warpline_pktio::{Io, IoConfig};
+use warpline_pktio::{Backend, Io, IoConfig};
 
 /// Puts this thread into a fresh namespace (it goes with the thread) whose loopback carries 80 Mbit/s.
 fn throttled_loopback() -> Result<(), String> {
@@ -34,10 +34,12 @@ fn what_finds_no_room_is_sent_later_and_in_order() {
             println!("skipped: {reason}");
             return;
         }
-        for gso in [false, true] {
-            let config = IoConfig { send_buffer: 4096, gso, ..config() };
-            let mut a = Io::udp(addr("127.0.0.1:0"), &config).expect("loopback is up");
-            let mut b = Io::udp(addr("127.0.0.1:0"), &config).expect("loopback is up");
+        for (backend, gso) in
+            [(Backend::Udp, false), (Backend::Udp, true), (Backend::Uring, false), (Backend::Uring, true)]
+        {
+            let config = IoConfig { send_buffer: 4096, gso, backend, ..config() };
+            let mut a = Io::bind(addr("127.0.0.1:0"), &config).expect("loopback is up");
+            let mut b = Io::bind(addr("127.0.0.1:0"), &config).expect("loopback is up");
             let to = b.local_addr();
             for n in 0..20 {
                 train(&mut a, to, 10_000, 1_000, n * 10);

@@ -1,11 +1,19 @@
 //! The kernel sends each datagram to the socket that the arithmetic on its connection ID says.
 #![cfg(target_os = "linux")]
+#![expect(clippy::unwrap_used, reason = "the stories are told by tests")]
 
 mod common;
 
-use common::{addr, collect, config, udp};
+use common::{addr, collect, config, socket};
 use warpline_pktio::udp::Steering;
-use warpline_pktio::{Io, TxMeta};
+use warpline_pktio::{Backend, Io, IoConfig, TxMeta};
+
+on_each_backend! {
+    every_key_goes_to_its_worker,
+    short_payloads_go_to_the_first_worker,
+    answers_come_from_the_shared_port,
+    a_group_needs_workers_and_slots,
+}
 
 const STEERING: Steering = Steering { key_offset: 6, slots: 1021 };
 
@@ -44,11 +52,10 @@ fn counts(group: &mut [Io]) -> Vec<usize> {
         .collect()
 }
 
-#[test]
-fn every_key_goes_to_its_worker() {
+fn every_key_goes_to_its_worker(backend: Backend) {
     for address in ["127.0.0.1:0", "[::1]:0"] {
-        let Some(mut sender) = udp(address) else { continue };
-        let mut group = Io::udp_group(addr(address), 3, &config(), &STEERING).unwrap();
+        let Some(mut sender) = socket(backend, address) else { continue };
+        let mut group = Io::bind_group(addr(address), 3, &IoConfig { backend, ..config() }, &STEERING).unwrap();
         let to = group[0].local_addr();
         assert!(group.iter().all(|io| io.local_addr() == to));
         let keys = (0..=u16::MAX).step_by(251).chain([0, 1, 2, 1020, 1021, 1022, 2042, u16::MAX]);
@@ -63,10 +70,9 @@ fn every_key_goes_to_its_worker() {
     }
 }
 
-#[test]
-fn short_payloads_go_to_the_first_worker() {
-    let Some(mut sender) = udp("127.0.0.1:0") else { return };
-    let mut group = Io::udp_group(addr("127.0.0.1:0"), 3, &config(), &STEERING).unwrap();
+fn short_payloads_go_to_the_first_worker(backend: Backend) {
+    let Some(mut sender) = socket(backend, "127.0.0.1:0") else { return };
+    let mut group = Io::bind_group(addr("127.0.0.1:0"), 3, &IoConfig { backend, ..config() }, &STEERING).unwrap();
     let to = group[0].local_addr();
     for payload in [&payload(0x43, 7, 1)[..8], &payload(0xC3, 12, 1)[..13], &[0x43], &[0xC3]] {
         send(&mut sender, to, payload);
@@ -78,10 +84,9 @@ fn short_payloads_go_to_the_first_worker() {
     assert_eq!(counts(&mut group), [0, 1, 1]);
 }
 
-#[test]
-fn answers_come_from_the_shared_port() {
-    let Some(mut client) = udp("127.0.0.1:0") else { return };
-    let mut group = Io::udp_group(addr("0.0.0.0:0"), 2, &config(), &STEERING).unwrap();
+fn answers_come_from_the_shared_port(backend: Backend) {
+    let Some(mut client) = socket(backend, "127.0.0.1:0") else { return };
+    let mut group = Io::bind_group(addr("0.0.0.0:0"), 2, &IoConfig { backend, ..config() }, &STEERING).unwrap();
     let port = group[0].local_addr().port();
     let remote = client.local_addr();
     for io in &mut group {
@@ -96,11 +101,11 @@ fn answers_come_from_the_shared_port() {
     assert!(collect(&mut client, 2).iter().all(|d| d.remote == expected));
 }
 
-#[test]
-fn a_group_needs_workers_and_slots() {
+fn a_group_needs_workers_and_slots(backend: Backend) {
     let no_slots = Steering { slots: 0, ..STEERING };
     for (workers, steering) in [(0, STEERING), (2, no_slots)] {
-        let error = Io::udp_group(addr("127.0.0.1:0"), workers, &config(), &steering).unwrap_err();
+        let error =
+            Io::bind_group(addr("127.0.0.1:0"), workers, &IoConfig { backend, ..config() }, &steering).unwrap_err();
         assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
     }
 }

@@ -9,16 +9,22 @@ use std::thread;
 use std::time::Duration;
 
 use common::{addr, collect, config, train};
-use warpline_pktio::{Io, IoConfig, memory};
+use warpline_pktio::{Backend, Io, IoConfig, memory};
 
 /// A pair of each kind.
 fn pairs(config: &IoConfig) -> Vec<(Io, Io)> {
     let port = |port| SocketAddr::from(([127, 0, 0, 1], port));
-    let bind = |bind: fn(SocketAddr, &IoConfig) -> std::io::Result<Io>| {
-        let one = || bind(addr("127.0.0.1:0"), config).expect("loopback has free ports");
-        (one(), one())
-    };
-    vec![bind(Io::bind), bind(Io::portable), memory::pair(port(1), port(2)).expect("the addresses differ")]
+    let mut pairs = vec![memory::pair(port(1), port(2)).expect("the addresses differ")];
+    let plain = || Io::portable(addr("127.0.0.1:0"), config).expect("loopback has free ports");
+    pairs.push((plain(), plain()));
+    for backend in [Backend::Udp, Backend::Uring] {
+        let one = || Io::bind(addr("127.0.0.1:0"), &IoConfig { backend, ..*config });
+        match (one(), one()) {
+            (Ok(a), Ok(b)) => pairs.push((a, b)),
+            (Err(error), _) | (_, Err(error)) => println!("skipped: {error}"),
+        }
+    }
+    pairs
 }
 
 #[test]

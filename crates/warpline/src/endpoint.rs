@@ -5,7 +5,7 @@ use crate::engine::{ConnectError, Engine, EngineError, RebindError, WorkerHandle
 use crate::local::Worker;
 use crate::remote::{Connection, call_local};
 use crate::sync::FanIn;
-use crate::{ClientConfig, EndpointStats, IoStats};
+use crate::{Choice, ClientConfig, EndpointStats, IoStats};
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
@@ -124,6 +124,12 @@ impl Endpoint {
     #[must_use]
     pub fn io_stats(&self) -> Vec<IoStats> {
         self.workers().iter().map(WorkerHandle::io_stats).collect()
+    }
+
+    /// Which packet back end is at work, and why no faster one. All workers have the same.
+    #[must_use]
+    pub fn io_choice(&self) -> Choice {
+        self.workers()[0].io_choice()
     }
 
     /// What became of the datagrams that arrived, by reason, for each worker.

@@ -51,6 +51,14 @@ pub(crate) struct Setup {
     pub(crate) stop: Arc<Stop>,
 }
 
+/// How a turn ended.
+struct Turn {
+    /// There was something to do.
+    worked: bool,
+    /// There is more, known already.
+    unfinished: bool,
+}
+
 /// One worker.
 pub(crate) struct Loop {
     cx: Rc<WorkerCx>,
@@ -120,13 +128,17 @@ impl Loop {
         }
         loop {
             let handled = self.tally.datagrams;
-            let busy = self.turn();
+            let turn = self.turn();
             if self.failed || self.may_end() {
                 break;
             }
-            if busy {
+            if turn.worked {
                 self.spin.worked(self.tally.datagrams - handled);
-            } else if !self.spin.look_again(self.cx.core.borrow().now) {
+            }
+            // Where the back end knows that nothing more has arrived, the wait is the better look: it takes what is to be
+            // sent along.
+            let again = turn.unfinished || turn.worked && !self.io.is_drained();
+            if !again && !self.spin.look_again(self.cx.core.borrow().now) {
                 self.rest();
             }
         }
@@ -134,12 +146,12 @@ impl Loop {
         drop(entered);
     }
 
-    /// One turn. Returns whether the next one should follow at once.
-    fn turn(&mut self) -> bool {
+    /// One turn.
+    fn turn(&mut self) -> Turn {
         self.tally.turns += 1;
         let now = self.setup.clock.now();
-        let mut busy = self.receive(now);
-        busy |= self.take_over(now);
+        let mut worked = self.receive(now);
+        worked |= self.take_over(now);
         self.look_at_inbox();
         self.cx.with_core(|core| {
             core.now = now;
@@ -156,9 +168,9 @@ impl Loop {
             self.cx.with_core(Core::dispatch_events);
         }
         self.rebind(now);
-        busy |= self.transmit(now);
+        let unfinished = self.transmit(now) || self.cx.exec.has_ready();
         self.publish();
-        busy || self.cx.exec.has_ready()
+        Turn { worked: worked || unfinished, unfinished }
     }
 
     /// Takes a batch from the socket and handles what is this worker's.
@@ -255,11 +267,13 @@ impl Loop {
     fn transmit(&mut self, now: Instant) -> bool {
         let mut core = self.cx.core.borrow_mut();
         let mut left = TRAINS_PER_TURN;
+        let mut paused = false;
         loop {
-            let Some(buffer) = self.io.tx_buffer() else {
-                // The socket takes no more; the wait ends when it does.
-                return false;
-            };
+            if self.io.tx_should_pause() {
+                paused = true;
+                break;
+            }
+            let Some(buffer) = self.io.tx_buffer() else { break };
             let Some(transmit) = core.endpoint.poll_transmit(now, buffer) else { break };
             self.tally.trains += 1;
             self.io.tx_commit(TxMeta {
@@ -275,10 +289,11 @@ impl Loop {
             }
         }
         drop(core);
-        if let Err(error) = self.io.flush() {
+        if let Err(error) = self.io.flush_soon() {
             self.fail("sending", &error);
         }
-        left == 0
+        // Where the socket takes no more, the wait ends when it does.
+        (left == 0 || paused) && !self.io.tx_blocked()
     }
 
     /// Goes over to another socket if a task wants that, and takes all connections along.

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV
 
 /// Which addresses a socket speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Family {
+pub(crate) enum Family {
     V4,
     /// IPv4 goes as `::ffff:a.b.c.d` (RFC 4291 §2.5.5.2) if the socket is dual-stack.
     V6,
@@ -13,7 +13,7 @@ pub(super) enum Family {
 /// Room for an address of either family. Both begin with the family.
 #[derive(Clone, Copy)]
 #[repr(C)]
-pub(super) union Name {
+pub(crate) union Name {
     v4: libc::sockaddr_in,
     v6: libc::sockaddr_in6,
 }
@@ -21,9 +21,9 @@ pub(super) union Name {
 const _: () = assert!(size_of::<Name>() == size_of::<libc::sockaddr_in6>());
 
 impl Name {
-    pub(super) const LEN: libc::socklen_t = size_of::<Name>() as libc::socklen_t;
+    pub(crate) const LEN: libc::socklen_t = size_of::<Name>() as libc::socklen_t;
 
-    pub(super) fn empty() -> Name {
+    pub(crate) fn empty() -> Name {
         let v6 = libc::sockaddr_in6 {
             sin6_family: libc::AF_UNSPEC as libc::sa_family_t,
             sin6_port: 0,
@@ -35,7 +35,7 @@ impl Name {
     }
 
     /// Writes an address for a socket of the family; the length that the kernel has to be told.
-    pub(super) fn set(&mut self, family: Family, addr: SocketAddr) -> libc::socklen_t {
+    pub(crate) fn set(&mut self, family: Family, addr: SocketAddr) -> libc::socklen_t {
         let addr = match (family, addr) {
             (Family::V4, SocketAddr::V4(addr)) => {
                 self.v4 = libc::sockaddr_in {
@@ -61,7 +61,7 @@ impl Name {
     }
 
     /// The address that the kernel wrote; IPv4 as such even if it came through an IPv6 socket.
-    pub(super) fn read(&self) -> Option<SocketAddr> {
+    pub(crate) fn read(&self) -> Option<SocketAddr> {
         // SAFETY: all fields are plain integers, valid with any content, and the whole union is initialized.
         let v6 = unsafe { self.v6 };
         match i32::from(v6.sin6_family) {
@@ -82,16 +82,16 @@ impl Name {
     }
 }
 
-pub(super) fn in_addr(ip: Ipv4Addr) -> libc::in_addr {
+pub(crate) fn in_addr(ip: Ipv4Addr) -> libc::in_addr {
     libc::in_addr { s_addr: u32::from_ne_bytes(ip.octets()) }
 }
 
-pub(super) fn ipv4(addr: libc::in_addr) -> Ipv4Addr {
+pub(crate) fn ipv4(addr: libc::in_addr) -> Ipv4Addr {
     Ipv4Addr::from(addr.s_addr.to_ne_bytes())
 }
 
 /// An IPv6 address, as IPv4 if it is mapped.
-pub(super) fn ipv6(addr: libc::in6_addr) -> IpAddr {
+pub(crate) fn ipv6(addr: libc::in6_addr) -> IpAddr {
     IpAddr::V6(Ipv6Addr::from(addr.s6_addr)).to_canonical()
 }
 

@@ -8,17 +8,17 @@ use crate::meta::Ecn;
 
 /// Room for the control messages of one message: segment size (24), TOS (24), IPv4 (32) and IPv6 (40) packet info, and
 /// the traffic class (24) on 64-bit systems.
-pub(super) const CONTROL_LEN: usize = 160;
+pub(crate) const CONTROL_LEN: usize = 160;
 
 /// The room, aligned as `cmsghdr` must be.
 #[derive(Clone, Copy)]
 #[repr(C, align(8))]
-pub(super) struct Control(pub(super) [u8; CONTROL_LEN]);
+pub(crate) struct Control(pub(crate) [u8; CONTROL_LEN]);
 
 const _: () = assert!(align_of::<Control>() >= align_of::<libc::cmsghdr>());
 
 /// Appends control messages to a header whose control buffer is a [`Control`].
-pub(super) struct ControlWriter<'a> {
+pub(crate) struct ControlWriter<'a> {
     header: &'a mut libc::msghdr,
     len: usize,
 }
@@ -26,7 +26,7 @@ pub(super) struct ControlWriter<'a> {
 impl<'a> ControlWriter<'a> {
     /// # Safety
     /// `header.msg_control` points to a [`Control`] that stays valid and unshared while the writer lives.
-    pub(super) unsafe fn new(header: &'a mut libc::msghdr) -> ControlWriter<'a> {
+    pub(crate) unsafe fn new(header: &'a mut libc::msghdr) -> ControlWriter<'a> {
         ControlWriter { header, len: 0 }
     }
 
@@ -53,12 +53,12 @@ impl<'a> ControlWriter<'a> {
         self.len += space;
     }
 
-    pub(super) fn segment_size(&mut self, size: u16) {
+    pub(crate) fn segment_size(&mut self, size: u16) {
         self.push(libc::SOL_UDP, libc::UDP_SEGMENT, size);
     }
 
     /// For a destination of the given family (that of the packet, not of the socket).
-    pub(super) fn ecn(&mut self, packet: Family, ecn: Ecn) {
+    pub(crate) fn ecn(&mut self, packet: Family, ecn: Ecn) {
         let bits = libc::c_int::from(ecn.bits());
         match packet {
             Family::V4 => self.push(libc::IPPROTO_IP, libc::IP_TOS, bits),
@@ -67,7 +67,7 @@ impl<'a> ControlWriter<'a> {
     }
 
     /// The address to send from.
-    pub(super) fn source(&mut self, source: IpAddr) {
+    pub(crate) fn source(&mut self, source: IpAddr) {
         match source {
             IpAddr::V4(ip) => {
                 let info = libc::in_pktinfo {
@@ -85,17 +85,17 @@ impl<'a> ControlWriter<'a> {
     }
 
     /// Tells the header how much there is.
-    pub(super) fn finish(self) {
+    pub(crate) fn finish(self) {
         self.header.msg_controllen = self.len as _;
     }
 }
 
 /// What the kernel said about a received message.
 #[derive(Debug, Default, Clone, Copy)]
-pub(super) struct Info {
-    pub(super) segment_size: Option<usize>,
-    pub(super) local: Option<IpAddr>,
-    pub(super) ecn: Option<Ecn>,
+pub(crate) struct Info {
+    pub(crate) segment_size: Option<usize>,
+    pub(crate) local: Option<IpAddr>,
+    pub(crate) ecn: Option<Ecn>,
 }
 
 /// Reads the control messages of a received message.
@@ -103,7 +103,7 @@ pub(super) struct Info {
 /// # Safety
 /// `header` was filled by the kernel, and its control buffer is still as the kernel left it.
 #[inline]
-pub(super) unsafe fn read(header: &libc::msghdr) -> Info {
+pub(crate) unsafe fn read(header: &libc::msghdr) -> Info {
     let mut info = Info::default();
     // SAFETY: the caller's promise.
     let mut next = unsafe { libc::CMSG_FIRSTHDR(header) };

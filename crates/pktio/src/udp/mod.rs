@@ -5,15 +5,15 @@
 //! - Each message carries its ECN codepoint and the local address, both ways.
 //! - "Don't fragment" is set and the kernel's own path MTU estimate is ignored (`IP_PMTUDISC_PROBE`), as a protocol
 //!   that searches the path MTU itself needs it (RFC 9000 §14).
-//! - [Groups](crate::Io::udp_group) of sockets on one port, one per worker, with the kernel steering by connection ID.
+//! - [Groups](crate::Io::bind_group) of sockets on one port, one per worker, with the kernel steering by connection ID.
 
-mod address;
-mod control;
-mod probe;
+pub(crate) mod address;
+pub(crate) mod control;
+pub(crate) mod probe;
 mod receive;
-mod socket;
+pub(crate) mod socket;
 mod steering;
-mod transmit;
+pub(crate) mod transmit;
 
 pub(crate) use socket::set_option;
 pub use steering::Steering;
@@ -21,6 +21,7 @@ pub use steering::Steering;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -28,6 +29,8 @@ use warpline_frame::Pages;
 
 use crate::bell::{Doorbell, Waker};
 use crate::config::IoConfig;
+use crate::kind::IoKind;
+use crate::limits::DEVICE_RETRY;
 use crate::meta::{Received, TxMeta};
 use crate::pools::Pools;
 use crate::stats::{Stat, StatsHandle};
@@ -37,13 +40,9 @@ use receive::ReceiveRing;
 use socket::Bound;
 use transmit::{Blocked, Sender};
 
-/// How long to wait before the next attempt when the device, not the socket, had no room: nothing announces the end
-/// of that.
-const DEVICE_RETRY: Duration = Duration::from_millis(1);
-
 /// One worker's socket.
 pub struct Udp {
-    bound: Bound,
+    bound: Arc<Bound>,
     pools: Pools,
     receive: ReceiveRing,
     queue: TxQueue,
@@ -54,35 +53,9 @@ pub struct Udp {
 }
 
 impl Udp {
-    pub(crate) fn bind(addr: SocketAddr, config: &IoConfig) -> io::Result<Udp> {
-        Udp::new(Bound::new(addr, config, false)?, config)
-    }
-
-    /// One socket per worker on the same port, in the order of the workers.
-    pub(crate) fn group(
-        addr: SocketAddr,
-        workers: u16,
-        config: &IoConfig,
-        steering: &Steering,
-    ) -> io::Result<Vec<Udp>> {
-        if workers == 0 {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a group has at least one worker"));
-        }
-        let mut group: Vec<Udp> = Vec::with_capacity(workers.into());
-        for _ in 0..workers {
-            // The first one may choose the port; the others join it.
-            let addr = group.first().map_or(addr, Udp::local_addr);
-            let bound = Bound::new(addr, config, true)?;
-            if group.is_empty() {
-                steering.attach(bound.socket(), workers)?;
-            }
-            group.push(Udp::new(bound, config)?);
-        }
-        Ok(group)
-    }
-
-    fn new(bound: Bound, config: &IoConfig) -> io::Result<Udp> {
-        let mut pools = Pools::new(config)?;
+    /// The backend on a bound socket, counting for a backend of the given kind.
+    pub(crate) fn new(bound: Arc<Bound>, config: &IoConfig, kind: IoKind) -> io::Result<Udp> {
+        let mut pools = Pools::new(config, 0)?;
         let receive = ReceiveRing::new(&mut pools)?;
         let segments_max = if config.gso { probe::gso_segments_max() } else { 1 };
         Ok(Udp {
@@ -93,7 +66,7 @@ impl Udp {
             queue: TxQueue::new()?,
             bell: Doorbell::new(Waker::event()?),
             busy_poll: config.busy_poll,
-            stats: StatsHandle::default(),
+            stats: StatsHandle::new(kind),
         })
     }
 
@@ -101,7 +74,7 @@ impl Udp {
     pub(crate) fn rebind(&mut self, addr: SocketAddr, config: &IoConfig) -> io::Result<()> {
         let bound = Bound::new(addr, config, false)?;
         self.sender = Sender::new(bound.family(), bound.is_wildcard(), self.sender.segments_max());
-        self.bound = bound;
+        self.bound = Arc::new(bound);
         Ok(())
     }
 
@@ -119,6 +92,11 @@ impl Udp {
 
     pub(crate) fn tx_commit(&mut self, meta: TxMeta) {
         self.queue.commit(meta);
+    }
+
+    /// Whether what is queued waits for room.
+    pub(crate) fn tx_blocked(&self) -> bool {
+        self.sender.blocked() != Blocked::No
     }
 
     pub(crate) fn tx_pending(&self) -> usize {

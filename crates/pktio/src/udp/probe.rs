@@ -7,7 +7,7 @@ use super::socket::set_option;
 use crate::limits::{GSO_SEGMENTS_BASE, GSO_SEGMENTS_NEW};
 
 /// Segments per message, 1 if there is no GSO. Tried once per process, by a socket that sends to itself.
-pub(super) fn gso_segments_max() -> usize {
+pub(crate) fn gso_segments_max() -> usize {
     static MAX: OnceLock<usize> = OnceLock::new();
     *MAX.get_or_init(|| {
         let v4 = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));

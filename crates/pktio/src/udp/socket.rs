@@ -7,10 +7,11 @@ use std::os::fd::{AsFd, AsRawFd};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::address::Family;
+use super::steering::Steering;
 use crate::config::IoConfig;
 
 /// A socket and what became of the wishes for it.
-pub(super) struct Bound {
+pub(crate) struct Bound {
     socket: UdpSocket,
     addr: SocketAddr,
     gro: bool,
@@ -19,7 +20,7 @@ pub(super) struct Bound {
 impl Bound {
     /// Binds; with `shared`, other sockets may bind to the same address (`SO_REUSEPORT`). A wildcard IPv6 address is
     /// dual-stack.
-    pub(super) fn new(addr: SocketAddr, config: &IoConfig, shared: bool) -> io::Result<Bound> {
+    pub(crate) fn new(addr: SocketAddr, config: &IoConfig, shared: bool) -> io::Result<Bound> {
         let socket = Socket::new(Domain::for_address(addr), Type::DGRAM.nonblocking().cloexec(), Some(Protocol::UDP))?;
         if addr.is_ipv6() {
             socket.set_only_v6(!addr.ip().is_unspecified())?;
@@ -41,34 +42,57 @@ impl Bound {
         Ok(Bound { addr: socket.local_addr()?, socket, gro })
     }
 
-    pub(super) fn socket(&self) -> &UdpSocket {
+    /// One socket per worker on the same port, in the order of the workers, with the kernel steering between them.
+    pub(crate) fn group(
+        addr: SocketAddr,
+        workers: u16,
+        config: &IoConfig,
+        steering: &Steering,
+    ) -> io::Result<Vec<Bound>> {
+        if workers == 0 {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a group has at least one worker"));
+        }
+        let mut group: Vec<Bound> = Vec::with_capacity(workers.into());
+        for _ in 0..workers {
+            // The first one may choose the port; the others join it.
+            let addr = group.first().map_or(addr, Bound::local_addr);
+            let bound = Bound::new(addr, config, true)?;
+            if group.is_empty() {
+                steering.attach(bound.socket(), workers)?;
+            }
+            group.push(bound);
+        }
+        Ok(group)
+    }
+
+    pub(crate) fn socket(&self) -> &UdpSocket {
         &self.socket
     }
 
-    pub(super) fn local_addr(&self) -> SocketAddr {
+    pub(crate) fn local_addr(&self) -> SocketAddr {
         self.addr
     }
 
-    pub(super) fn family(&self) -> Family {
+    pub(crate) fn family(&self) -> Family {
         if self.addr.is_ipv4() { Family::V4 } else { Family::V6 }
     }
 
-    pub(super) fn is_wildcard(&self) -> bool {
+    pub(crate) fn is_wildcard(&self) -> bool {
         self.addr.ip().is_unspecified()
     }
 
     /// The one local address, unless it is a wildcard.
-    pub(super) fn local_ip(&self) -> Option<IpAddr> {
+    pub(crate) fn local_ip(&self) -> Option<IpAddr> {
         Some(self.addr.ip()).filter(|ip| !ip.is_unspecified())
     }
 
-    pub(super) fn gro(&self) -> bool {
+    pub(crate) fn gro(&self) -> bool {
         self.gro
     }
 
     /// The granted receive and send buffers in bytes, as the kernel accounts them (twice what was asked for, since
     /// its own records count too); 0 if it does not say.
-    pub(super) fn buffers(&self) -> (usize, usize) {
+    pub(crate) fn buffers(&self) -> (usize, usize) {
         let socket = SockRef::from(&self.socket);
         (socket.recv_buffer_size().unwrap_or(0), socket.send_buffer_size().unwrap_or(0))
     }

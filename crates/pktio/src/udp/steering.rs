@@ -59,7 +59,7 @@ impl Steering {
 
     /// Attaches the program to the group that `socket` belongs to. Fails with `InvalidInput` without slots, or as the
     /// kernel does.
-    pub(super) fn attach(&self, socket: &UdpSocket, workers: u16) -> io::Result<()> {
+    pub(crate) fn attach(&self, socket: &UdpSocket, workers: u16) -> io::Result<()> {
         if self.slots == 0 || workers == 0 {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "steering needs slots and workers"));
         }

@@ -13,7 +13,7 @@ use crate::tx::{Train, TxQueue};
 
 /// Why trains are still queued after a flush.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Blocked {
+pub(crate) enum Blocked {
     No,
     /// The socket's buffer is full: it becomes writable again (`EAGAIN`).
     Socket,
@@ -21,8 +21,17 @@ pub(super) enum Blocked {
     Device,
 }
 
+/// What becomes of a message that could not be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// It stays queued, to be sent again, perhaps in another shape.
+    Again,
+    /// It is lost, and counted.
+    Lost,
+}
+
 /// The arrays that `sendmmsg` reads, made once, and what was learned about sending.
-pub(super) struct Sender {
+pub(crate) struct Sender {
     headers: Box<[libc::mmsghdr]>,
     vectors: Box<[libc::iovec]>,
     names: Box<[Name]>,
@@ -40,7 +49,7 @@ pub(super) struct Sender {
 unsafe impl Send for Sender {}
 
 impl Sender {
-    pub(super) fn new(family: Family, wildcard: bool, segments_max: usize) -> Sender {
+    pub(crate) fn new(family: Family, wildcard: bool, segments_max: usize) -> Sender {
         let mut sender = Sender {
             // SAFETY: all-zero headers are valid: null pointers with lengths of zero.
             headers: (0..TX_TRAINS_MAX).map(|_| unsafe { std::mem::zeroed() }).collect(),
@@ -63,23 +72,28 @@ impl Sender {
         sender
     }
 
-    pub(super) fn segments_max(&self) -> usize {
+    pub(crate) fn segments_max(&self) -> usize {
         self.segments_max
     }
 
-    pub(super) fn blocked(&self) -> Blocked {
+    pub(crate) fn blocked(&self) -> Blocked {
         self.blocked
+    }
+
+    /// Another attempt is made, so what was known of room is not any more.
+    pub(crate) fn unblock(&mut self) {
+        self.blocked = Blocked::No;
     }
 
     /// Sends what is queued, by `send` (which is [`sendmmsg`] but in tests). `Ok` with trains left in the queue means
     /// that there was no room for them; the next flush continues. An error is one of the socket itself.
-    pub(super) fn flush(
+    pub(crate) fn flush(
         &mut self,
         queue: &mut TxQueue,
         stats: &StatsHandle,
         mut send: impl FnMut(&mut [libc::mmsghdr]) -> io::Result<usize>,
     ) -> io::Result<()> {
-        self.blocked = Blocked::No;
+        self.unblock();
         while !queue.is_empty() {
             let count = self.fill(queue);
             stats.add(Stat::SendCalls, 1);
@@ -112,7 +126,8 @@ impl Sender {
         count
     }
 
-    fn describe(&mut self, index: usize, train: &Train, bytes: &[u8]) {
+    /// Points the header at `index` to a message of `train`.
+    pub(crate) fn describe(&mut self, index: usize, train: &Train, bytes: &[u8]) -> *const libc::msghdr {
         let meta = &train.meta;
         self.vectors[index] = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
         let header = &mut self.headers[index].msg_hdr;
@@ -133,6 +148,7 @@ impl Sender {
             control.source(source);
         }
         control.finish();
+        &raw const self.headers[index].msg_hdr
     }
 
     /// The first `sent` messages of the last [`fill`](Self::fill) are out.
@@ -153,8 +169,22 @@ impl Sender {
 
     /// The first message failed and the others were not tried.
     fn on_error(&mut self, error: io::Error, queue: &mut TxQueue, stats: &StatsHandle) -> io::Result<()> {
-        let Some(train) = queue.front_mut() else { return Ok(()) };
         let len = self.vectors[0].iov_len;
+        let Some(train) = queue.front_mut() else { return Ok(()) };
+        if self.judge(error, train, len, stats)? == Fate::Lost {
+            queue.advance(len);
+        }
+        Ok(())
+    }
+
+    /// What becomes of `len` bytes of a train whose sending failed. An error is one of the socket itself.
+    pub(crate) fn judge(
+        &mut self,
+        error: io::Error,
+        train: &mut Train,
+        len: usize,
+        stats: &StatsHandle,
+    ) -> io::Result<Fate> {
         let count = len.div_ceil(train.meta.segment_size);
         match error.raw_os_error() {
             Some(libc::EINTR) => (),
@@ -168,17 +198,17 @@ impl Sender {
             }
             Some(libc::EMSGSIZE) => {
                 stats.add(Stat::DropTxTooBig, count);
-                queue.advance(len);
+                return Ok(Fate::Lost);
             }
             Some(libc::EBADF | libc::ENOTSOCK | libc::EFAULT) | None => return Err(error),
             // No route, filtered, the address is gone, an ICMP error of an earlier send: the network's ways of losing
             // a datagram. The protocol above finds out by its timers.
             Some(_) => {
                 stats.add(Stat::DropTxRefused, count);
-                queue.advance(len);
+                return Ok(Fate::Lost);
             }
         }
-        Ok(())
+        Ok(Fate::Again)
     }
 }
 
@@ -187,7 +217,7 @@ fn same_family(a: IpAddr, b: IpAddr) -> bool {
 }
 
 /// Sends the messages; how many went out. An error is about the first.
-pub(super) fn sendmmsg(socket: &UdpSocket, messages: &mut [libc::mmsghdr]) -> io::Result<usize> {
+pub(crate) fn sendmmsg(socket: &UdpSocket, messages: &mut [libc::mmsghdr]) -> io::Result<usize> {
     let count = messages.len() as libc::c_uint;
     let (fd, flags) = (socket.as_raw_fd(), libc::MSG_DONTWAIT);
     // SAFETY: each header points to its own name, vector and control buffer, written by `Sender::describe` for the

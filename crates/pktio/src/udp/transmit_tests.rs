@@ -15,7 +15,7 @@ impl Bench {
         Bench {
             sender: Sender::new(Family::V4, true, segments_max),
             queue: TxQueue::new().expect("the arena can be mapped"),
-            stats: StatsHandle::default(),
+            stats: StatsHandle::new(crate::IoKind::Udp),
         }
     }
 

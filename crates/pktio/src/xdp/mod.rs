@@ -40,9 +40,11 @@ use warpline_wire::net;
 
 use crate::bell::{Doorbell, Waker};
 use crate::config::IoConfig;
+use crate::kind::IoKind;
 use crate::limits::{SMALL_FRAME, XDP_LOOK_AROUND};
 use crate::meta::{Ecn, Received, TxMeta};
 use crate::stats::{Stat, StatsHandle};
+use crate::udp::socket::Bound;
 use crate::udp::{Steering, Udp};
 
 use bpf::Hook;
@@ -114,14 +116,17 @@ impl Xdp {
         steering: &Steering,
     ) -> io::Result<Vec<Xdp>> {
         config.validate()?;
-        let kernel = Udp::group(addr, workers, io_config, steering)?;
-        let Some(first) = kernel.first() else { return Ok(Vec::new()) };
+        let sockets = Bound::group(addr, workers, io_config, steering)?;
+        let Some(first) = sockets.first() else { return Ok(Vec::new()) };
         let bound = first.local_addr();
         let device = Arc::new(Device::new(config, Service { bound, workers, steering: *steering }));
-        kernel
+        sockets
             .into_iter()
             .zip(0..)
-            .map(|(kernel, index)| Xdp::new(Arc::clone(&device), kernel, index, u32::from(workers), io_config))
+            .map(|(socket, index)| {
+                let kernel = Udp::new(Arc::new(socket), io_config, IoKind::Xdp)?;
+                Xdp::new(Arc::clone(&device), kernel, index, u32::from(workers), io_config)
+            })
             .collect()
     }
 

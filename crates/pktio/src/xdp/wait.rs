@@ -9,11 +9,9 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::Xdp;
 use super::lane::Lane;
 use crate::bell::Waker;
-use crate::limits::XDP_QUEUES_MAX;
+use crate::limits::{DEVICE_RETRY, XDP_QUEUES_MAX};
 use crate::stats::Stat;
 
-/// Between attempts to send what the device had no room for: nothing announces the end of that in zero-copy mode.
-const DEVICE_RETRY: Duration = Duration::from_millis(1);
 /// How often packets that wait for a neighbour are looked at.
 const WAITING_LOOK: Duration = Duration::from_millis(500);
 

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use warpline_pktio::{Ecn, Io, IoConfig, Received, TxMeta};
+use warpline_pktio::{Backend, Ecn, Io, IoConfig, Received, TxMeta};
 
 /// How often a test looks before it gives up; each look sleeps at most this long.
 pub const LOOKS: usize = 100;
@@ -19,15 +19,28 @@ pub fn addr(text: &str) -> SocketAddr {
     text.parse().expect("a literal")
 }
 
-/// A socket, or `None` (said in one line) if the system lacks the address family.
-pub fn udp(text: &str) -> Option<Io> {
-    match Io::udp(addr(text), &config()) {
+/// A socket on the given backend, or `None` (said in one line) if the system lacks it or the address family.
+pub fn socket(backend: Backend, text: &str) -> Option<Io> {
+    match Io::bind(addr(text), &IoConfig { backend, ..config() }) {
         Ok(io) => Some(io),
         Err(error) => {
-            println!("skipped: no socket at {text}: {error}");
+            println!("skipped: no socket at {text} on {backend}: {error}");
             None
         }
     }
+}
+
+/// Tells each story once per backend.
+#[macro_export]
+macro_rules! on_each_backend {
+    ($($story:ident,)*) => {
+        mod udp {
+            $(#[test] fn $story() { super::$story(warpline_pktio::Backend::Udp); })*
+        }
+        mod uring {
+            $(#[test] fn $story() { super::$story(warpline_pktio::Backend::Uring); })*
+        }
+    };
 }
 
 /// Queues a train of `len` bytes whose datagrams are filled with their number, counted from `first`.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use warpline_pktio::udp::Steering;
 use warpline_pktio::xdp::{InterfaceName, Xdp, XdpConfig, XdpModes};
-use warpline_pktio::{Io, TxMeta};
+use warpline_pktio::{Backend, Io, IoConfig, TxMeta};
 
 use crate::common::{LOOKS, Seen, addr, config, datagrams, train, train_with};
 use crate::netns::Pair;
@@ -25,7 +25,7 @@ pub fn xdp(pair: &Pair, end: usize, bind: &str, modes: XdpModes) -> Io {
 
 pub fn udp(pair: &Pair, end: usize, bind: &str) -> Io {
     let bind = addr(bind);
-    pair.inside(end, move || Io::udp(bind, &config()).expect("a socket"))
+    pair.inside(end, move || Io::bind(bind, &IoConfig { backend: Backend::Udp, ..config() }).expect("a socket"))
 }
 
 /// The backend inside.

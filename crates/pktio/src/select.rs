@@ -1,0 +1,114 @@
+//! Which backend a socket gets: the one that was named, or the fastest that works.
+//!
+//! | rank | backend | why there |
+//! |---|---|---|
+//! | 1 | `udp` | works wherever there is a socket |
+//! | 2 | `uring` | one system call a turn, not measured to be faster yet |
+//!
+//! Each is tried on the very socket, with packets through the loopback, before it is taken.
+
+use std::io;
+#[cfg(target_os = "linux")]
+use std::sync::Arc;
+
+#[cfg(target_os = "linux")]
+use crate::config::Backend;
+use crate::config::IoConfig;
+#[cfg(target_os = "linux")]
+use crate::io::Io;
+use crate::kind::IoKind;
+#[cfg(target_os = "linux")]
+use crate::selftest::{self, Verdict};
+#[cfg(target_os = "linux")]
+use crate::udp::{Steering, Udp, socket::Bound};
+#[cfg(target_os = "linux")]
+use crate::uring::Uring;
+
+/// Which backend is at work, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Choice {
+    /// The backend.
+    pub kind: IoKind,
+    /// Why it and no faster one, in one line.
+    pub why: String,
+}
+
+/// The backends for sockets of the kernel's, fastest first.
+#[cfg(target_os = "linux")]
+const RANKING: [IoKind; 2] = [IoKind::Udp, IoKind::Uring];
+
+/// Refuses what no backend of that name honours.
+pub(crate) fn check(config: &IoConfig) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    if config.sq_poll.is_zero() || config.backend == Backend::Uring {
+        return Ok(());
+    }
+    #[cfg(not(target_os = "linux"))]
+    if config.sq_poll.is_zero() && config.backend == crate::Backend::Auto {
+        return Ok(());
+    }
+    let what = format!("the back end {} has no kernel thread that polls, or does not exist here", config.backend);
+    Err(io::Error::new(io::ErrorKind::InvalidInput, what))
+}
+
+/// The backends for the sockets of a group (or the only one), in their order.
+#[cfg(target_os = "linux")]
+pub(crate) fn select(bounds: Vec<Bound>, config: &IoConfig, steering: Option<&Steering>) -> io::Result<Vec<Io>> {
+    check(config)?;
+    let bounds: Vec<Arc<Bound>> = bounds.into_iter().map(Arc::new).collect();
+    let named = match config.backend {
+        Backend::Auto => None,
+        Backend::Uring => Some(IoKind::Uring),
+        Backend::Udp => Some(IoKind::Udp),
+    };
+    let mut slower = String::new();
+    for kind in RANKING.into_iter().filter(|kind| named.is_none_or(|named| named == *kind)) {
+        match open_all(kind, &bounds, config, steering) {
+            Ok((ios, verdict)) => {
+                let why = match (named, verdict, slower.is_empty()) {
+                    (Some(_), Verdict::Works, _) => "asked for".to_owned(),
+                    (Some(_), Verdict::NotReached, _) => format!("asked for; {}", selftest::NOT_REACHED),
+                    (None, Verdict::Works, true) => "the fastest of those there are, and its test passed".to_owned(),
+                    (None, Verdict::Works, false) => slower,
+                    (None, Verdict::NotReached, _) => format!("{slower}{}", selftest::NOT_REACHED),
+                };
+                ios.iter().for_each(|io| io.stats().explain(&why));
+                return Ok(ios);
+            }
+            Err(error) if named.is_none() && RANKING.last() != Some(&kind) => {
+                slower += &format!("no {kind}: {error}; ")
+            }
+            Err(error) => return Err(io::Error::new(error.kind(), format!("the back end {kind}: {error}"))),
+        }
+    }
+    // Every name is in the ranking.
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// All sockets on one backend, each tested.
+#[cfg(target_os = "linux")]
+fn open_all(
+    kind: IoKind,
+    bounds: &[Arc<Bound>],
+    config: &IoConfig,
+    steering: Option<&Steering>,
+) -> io::Result<(Vec<Io>, Verdict)> {
+    let mut verdict = Verdict::Works;
+    for (worker, bound) in bounds.iter().enumerate() {
+        // What was tested belongs to this thread, and the worker's thread is another, so it is made again.
+        let mut io = open(kind, bound, config)?;
+        if selftest::run(&mut io, bound, worker, steering)? == Verdict::NotReached {
+            verdict = Verdict::NotReached;
+        }
+    }
+    let ios = bounds.iter().map(|bound| open(kind, bound, config)).collect::<io::Result<Vec<Io>>>()?;
+    Ok((ios, verdict))
+}
+
+#[cfg(target_os = "linux")]
+fn open(kind: IoKind, bound: &Arc<Bound>, config: &IoConfig) -> io::Result<Io> {
+    match kind {
+        IoKind::Uring => Uring::new(bound.clone(), config).map(|uring| Io::Uring(Box::new(uring))),
+        _ => Udp::new(bound.clone(), config, IoKind::Udp).map(|udp| Io::Udp(Box::new(udp))),
+    }
+}
