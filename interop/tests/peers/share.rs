@@ -15,6 +15,7 @@ use crate::stage;
 const LARGE: usize = 6 << 20;
 const SMALL: usize = 200;
 
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 fn tree(root: &Path) -> BTreeMap<String, Vec<u8>> {
     fs::read_dir(root)
         .unwrap()
