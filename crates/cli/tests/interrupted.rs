@@ -16,7 +16,7 @@ fn demo(arguments: &[&str]) -> Value {
 
 #[test]
 fn a_transfer_whose_receiver_and_host_are_killed_is_complete_on_the_loopback() {
-    let report = demo(&["--size", "64", "--files", "500", "--kills", "2"]);
+    let report = demo(&["--size", "256", "--files", "500", "--kills", "2"]);
     assert_eq!(report["differences"], serde_json::json!([]));
     let sides: Vec<_> = report["interrupted"]["kills"].as_array().unwrap().iter().map(|kill| &kill["side"]).collect();
     assert_eq!(sides, ["get", "host"]);

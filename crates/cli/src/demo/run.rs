@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fs;
 use std::path::Path;
 
-use super::kills::{self, Interrupted};
+use super::kills::{Interrupted, Plan};
 use super::place::Place;
 use super::process::{Fetched, Get, Host, Hosted, cpu_of_children};
 use super::{DemoArgs, compare, tree};
@@ -77,12 +77,19 @@ pub fn demo(args: &DemoArgs) -> Result<Outcome> {
     outcome.get_cpu = cpu_of_children()? - get_before;
     outcome.host = host.stop()?;
     check(&mut outcome, &tree, &copy)?;
-    open_up(&copy);
-    fs::remove_dir_all(&copy)?;
+    remove(&copy)?;
 
     let again = scratch.path().join("again");
     eprintln!("fetching it again, with {} kill(s) on the way", args.kills);
-    outcome.interrupted = kills::transfer(&place, &tree, scratch.path(), &again, outcome.first.bytes, args.kills)?;
+    let plan = Plan {
+        place: &place,
+        tree: &tree,
+        scratch: scratch.path(),
+        target: &again,
+        content: outcome.first.bytes,
+        kills: args.kills,
+    };
+    outcome.interrupted = plan.run()?;
     check(&mut outcome, &tree, &again)?;
     Ok(outcome)
 }
@@ -108,6 +115,12 @@ impl Drop for Scratch {
     fn drop(&mut self) {
         open_up(self.path());
     }
+}
+
+/// Removes a copy.
+pub fn remove(copy: &Path) -> Result<()> {
+    open_up(copy);
+    Ok(fs::remove_dir_all(copy)?)
 }
 
 /// Read-only directories would keep what is in them.
