@@ -108,7 +108,7 @@ impl Program {
         all.push(role.to_owned());
         all.extend(args);
         if let Some(backend) = self.backend {
-            all.extend(["--backend".to_owned(), backend.to_owned()]);
+            all.extend(["--io".to_owned(), backend.to_owned()]);
         }
         all
     }
@@ -152,7 +152,7 @@ enum Offer {
 }
 
 fn offered(help: &str, backend: &str) -> Offer {
-    let Some((_, option)) = help.split_once("--backend") else {
+    let Some((_, option)) = help.split_once("--io") else {
         return if backend == "udp" { Offer::Only } else { Offer::Missing };
     };
     // The option's text ends where the next option begins.
@@ -238,7 +238,7 @@ mod tests {
         let none = "Usage: warpline perf server [OPTIONS]\n  --bind <ADDR>\n";
         assert_eq!(offered(none, "udp"), Offer::Only);
         assert_eq!(offered(none, "xdp"), Offer::Missing);
-        let some = "  --backend <BACKEND>\n      how packets move [possible values: udp, uring]\n  --xdp-queue <N>\n";
+        let some = "  --io <BACKEND>\n      how packets move [possible values: udp, uring]\n  --xdp-queue <N>\n";
         assert_eq!(offered(some, "udp"), Offer::Chosen);
         assert_eq!(offered(some, "uring"), Offer::Chosen);
         assert_eq!(offered(some, "xdp"), Offer::Missing);
@@ -248,6 +248,6 @@ mod tests {
     fn arguments_in_order() {
         let program = Program { path: "warpline".into(), prefix: &["perf"], backend: Some("udp") };
         let args = program.args("server", ["--bind".to_owned(), "x".to_owned()]);
-        assert_eq!(args, ["perf", "server", "--bind", "x", "--backend", "udp"]);
+        assert_eq!(args, ["perf", "server", "--bind", "x", "--io", "udp"]);
     }
 }

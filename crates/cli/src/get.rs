@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use warpline::{Connection, Endpoint};
-use warpline_share::{GetOptions, GetReport, JoinCode, Progress, ShareError, connect, display_path, get};
+use warpline::{Choice, Connection, Endpoint};
+use warpline_share::{GetOptions, GetReport, JoinCode, Progress, ShareError, connect_by, display_path, get};
 
+use crate::io::IoArgs;
 use crate::progress::Display;
 use crate::{exit, net, output};
 
@@ -36,6 +37,8 @@ pub struct GetArgs {
     /// Show no progress.
     #[arg(short, long)]
     quiet: bool,
+    #[command(flatten)]
+    io: IoArgs,
 }
 
 /// What the transport did meanwhile.
@@ -43,6 +46,8 @@ pub struct GetArgs {
 struct Transport {
     syscalls: u64,
     datagrams: u64,
+    /// The live back end, and why no faster one.
+    io: Option<Choice>,
     /// How often the host went away and was found again.
     reconnected: u64,
 }
@@ -65,7 +70,7 @@ async fn fetch(args: &GetArgs) -> Result<(GetReport, Transport), ShareError> {
     let mut transport = Transport::default();
     // Of earlier attempts: what was there before the first of them, what came, and what was lost.
     let (mut reused, mut received, mut lost) = (None, 0, 0);
-    let mut way = Way::open(&code).await?;
+    let mut way = Way::open(&code, args.io).await?;
     loop {
         let progress = Arc::new(Progress::default());
         let display = Display::start(progress.clone(), args.quiet || args.json);
@@ -86,18 +91,18 @@ async fn fetch(args: &GetArgs) -> Result<(GetReport, Transport), ShareError> {
         };
         reused.get_or_insert(progress.bytes_reused.get());
         received += progress.bytes_received.get();
-        way = reopen(&code, error, Duration::from_secs(args.retry_for)).await?;
+        way = reopen(&code, args.io, error, Duration::from_secs(args.retry_for)).await?;
         transport.reconnected += 1;
     }
 }
 
 /// Looks for a host that went away, until it is found or the time is over.
-async fn reopen(code: &JoinCode, mut error: ShareError, limit: Duration) -> Result<Way, ShareError> {
+async fn reopen(code: &JoinCode, io: IoArgs, mut error: ShareError, limit: Duration) -> Result<Way, ShareError> {
     let lost = Instant::now();
     while lost.elapsed() < limit {
         eprintln!("warpline: {error}; looking for the host again");
         tokio::time::sleep(RETRY_PAUSE).await;
-        match Way::open(code).await {
+        match Way::open(code, io).await {
             Ok(way) => return Ok(way),
             Err(still) if still.is_passing() => error = still,
             Err(other) => return Err(other),
@@ -113,8 +118,8 @@ struct Way {
 }
 
 impl Way {
-    async fn open(code: &JoinCode) -> Result<Self, ShareError> {
-        let (endpoint, connection) = connect(code, &net::transport()).await?;
+    async fn open(code: &JoinCode, io: IoArgs) -> Result<Self, ShareError> {
+        let (endpoint, connection) = connect_by(code, &net::transport(), io.config()).await?;
         Ok(Self { endpoint, connection })
     }
 
@@ -122,8 +127,9 @@ impl Way {
     async fn close(self, transport: &mut Transport) -> u64 {
         let lost = self.connection.stats().await.map_or(0, |stats| stats.packets_lost);
         let stats = self.endpoint.io_stats();
-        transport.syscalls += stats.iter().map(|s| s.recv_calls + s.send_calls + s.wait_calls).sum::<u64>();
+        transport.syscalls += stats.iter().map(|s| s.syscalls()).sum::<u64>();
         transport.datagrams += stats.iter().map(|s| s.rx_datagrams).sum::<u64>();
+        transport.io = Some(self.endpoint.io_choice());
         self.endpoint.shutdown(0, b"").await;
         lost
     }
@@ -157,7 +163,8 @@ fn finish(args: &GetArgs, report: &GetReport, transport: &Transport) -> ExitCode
             "target": report.target.display().to_string(),
             "not_kept": kept,
             "not_kept_total": report.not_kept.len() as u64 + report.not_kept_more,
-            "io": "udp",
+            "io": transport.io.as_ref().map(|io| io.kind.name()),
+            "io_why": transport.io.as_ref().map(|io| &io.why),
             "packets_lost": report.packets_lost,
             "datagrams_received": transport.datagrams,
             "syscalls": transport.syscalls,

@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use clap::Args;
 use warpline_share::{Host, HostOptions, ShareError};
 
+use crate::io::IoArgs;
 use crate::{net, output, state};
 
 /// Share a directory or a file and print its join code.
@@ -28,6 +29,8 @@ pub struct HostArgs {
     /// Print JSON: one object when ready, one at the end.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    io: IoArgs,
 }
 
 /// Runs it until Ctrl-C.
@@ -47,23 +50,27 @@ async fn serve(args: &HostArgs) -> Result<(), ShareError> {
         state_dir: args.state_dir.clone().unwrap_or_else(|| state::directory().join("hosts")),
         bind: args.bind,
         transport: net::transport(),
+        io: args.io.config(),
     };
     let host = Host::open(&options)?;
     let code = host.code().to_string();
     if let Some(file) = &args.code_file {
         write_code(file, &code)?;
     }
+    let io = host.endpoint().io_choice();
     if args.json {
         let ready = serde_json::json!({
-            "ready": true, "code": code, "addr": host.local_addr().to_string(), "io": "udp",
+            "ready": true, "code": code, "addr": host.local_addr().to_string(),
+            "io": io.kind.name(), "io_why": io.why,
         });
         println!("{ready}");
     } else {
         println!("{code}");
         eprintln!(
-            "sharing {} on {}; fetch it elsewhere with: warpline get {code}",
+            "sharing {} on {} ({}); fetch it elsewhere with: warpline get {code}",
             args.path.display(),
-            host.local_addr()
+            host.local_addr(),
+            io.kind
         );
         eprintln!("stop with Ctrl-C");
     }
@@ -86,7 +93,7 @@ fn report(host: &Host, json: bool) {
     let (receivers, bytes) = (counters.receivers.load(Ordering::Relaxed), counters.bytes.load(Ordering::Relaxed));
     let refused = counters.refused.load(Ordering::Relaxed);
     let stats = host.endpoint().io_stats();
-    let syscalls: u64 = stats.iter().map(|s| s.recv_calls + s.send_calls + s.wait_calls).sum();
+    let syscalls: u64 = stats.iter().map(|s| s.syscalls()).sum();
     if json {
         let end = serde_json::json!({
             "receivers": receivers, "bytes": bytes, "refused": refused, "syscalls": syscalls,

@@ -7,6 +7,7 @@
 mod demo;
 mod get;
 mod host;
+mod io;
 mod list;
 mod net;
 mod output;

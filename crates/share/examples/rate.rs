@@ -23,6 +23,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         state_dir: state.path().into(),
         bind: ([127, 0, 0, 1], 0).into(),
         transport: transport.clone(),
+        io: Default::default(),
     };
     let host = Arc::new(Host::open(&options)?);
     let serving = host.clone();

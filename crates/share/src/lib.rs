@@ -39,7 +39,7 @@ mod xattrs;
 
 pub use code::{CodeError, JoinCode};
 pub use error::{ShareError, display_path};
-pub use get::{GetOptions, GetReport, connect, get};
+pub use get::{GetOptions, GetReport, connect, connect_by, get};
 pub use host::{Host, HostCounters, HostOptions};
 pub use identity::ShareIdentity;
 pub use ls::{Listed, ls};

@@ -39,6 +39,7 @@ async fn a_share_arrives_whole_over_50_ms_and_1_percent_of_loss() {
         state_dir: dir.path().join("state"),
         bind: ([127, 0, 0, 1], 0).into(),
         transport: transport.clone(),
+        io: Default::default(),
     };
     let host = Arc::new(Host::open(&options).unwrap());
     let proxy =

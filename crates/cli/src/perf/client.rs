@@ -41,10 +41,13 @@ pub(super) fn run(args: ClientArgs) -> Result<()> {
     let config = Arc::new(setup::client(&args)?);
     let report = builder.run_local(move |worker| async move {
         let load = Rc::new(Load { args, counters: Counters::default(), config, target, worker });
-        load.run().await
+        let report = load.run().await?;
+        let mut report = serde_json::to_value(report)?;
+        report["io"] = setup::io_report(std::slice::from_ref(load.worker.handle()));
+        Ok::<_, Box<dyn std::error::Error + Send + Sync>>(report)
     });
     let report = report.map_err(|e| e.to_string())??;
-    println!("{}", serde_json::to_string(&report)?);
+    println!("{report}");
     Ok(())
 }
 

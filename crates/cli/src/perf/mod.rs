@@ -93,6 +93,11 @@ pub struct Common {
     /// Microseconds to poll the socket before sleeping.
     #[arg(long, default_value_t = 0)]
     pub busy_poll: u64,
+    /// With --io uring: a kernel thread polls for what is to be sent, and sleeps after so many idle milliseconds.
+    #[arg(long, value_name = "MS", default_value_t = 0)]
+    pub sq_poll: u64,
+    #[command(flatten)]
+    pub io: crate::io::IoArgs,
 }
 
 /// Libraries that can seal packets.

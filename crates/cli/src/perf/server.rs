@@ -19,6 +19,7 @@ pub(super) fn run(args: &ServerArgs) -> Result<()> {
         .serve_local(serve)?;
     announce(endpoint.local_addr())?;
     hold_until_stdin_eof();
+    eprintln!("{}", setup::io_report(endpoint.workers()));
     endpoint.close(0, b"");
     Ok(())
 }

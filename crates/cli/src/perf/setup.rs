@@ -7,7 +7,8 @@ use rustls::RootCertStore;
 use rustls::crypto::aws_lc_rs::kx_group;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use warpline::{ClientConfig, Identity, IoConfig, PacketCrypto, ServerConfig, TransportConfig, provider};
+use warpline::engine::WorkerHandle;
+use warpline::{ClientConfig, Identity, IoConfig, IoStats, PacketCrypto, ServerConfig, TransportConfig, provider};
 use warpline_peer_kit::{ALPN, Result};
 
 use super::{ClientArgs, Common, Crypto, ServerArgs};
@@ -45,8 +46,27 @@ fn crypto(common: &Common) -> Arc<rustls::crypto::CryptoProvider> {
     Arc::new(crypto)
 }
 
+/// What the packet back end did, for the output.
+pub(super) fn io_report(workers: &[WorkerHandle]) -> serde_json::Value {
+    let Some(choice) = workers.first().map(WorkerHandle::io_choice) else { return serde_json::Value::Null };
+    let io: Vec<IoStats> = workers.iter().map(WorkerHandle::io_stats).collect();
+    let sum = |of: fn(&IoStats) -> u64| io.iter().map(of).sum::<u64>();
+    serde_json::json!({
+        "backend": choice.kind.name(),
+        "why": choice.why,
+        "syscalls": sum(IoStats::syscalls),
+        "datagrams": sum(|io| io.rx_datagrams + io.tx_datagrams),
+        "trains": sum(|io| io.rx_trains + io.tx_trains),
+        "turns": workers.iter().map(|worker| worker.stats().turns).sum::<u64>(),
+    })
+}
+
 pub(super) fn io(common: &Common) -> IoConfig {
-    IoConfig { busy_poll: Duration::from_micros(common.busy_poll), ..IoConfig::default() }
+    IoConfig {
+        busy_poll: Duration::from_micros(common.busy_poll),
+        sq_poll: Duration::from_millis(common.sq_poll),
+        ..common.io.config()
+    }
 }
 
 pub(super) fn server(args: &ServerArgs) -> Result<ServerConfig> {

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
-use warpline::{ClientConfig, Connection, Endpoint, SendStream, TransportConfig};
+use warpline::{ClientConfig, Connection, Endpoint, IoConfig, SendStream, TransportConfig};
 use warpline_frame::Chunk;
 use warpline_wire::Reader;
 
@@ -78,12 +78,13 @@ pub struct GetReport {
 ///
 /// # Errors
 /// The system gives no socket or threads.
-pub fn receiver_endpoint(v6: bool) -> Result<Endpoint, ShareError> {
+pub fn receiver_endpoint(v6: bool, io: IoConfig) -> Result<Endpoint, ShareError> {
     let any: std::net::SocketAddr = if v6 { ([0u16; 8], 0).into() } else { ([0u8; 4], 0).into() };
     Endpoint::builder()
         .bind(any)
         .workers(1)
         .spin(Duration::ZERO)
+        .io(io)
         .start()
         .map_err(|e| ShareError::connection(format!("no socket: {e}")))
 }
@@ -93,13 +94,25 @@ pub fn receiver_endpoint(v6: bool) -> Result<Endpoint, ShareError> {
 /// # Errors
 /// None of the addresses leads to the host that the code names.
 pub async fn connect(code: &JoinCode, transport: &TransportConfig) -> Result<(Endpoint, Connection), ShareError> {
+    connect_by(code, transport, IoConfig::default()).await
+}
+
+/// The same with the packet back end of the caller's choice.
+///
+/// # Errors
+/// As [`connect`]; and the back end that was named does not work here.
+pub async fn connect_by(
+    code: &JoinCode,
+    transport: &TransportConfig,
+    io: IoConfig,
+) -> Result<(Endpoint, Connection), ShareError> {
     let config = ClientConfig::with_pinned_fingerprint(&code.fingerprint, &[ALPN])
         .and_then(|config| config.transport(transport.clone()))
         .map_err(ShareError::connection)?;
     let config = Arc::new(config);
     let mut failures = Vec::new();
     for address in &code.addresses {
-        let endpoint = receiver_endpoint(address.is_ipv6())?;
+        let endpoint = receiver_endpoint(address.is_ipv6(), io)?;
         let attempt = endpoint.connect(*address, "warpline", config.clone());
         match tokio::time::timeout(CONNECT_TIMEOUT, attempt).await {
             Ok(Ok(connection)) => return Ok((endpoint, connection)),

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
-use warpline::{Endpoint, ServerConfig, TransportConfig};
+use warpline::{Endpoint, IoConfig, ServerConfig, TransportConfig};
 
 use self::outboard::Outboards;
 use self::source::Source;
@@ -34,6 +34,8 @@ pub struct HostOptions {
     pub bind: SocketAddr,
     /// Settings of the transport.
     pub transport: TransportConfig,
+    /// How packets move.
+    pub io: IoConfig,
 }
 
 /// A share that is being served.
@@ -191,6 +193,7 @@ fn bind(options: &HostOptions, identity: &ShareIdentity) -> Result<Endpoint, Sha
             .bind(address)
             .workers(1)
             .spin(Duration::ZERO)
+            .io(options.io)
             .secret(identity.endpoint_secret())
             .server(server.clone())
             .start()

@@ -60,6 +60,7 @@ impl Scene {
             state_dir: self.dir.path().join("state"),
             bind: ([127, 0, 0, 1], 0).into(),
             transport: TransportConfig::default(),
+            io: Default::default(),
         };
         let host = Arc::new(Host::open(&options).unwrap());
         let serving = host.clone();
