@@ -1,7 +1,7 @@
 //! A UDP socket behind an io_uring: what a worker's turn sends, receives and waits for is one system call.
 //!
 //! - Reception: one multishot `recvmsg` for the life of the socket, into large frames that the kernel takes from a
-//!   [ring of buffers](buffers). The same trains, ECN codepoints and addresses as with the [`udp`](crate::udp) backend.
+//!   ring of buffers. The same trains, ECN codepoints and addresses as with the [`udp`](crate::udp) backend.
 //! - Transmission: one `sendmsg` per GSO train. They go to the kernel together with the next look for arrivals, or with
 //!   the wait ([`Io::flush_soon`](crate::Io::flush_soon)).
 //! - Waiting: the doorbell is an eventfd that the ring watches, so there is one thing to wait for.

@@ -1,11 +1,11 @@
 //! AF_XDP: packets between an interface's queue and memory of our own, past the kernel's network stack.
 //!
-//! - A [program](program) that this crate assembles takes the packets of our UDP port and addresses out of the stream
+//! - A program that this crate assembles takes the packets of our UDP port and addresses out of the stream
 //!   and leaves everything else to the kernel. It goes when the process does.
-//! - Each worker owns one or more queues of the interface: their memory, rings and socket ([`lane`]).
+//! - Each worker owns one or more queues of the interface: their memory, rings and socket (`lane`).
 //! - Received packets are parsed where they lie and lent to the program as [frames](warpline_frame::Frame); packets to
 //!   send are built and sealed in frames of the same memory.
-//! - Routes, source addresses and neighbours come from the kernel ([`router`]), kept current by netlink.
+//! - Routes, source addresses and neighbours come from the kernel (`router`), kept current by netlink.
 //! - Beside the queues there is an ordinary UDP socket on the same port ([`Udp`]). It reserves the port, receives what
 //!   the program leaves to the kernel (fragments, other interfaces, loopback, ICMP errors) and sends what does not leave
 //!   by this interface. While the interface is down or gone, it is all there is.
