@@ -6,7 +6,16 @@
 //! │ first octet │ random         │ partition key │
 //! └─────────────┴────────────────┴───────────────┘
 //! ```
-//! The first octet is reserved for a load balancer's configuration (QUIC-LB). The key gives a slot, `key mod 1021`, and a
+//! Behind a load balancer that reads server IDs (QUIC-LB) the ID begins with what that asks for, and the key follows it:
+//!
+//! ```text
+//!  0             1 … n               n+1 … n+2
+//! ┌─────────────┬───────────────────┬───────────────┐
+//! │ rotation 3  │ server ID, nonce  │ partition key │
+//! │ length 5    │ (or their cipher) │               │
+//! └─────────────┴───────────────────┴───────────────┘
+//! ```
+//! The key gives a slot, `key mod 1021`, and a
 //! table gives the worker of a slot. The key stands at a fixed place so that a program in the kernel can read it, and at
 //! one that every ID a client may choose for its first packet has (RFC 9000 section 7.2 asks for 8 bytes).
 
@@ -17,7 +26,33 @@ pub const PARTITION_KEY_OFFSET: usize = 6;
 /// Number of slots: prime, so that neither keys nor worker counts line up with it, and much larger than any number of workers.
 pub const PARTITION_SLOTS: u16 = 1021;
 
-/// The partition key of a connection ID; `None` when it is too short to have one.
+/// How the IDs that an endpoint issues are laid out: all of them alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// Their length, 8 to 20 bytes.
+    pub len: u8,
+    /// Where the partition key begins.
+    pub key_offset: u8,
+}
+
+impl Layout {
+    /// IDs without a load balancer's part.
+    pub const PLAIN: Self = Self { len: CID_LEN as u8, key_offset: PARTITION_KEY_OFFSET as u8 };
+
+    /// The partition key of any ID that a packet to this endpoint bears. One of the length that is issued has it at the
+    /// place for those, any other (a client's first choice) at the place that all have: the rule asks for nothing but
+    /// the ID, so all packets with one ID go the same way, whoever chose it.
+    #[inline]
+    pub fn partition_key(self, cid: &[u8]) -> Option<u16> {
+        if cid.len() != usize::from(self.len) {
+            return partition_key(cid);
+        }
+        let at = usize::from(self.key_offset);
+        cid.get(at..at + 2)?.first_chunk().map(|key| u16::from_be_bytes(*key))
+    }
+}
+
+/// The partition key of a connection ID of the [plain](Layout::PLAIN) layout; `None` when it is too short to have one.
 #[inline]
 pub fn partition_key(cid: &[u8]) -> Option<u16> {
     let key = cid.get(PARTITION_KEY_OFFSET..PARTITION_KEY_OFFSET + 2)?.first_chunk()?;

@@ -117,6 +117,17 @@ fn reset_tokens_differ_in_any_bit_and_are_not_shown() {
 }
 
 #[test]
+fn a_layout_finds_the_key_by_the_length_of_the_id() {
+    let layout = cid::Layout { len: 10, key_offset: 8 };
+    assert_eq!(layout.partition_key(&[0, 1, 2, 3, 4, 5, 6, 7, 0x12, 0x34]), Some(0x1234));
+    // What a client chose itself.
+    assert_eq!(layout.partition_key(&[0, 1, 2, 3, 4, 5, 0x56, 0x78]), Some(0x5678));
+    assert_eq!(layout.partition_key(&[0; 7]), None);
+    let plain = cid::Layout::PLAIN;
+    assert_eq!(plain.partition_key(&[0, 1, 2, 3, 4, 5, 0x12, 0x34]), Some(0x1234));
+}
+
+#[test]
 fn the_partition_key_is_the_seventh_and_eighth_byte() {
     assert_eq!(cid::partition_key(&[0, 1, 2, 3, 4, 5, 0x12, 0x34]), Some(0x1234));
     assert_eq!(cid::partition_key(&[0, 1, 2, 3, 4, 5, 0x12, 0x34, 9, 9]), Some(0x1234));

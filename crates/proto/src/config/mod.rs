@@ -10,6 +10,7 @@ pub use self::client::ClientConfig;
 pub use self::server::{PreferredAddress, RetryPolicy, ServerConfig};
 pub use self::transport::{AddressDiscovery, Extensions, TransportConfig};
 use crate::crypto::{ResetKey, TokenKey};
+pub use crate::ids::QuicLb;
 
 /// What all connections of an endpoint share.
 #[derive(Debug)]
@@ -23,6 +24,8 @@ pub struct EndpointConfig {
     /// Slots of the partition that belong to this worker, for the IDs of connections that it opens itself. With `None` any
     /// slot will do.
     pub slots: Option<SlotRange>,
+    /// Makes connection IDs that a load balancer routes by.
+    pub quic_lb: Option<QuicLb>,
 }
 
 /// The partition slots that steer to one worker: `index`, `index + step`, and so on.
@@ -48,6 +51,7 @@ impl EndpointConfig {
             token_key: TokenKey::new(&derive(b"warpline address token")),
             versions: vec![Version::V1, Version::V2],
             slots: None,
+            quic_lb: None,
         }
     }
 }

@@ -168,6 +168,16 @@ impl Connection {
         self.local_cids.replenish(cx, limit);
     }
 
+    /// The endpoint makes its IDs in another way from now on.
+    pub(crate) fn renew_cids(&mut self, cx: &mut Cx<'_>) {
+        if let Some(limit) = self.handshake.peer_params.as_ref().map(|p| p.active_connection_id_limit)
+            && self.handshake.complete
+            && self.lifecycle.is_open()
+        {
+            self.local_cids.renew(cx, limit);
+        }
+    }
+
     /// Takes the peer's transport parameters into use once TLS has them.
     fn take_peer_params(&mut self) -> Result<(), TransportError> {
         if self.handshake.peer_params.is_some() {

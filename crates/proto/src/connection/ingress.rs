@@ -2,7 +2,7 @@
 
 use warpline_frame::{Chunk, Frame as Memory};
 use warpline_wire::header::{self, HeaderError, PacketKind, ProtectedHeader};
-use warpline_wire::{PacketNumber, Reader, Side, TransportErrorCode, cid, frame};
+use warpline_wire::{PacketNumber, Reader, Side, TransportErrorCode, frame};
 
 use super::Connection;
 use super::lifecycle::State;
@@ -74,7 +74,7 @@ impl Connection {
     /// The next packet's header, if this side can do anything with the packet, and the packet's length.
     #[inline]
     fn parse_header(&mut self, cx: &mut Cx<'_>, memory: &Memory) -> Option<(ProtectedHeader, usize)> {
-        match header::parse(memory, cid::CID_LEN) {
+        match header::parse(memory, cx.routes.cid_len()) {
             Ok(header) => match header.kind {
                 PacketKind::VersionNegotiation => {
                     self.on_version_negotiation(memory, &header);

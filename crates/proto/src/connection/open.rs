@@ -71,7 +71,7 @@ impl Connection {
             let cid = local_cids.issue(cx);
             params.preferred_address = Some(preferred.parameter(cid, cx.config.reset_key.token(&cid)));
         }
-        params.disable_active_migration = !config.active_migration;
+        params.disable_active_migration = !config.active_migration || !cx.routes.cids.gives_spares();
         params.original_destination_connection_id = Some(opening.original_dcid);
         let retried = opening.original_dcid != opening.initial_dcid;
         params.retry_source_connection_id = retried.then_some(opening.initial_dcid);

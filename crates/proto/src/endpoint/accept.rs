@@ -1,8 +1,8 @@
 //! Datagrams that belong to no connection: new connections, versions not spoken, resets.
 
 use warpline_frame::Frame as Memory;
+use warpline_wire::TransportErrorCode;
 use warpline_wire::header::{self, HeaderError, PacketKind, ProtectedHeader};
-use warpline_wire::{TransportErrorCode, cid};
 
 use super::Endpoint;
 use crate::config::RetryPolicy;
@@ -19,7 +19,7 @@ const INITIAL_DCID_MIN: usize = 8;
 impl Endpoint {
     /// A datagram whose destination ID leads to no connection.
     pub(super) fn handle_unrouted(&mut self, now: Instant, meta: &DatagramMeta, memory: &mut Memory) {
-        match header::parse(memory, cid::CID_LEN) {
+        match header::parse(memory, self.routes.cid_len()) {
             Err(HeaderError::UnsupportedVersion { dcid, scid, .. }) => {
                 if self.server.is_some() && memory.len() >= INITIAL_DATAGRAM_MIN {
                     self.reply_version_negotiation(meta, &dcid, &scid);
@@ -103,9 +103,9 @@ impl Endpoint {
         validated: bool,
     ) {
         let Some(server) = self.server.clone() else { return };
-        let key = cid::partition_key(&initial.dcid).unwrap_or_default();
+        let key = self.routes.cids.layout().partition_key(&initial.dcid).unwrap_or_default();
         let handle = self.slots.reserve();
-        let local_cid = self.fresh_cid(key, handle);
+        let local_cid = self.routes.issue(&mut self.rng, key, handle);
         let opening = Opening {
             version: initial.version,
             remote: meta.remote,

@@ -25,9 +25,9 @@ use crate::config::{ClientConfig, EndpointConfig, ServerConfig};
 use crate::connection::{Connection, Opening};
 use crate::cx::Cx;
 use crate::datagram_meta::{DatagramMeta, Transmit};
-use crate::error::{ConnectError, MigrateError};
+use crate::error::{ConfigError, ConnectError, MigrateError};
 use crate::event::Event;
-use crate::ids;
+use crate::ids::{self, CidGenerator, QuicLb};
 use crate::rng::Rng;
 use crate::time::Instant;
 
@@ -59,7 +59,7 @@ impl Endpoint {
     /// An endpoint; with `server` it accepts connections. Randomness comes from `seed`: secret in production.
     pub fn new(config: Arc<EndpointConfig>, server: Option<Arc<ServerConfig>>, seed: [u8; 32]) -> Self {
         let mut rng = Rng::new(seed);
-        let routes = Routes::new(rng.u64());
+        let routes = Routes::new(rng.u64(), CidGenerator::new(config.quic_lb.clone()));
         Self {
             config,
             server,
@@ -80,7 +80,7 @@ impl Endpoint {
     #[inline]
     pub fn handle_datagram(&mut self, now: Instant, meta: &DatagramMeta, memory: &mut Memory) {
         self.stats.datagrams_received += 1;
-        let found = match header::short_dcid(memory, cid::CID_LEN) {
+        let found = match header::short_dcid(memory, self.routes.cid_len()) {
             Some(dcid) => self.routes.find(dcid),
             None => self.find_by_long_header(memory),
         };
@@ -91,8 +91,9 @@ impl Endpoint {
     }
 
     fn find_by_long_header(&mut self, memory: &Memory) -> Option<ConnectionHandle> {
-        let dcid = header::peek_dcid(memory, cid::CID_LEN)?;
-        if let Some(handle) = self.routes.find(dcid).filter(|_| dcid.len() == cid::CID_LEN) {
+        let len = self.routes.cid_len();
+        let dcid = header::peek_dcid(memory, len)?;
+        if let Some(handle) = self.routes.find(dcid).filter(|_| dcid.len() == len) {
             return Some(handle);
         }
         self.routes.find_initial(&warpline_wire::ConnectionId::new(dcid)?)
@@ -237,9 +238,8 @@ impl Endpoint {
             .map_err(|_| ConnectError::InvalidServerName(server_name.to_owned()))?;
         let key = self.own_partition_key();
         let handle = self.slots.reserve();
-        let local_cid = self.fresh_cid(key, handle);
-        let guess = self.rng.u64() as u16;
-        let dcid = ids::generate(&mut self.rng, guess);
+        let local_cid = self.routes.issue(&mut self.rng, key, handle);
+        let dcid = ids::guess(&mut self.rng);
         let version = self.config.versions.first().copied().unwrap_or(warpline_wire::Version::V1);
         let opening = Opening {
             version,
@@ -283,16 +283,6 @@ impl Endpoint {
         (slot + slots * self.rng.below(keys)) as u16
     }
 
-    /// A new ID for `handle`, registered.
-    fn fresh_cid(&mut self, key: u16, handle: ConnectionHandle) -> warpline_wire::ConnectionId {
-        loop {
-            let id = ids::generate(&mut self.rng, key);
-            if self.routes.insert(&id, handle) {
-                return id;
-            }
-        }
-    }
-
     /// The connection of `handle`, to act on; it is queued for events and transmission.
     #[inline]
     pub fn connection(&mut self, handle: ConnectionHandle) -> Option<&mut Connection> {
@@ -329,6 +319,26 @@ impl Endpoint {
             }
         }
         moved
+    }
+
+    /// From now on IDs are made by another configuration of the load balancers; open connections get new IDs and are asked to
+    /// retire the others (config rotation).
+    ///
+    /// # Errors
+    /// Without a configuration from the start, or with one whose IDs have another layout: all IDs of an endpoint are alike.
+    pub fn rotate_quic_lb(&mut self, now: Instant, config: QuicLb) -> Result<(), ConfigError> {
+        if self.config.quic_lb.is_none() || config.layout() != self.routes.cids.layout() {
+            return Err(ConfigError::OutOfRange { name: "quic_lb", why: "must keep the layout of the IDs in use" });
+        }
+        self.routes.cids = CidGenerator::new(Some(config));
+        for handle in self.slots.handles() {
+            self.touch(handle);
+            let Self { slots, rng, config, routes, .. } = self;
+            if let Some(connection) = slots.find_mut(handle) {
+                connection.renew_cids(&mut Cx { now, rng, config, routes, handle });
+            }
+        }
+        Ok(())
     }
 
     /// Closes every connection and accepts none any more.

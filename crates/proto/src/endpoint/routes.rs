@@ -9,10 +9,14 @@ use hashbrown::HashMap;
 use warpline_wire::{ConnectionId, ResetToken, cid};
 
 use super::ConnectionHandle;
+use crate::ids::CidGenerator;
+use crate::rng::Rng;
 
 /// The worker's routing tables.
 #[derive(Debug)]
 pub(crate) struct Routes {
+    /// Makes the IDs.
+    pub(crate) cids: CidGenerator,
     /// IDs that this endpoint issued.
     issued: HashMap<u64, ConnectionHandle, FixedState>,
     last: Option<(u64, ConnectionHandle)>,
@@ -24,8 +28,9 @@ pub(crate) struct Routes {
 
 impl Routes {
     /// Tables whose hash is keyed by `seed`, so that peers cannot choose IDs that collide.
-    pub(crate) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64, cids: CidGenerator) -> Self {
         Self {
+            cids,
             issued: HashMap::with_hasher(FixedState::with_seed(seed)),
             last: None,
             initial: HashMap::with_hasher(FixedState::with_seed(seed)),
@@ -33,9 +38,21 @@ impl Routes {
         }
     }
 
+    /// What stands for an ID: its last eight bytes, where all that is random lies (before them may stand a server ID). Whether two
+    /// IDs differ there is made sure of when they are issued.
     #[inline]
     fn word(id: &[u8]) -> Option<u64> {
-        id.first_chunk::<{ cid::CID_LEN }>().map(|bytes| u64::from_ne_bytes(*bytes))
+        id.last_chunk::<{ cid::CID_LEN }>().map(|bytes| u64::from_ne_bytes(*bytes))
+    }
+
+    /// Makes an ID with partition key `key` that leads to `handle`.
+    pub(crate) fn issue(&mut self, rng: &mut Rng, key: u16, handle: ConnectionHandle) -> ConnectionId {
+        loop {
+            let id = self.cids.generate(rng, key);
+            if self.insert(&id, handle) {
+                return id;
+            }
+        }
     }
 
     /// Registers an ID that this endpoint issues; false when it is taken.
@@ -46,6 +63,12 @@ impl Routes {
         }
         self.issued.insert(word, handle);
         true
+    }
+
+    /// Length of the IDs that are issued.
+    #[inline]
+    pub(crate) fn cid_len(&self) -> usize {
+        self.cids.layout().len.into()
     }
 
     pub(crate) fn remove(&mut self, id: &ConnectionId) {

@@ -83,8 +83,8 @@ impl Endpoint {
         let kind = crate::crypto::TokenKind::Retry(initial.dcid);
         let token = self.config.token_key.seal(kind, meta.remote, now, nonce);
         // The new ID keeps the partition key, so the client's next Initial comes to this worker as well.
-        let key = warpline_wire::cid::partition_key(&initial.dcid).unwrap_or_default();
-        let scid = crate::ids::generate(&mut self.rng, key);
+        let key = self.routes.cids.layout().partition_key(&initial.dcid).unwrap_or_default();
+        let scid = self.routes.cids.generate(&mut self.rng, key);
         let mut bytes = vec![0; 7 + initial.scid.len() + scid.len() + token.len() + retry::TAG_LEN];
         let mut w = Writer::new(&mut bytes);
         header::encode_retry(&mut w, initial.version, &initial.scid, &scid, &token);
@@ -124,7 +124,7 @@ impl Endpoint {
 
     /// Tells the sender of a packet for an unknown connection that its state is gone (RFC 9000 section 10.3).
     pub(super) fn reply_stateless_reset(&mut self, now: Instant, meta: &DatagramMeta, datagram: &[u8]) {
-        let Some(dcid) = header::short_dcid(datagram, warpline_wire::cid::CID_LEN).and_then(ConnectionId::new) else {
+        let Some(dcid) = header::short_dcid(datagram, self.routes.cid_len()).and_then(ConnectionId::new) else {
             return;
         };
         // Shorter than what provoked it, so that two endpoints cannot answer each other for ever (section 10.3.3).

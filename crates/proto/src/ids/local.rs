@@ -1,11 +1,10 @@
 //! Connection IDs that this endpoint issues.
 
-use warpline_wire::{ConnectionId, TransportErrorCode, Writer, cid, frame};
+use warpline_wire::{ConnectionId, TransportErrorCode, Writer, frame};
 
 use crate::cx::Cx;
 use crate::error::TransportError;
 use crate::limits::LOCAL_CIDS_MAX;
-use crate::rng::Rng;
 
 /// Room that a NEW_CONNECTION_ID frame needs at most: type, two sequence numbers, length, ID, token.
 const FRAME_LEN_MAX: usize = 1 + 8 + 8 + 1 + 20 + 16;
@@ -17,21 +16,16 @@ pub(crate) struct LocalCids {
     key: u16,
     active: Vec<(u64, ConnectionId)>,
     next_sequence: u64,
+    /// What the peer is asked to retire.
+    retire_prior_to: u64,
     /// Sequence numbers whose NEW_CONNECTION_ID frame is to be sent.
     to_announce: Vec<u64>,
-}
-
-/// A fresh connection ID with partition key `key`.
-pub(crate) fn generate(rng: &mut Rng, key: u16) -> ConnectionId {
-    let mut bytes: [u8; cid::CID_LEN] = rng.array();
-    bytes[cid::PARTITION_KEY_OFFSET..].copy_from_slice(&key.to_be_bytes());
-    ConnectionId::new(&bytes).expect("8 bytes are a connection ID's length")
 }
 
 impl LocalCids {
     /// Starts with the ID of the handshake, sequence number 0, already in the routing table.
     pub(crate) fn new(key: u16, first: ConnectionId) -> Self {
-        Self { key, active: vec![(0, first)], next_sequence: 1, to_announce: Vec::new() }
+        Self { key, active: vec![(0, first)], next_sequence: 1, retire_prior_to: 0, to_announce: Vec::new() }
     }
 
     /// The ID used in long headers and known to the peer from the start.
@@ -45,27 +39,32 @@ impl LocalCids {
 
     /// Issues IDs until the peer has as many as it takes (`peer_limit` is its `active_connection_id_limit`).
     pub(crate) fn replenish(&mut self, cx: &mut Cx<'_>, peer_limit: u64) {
-        while (self.active.len() as u64) < peer_limit.min(LOCAL_CIDS_MAX) {
-            let cid = generate(cx.rng, self.key);
-            if !cx.routes.insert(&cid, cx.handle) {
-                continue;
-            }
-            self.active.push((self.next_sequence, cid));
+        let limit = if cx.routes.cids.gives_spares() { peer_limit.min(LOCAL_CIDS_MAX) } else { 1 };
+        while self.current_count() < limit {
             self.to_announce.push(self.next_sequence);
-            self.next_sequence += 1;
+            self.issue(cx);
         }
     }
 
-    /// Issues one ID that is announced in the transport parameters, not in a frame.
-    pub(crate) fn issue(&mut self, cx: &mut Cx<'_>) -> ConnectionId {
-        loop {
-            let cid = generate(cx.rng, self.key);
-            if cx.routes.insert(&cid, cx.handle) {
-                self.active.push((self.next_sequence, cid));
-                self.next_sequence += 1;
-                return cid;
-            }
+    /// IDs that the peer was not asked to retire.
+    fn current_count(&self) -> u64 {
+        self.active.iter().filter(|(sequence, _)| *sequence >= self.retire_prior_to).count() as u64
+    }
+
+    /// The way IDs are made has changed: the peer gets new ones and is asked to retire all others (RFC 9000 section 5.1.2).
+    pub(crate) fn renew(&mut self, cx: &mut Cx<'_>, peer_limit: u64) {
+        if cx.routes.cids.gives_spares() {
+            self.retire_prior_to = self.next_sequence;
+            self.replenish(cx, peer_limit);
         }
+    }
+
+    /// Issues one ID; by itself it is announced in no frame.
+    pub(crate) fn issue(&mut self, cx: &mut Cx<'_>) -> ConnectionId {
+        let cid = cx.routes.issue(cx.rng, self.key, cx.handle);
+        self.active.push((self.next_sequence, cid));
+        self.next_sequence += 1;
+        cid
     }
 
     pub(crate) fn has_frames(&self) -> bool {
@@ -80,7 +79,8 @@ impl LocalCids {
         while let Some(sequence) = self.to_announce.pop() {
             if let Some((_, cid)) = self.active.iter().find(|(s, _)| *s == sequence) {
                 let token = cx.config.reset_key.token(cid);
-                frame::NewConnectionId { sequence, retire_prior_to: 0, cid: *cid, reset_token: token }.encode(w);
+                let retire_prior_to = self.retire_prior_to.min(sequence);
+                frame::NewConnectionId { sequence, retire_prior_to, cid: *cid, reset_token: token }.encode(w);
                 return Some(sequence);
             }
         }

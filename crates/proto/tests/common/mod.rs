@@ -60,6 +60,13 @@ impl Pair {
         Self::with_server(transport, server)
     }
 
+    /// The server's endpoint is set up with `endpoint`.
+    pub fn with_server_endpoint(transport: &TransportConfig, endpoint: EndpointConfig) -> Self {
+        let mut pair = Self::new(transport);
+        pair.server = Endpoint::new(Arc::new(endpoint), Some(pair.server_config.clone()), [2; 32]);
+        pair
+    }
+
     pub fn with_server(transport: &TransportConfig, server: ServerConfig) -> Self {
         let client_config = ClientConfig::insecure(&[ALPN]).unwrap().transport(transport.clone()).unwrap();
         let endpoint = || Arc::new(EndpointConfig::new(&[5; 32]));
