@@ -2,9 +2,11 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 use std::fs::File;
-use std::os::fd::AsRawFd;
+use std::os::fd::AsFd;
 use std::process::{Command, Output};
 use std::thread;
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 /// The namespaces, `10.77.0.1/24` and `fd77::1/64` in the first, `.2` and `::2` in the second.
 pub struct Pair {
@@ -84,9 +86,8 @@ impl Pair {
         let file = File::open(format!("/run/netns/{}", self.names[end])).expect("the namespace exists");
         thread::scope(|scope| {
             let thread = scope.spawn(move || {
-                // SAFETY: a namespace for this thread concerns only sockets opened later.
-                let result = unsafe { libc::setns(file.as_raw_fd(), libc::CLONE_NEWNET) };
-                assert_eq!(result, 0, "root may enter its namespaces");
+                move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))
+                    .expect("root may enter its namespaces");
                 code()
             });
             thread.join().expect("the code does not panic")

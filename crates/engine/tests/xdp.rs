@@ -1,0 +1,104 @@
+//! QUIC over AF_XDP at both ends of a veth pair between namespaces. Needs root; without it each story says that it was
+//! skipped.
+#![cfg(target_os = "linux")]
+
+mod common;
+#[path = "../../pktio/tests/common/netns.rs"]
+mod netns;
+
+use common::{Pair, config, echo, on_worker, pair, pattern, serve, server_config};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use warpline_engine::local::{Connection, spawn};
+use warpline_engine::{Engine, EngineConfig};
+use warpline_pktio::udp::Steering;
+use warpline_pktio::xdp::{InterfaceName, XdpConfig};
+use warpline_pktio::{Io, IoConfig};
+use warpline_proto::config::ClientConfig;
+
+/// An engine in a namespace, on AF_XDP or on the kernel's sockets.
+fn start(net: &netns::Pair, end: usize, config: EngineConfig, xdp: bool) -> Engine {
+    let interface = InterfaceName::new(&net.interface(end)).expect("a short name");
+    let workers = u16::try_from(config.workers).expect("few");
+    net.inside(end, || {
+        let steering = Steering { key_offset: 6, slots: 1021 };
+        let ios = if xdp {
+            Io::xdp_group(config.bind, workers, &config.io, XdpConfig::new(interface), &steering)
+        } else {
+            Io::udp_group(config.bind, workers, &config.io, &steering)
+        };
+        Engine::start_on(ios.expect("both work on veth"), config, serve(echo)).expect("nothing is refused")
+    })
+}
+
+/// The address to bind to, and pools of the usual sizes: an echo holds all that is on its way.
+fn bound(bind: &str, config: EngineConfig) -> EngineConfig {
+    EngineConfig { bind: bind.parse().expect("a literal"), io: IoConfig::default(), ..config }
+}
+
+async fn round_trip(connection: Connection, seed: usize, len: usize) {
+    let (mut send, mut recv) = connection.open_bi().await.expect("the peer allows streams");
+    let data = pattern(seed, len);
+    let sent = data.clone();
+    let writer = spawn(async move {
+        send.write_all(&sent).await.expect("the peer reads");
+        send.finish().expect("the stream is open");
+    });
+    let back = recv.read_to_end(len).await.expect("the echo comes");
+    assert_eq!(back, data);
+    writer.expect("tests run on the worker").await.expect("the writer does not panic");
+}
+
+/// Connections that each send some streams there and back.
+fn exchange(client: &Engine, config: &Arc<ClientConfig>, to: SocketAddr, connections: usize, len: usize) {
+    let config = Arc::clone(config);
+    on_worker(client, move |worker| async move {
+        let mut tasks = Vec::new();
+        for seed in 0..connections {
+            let connection = worker.connect(Arc::clone(&config), to, "localhost").await.expect("the server answers");
+            for stream in 0..4 {
+                let task = worker.spawn(round_trip(connection.clone(), seed * 4 + stream, len));
+                tasks.push(task.expect("tests run on the worker"));
+            }
+        }
+        for task in tasks {
+            task.await.expect("no stream fails");
+        }
+    });
+}
+
+fn both_ends(net: &netns::Pair, pair: &Pair, server_xdp: bool, client_xdp: bool) {
+    let server = start(net, 0, bound("[::]:4433", server_config(pair, 1)), server_xdp);
+    let client = start(net, 1, bound("[::]:5000", config(1)), client_xdp);
+    for to in ["10.77.0.1:4433", "[fd77::1]:4433"] {
+        exchange(&client, &pair.client, to.parse().expect("a literal"), 2, 300_000);
+    }
+    let (sent, received) = (client.workers()[0].io_stats(), server.workers()[0].io_stats());
+    assert!(sent.tx_datagrams > 2000 && received.rx_datagrams > 2000, "{sent:?} {received:?}");
+}
+
+#[test]
+fn streams_are_echoed_over_af_xdp_at_both_ends() {
+    let Some(net) = netns::Pair::new("quic") else { return };
+    both_ends(&net, &pair(), true, true);
+}
+
+#[test]
+fn streams_are_echoed_over_af_xdp_at_one_end() {
+    let Some(net) = netns::Pair::new("quic1") else { return };
+    both_ends(&net, &pair(), true, false);
+    both_ends(&net, &pair(), false, true);
+}
+
+#[test]
+fn workers_own_queues_and_hand_over_what_is_not_theirs() {
+    let Some(net) = netns::Pair::with_queues("quic2", 2) else { return };
+    let pair = pair();
+    let server = start(&net, 0, bound("10.77.0.1:4433", server_config(&pair, 2)), true);
+    let client = start(&net, 1, bound("10.77.0.2:5000", config(2)), true);
+    exchange(&client, &pair.client, "10.77.0.1:4433".parse().expect("a literal"), 8, 100_000);
+    let stats = server.stats();
+    let datagrams: Vec<u64> = server.workers().iter().map(|worker| worker.stats().datagrams).collect();
+    assert!(datagrams.iter().all(|&count| count > 0), "both workers have connections: {datagrams:?}");
+    assert_eq!(stats.handover_dropped, 0, "nothing is lost between them");
+}
