@@ -25,9 +25,12 @@ pub const WAKES_MAX: usize = 4_096;
 /// Connections whose handshake is done and that the program has not accepted yet, per worker.
 pub const ACCEPT_BACKLOG: usize = 4_096;
 
-/// Full GSO trains sent per turn before the worker looks at the socket again: 1 MiB, about half a millisecond. Smaller
-/// ones count as much, so that a flood of single packets does not starve reception either.
-pub const TRAINS_PER_TURN: usize = 16;
+/// Bytes of transmit buffers filled per turn before the worker looks at the socket again: 16 GSO trains, about half a
+/// millisecond. Smaller trains count as full ones, so that a flood of single packets does not starve reception either.
+pub const BYTES_PER_TURN: usize = 16 * 65_408;
+
+/// What a buffer counts at least: where packets are built one by one (AF_XDP) a turn sends 256 of them.
+pub const TRAIN_COST_MIN: usize = 4096;
 
 /// How long a worker sleeps at most when nothing is due. It guards against nothing in particular: a lost wake-up would
 /// show as this delay instead of a hang.

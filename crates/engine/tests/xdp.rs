@@ -11,24 +11,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use warpline_engine::local::{Connection, spawn};
 use warpline_engine::{Engine, EngineConfig};
-use warpline_pktio::udp::Steering;
 use warpline_pktio::xdp::{InterfaceName, XdpConfig};
-use warpline_pktio::{Io, IoConfig};
+use warpline_pktio::{Backend, IoConfig, IoKind};
 use warpline_proto::config::ClientConfig;
 
 /// An engine in a namespace, on AF_XDP or on the kernel's sockets.
-fn start(net: &netns::Pair, end: usize, config: EngineConfig, xdp: bool) -> Engine {
+fn start(net: &netns::Pair, end: usize, mut config: EngineConfig, xdp: bool) -> Engine {
     let interface = InterfaceName::new(&net.interface(end)).expect("a short name");
-    let workers = u16::try_from(config.workers).expect("few");
-    net.inside(end, || {
-        let steering = Steering { key_offset: 6, slots: 1021 };
-        let ios = if xdp {
-            Io::xdp_group(config.bind, workers, &config.io, XdpConfig::new(interface), &steering)
-        } else {
-            Io::udp_group(config.bind, workers, &config.io, &steering)
-        };
-        Engine::start_on(ios.expect("both work on veth"), config, serve(echo)).expect("nothing is refused")
-    })
+    config.io.backend = if xdp { Backend::Xdp } else { Backend::Udp };
+    config.io.xdp = Some(XdpConfig::new(interface));
+    net.inside(end, || Engine::start(config, serve(echo)).expect("both work on veth"))
 }
 
 /// The address to bind to, and pools of the usual sizes: an echo holds all that is on its way.
@@ -70,6 +62,11 @@ fn exchange(client: &Engine, config: &Arc<ClientConfig>, to: SocketAddr, connect
 fn both_ends(net: &netns::Pair, pair: &Pair, server_xdp: bool, client_xdp: bool) {
     let server = start(net, 0, bound("[::]:4433", server_config(pair, 1)), server_xdp);
     let client = start(net, 1, bound("[::]:5000", config(1)), client_xdp);
+    for (engine, xdp) in [(&server, server_xdp), (&client, client_xdp)] {
+        let choice = engine.workers()[0].io_choice();
+        assert_eq!(choice.kind, if xdp { IoKind::Xdp } else { IoKind::Udp });
+        assert!(!xdp || choice.why.contains("queues [0], copy mode"), "{}", choice.why);
+    }
     for to in ["10.77.0.1:4433", "[fd77::1]:4433"] {
         exchange(&client, &pair.client, to.parse().expect("a literal"), 2, 300_000);
     }

@@ -4,6 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::xdp::XdpConfig;
+
 /// Which backend to use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Backend {
@@ -14,11 +16,13 @@ pub enum Backend {
     Uring,
     /// A plain socket with the system's offloads, or an error.
     Udp,
+    /// The queues of the interface that [`IoConfig::xdp`] names, or an error.
+    Xdp,
 }
 
 impl Backend {
     /// All of them.
-    pub const ALL: [Backend; 3] = [Backend::Auto, Backend::Uring, Backend::Udp];
+    pub const ALL: [Backend; 4] = [Backend::Auto, Backend::Uring, Backend::Udp, Backend::Xdp];
 
     /// Its name in flags and configuration.
     #[must_use]
@@ -27,6 +31,7 @@ impl Backend {
             Backend::Auto => "auto",
             Backend::Uring => "uring",
             Backend::Udp => "udp",
+            Backend::Xdp => "xdp",
         }
     }
 }
@@ -43,7 +48,7 @@ impl FromStr for Backend {
     /// Fails with the list of names.
     fn from_str(name: &str) -> Result<Backend, String> {
         let known = Backend::ALL.into_iter().find(|backend| backend.name() == name);
-        known.ok_or_else(|| format!("there is no back end {name}: auto, uring and udp are"))
+        known.ok_or_else(|| format!("there is no back end {name}: auto, uring, udp and xdp are"))
     }
 }
 
@@ -52,6 +57,8 @@ impl FromStr for Backend {
 pub struct IoConfig {
     /// Which backend to use.
     pub backend: Backend,
+    /// The interface whose queues [`Backend::Xdp`] uses, and [`Backend::Auto`] if that works. It takes privileges.
+    pub xdp: Option<XdpConfig>,
     /// Large frames (64 KiB). At least twice [`RECV_BATCH`](crate::limits::RECV_BATCH): one batch is always with the
     /// kernel. Memory is touched only as far as it is used.
     pub large_frames: usize,
@@ -82,6 +89,7 @@ impl Default for IoConfig {
     fn default() -> IoConfig {
         IoConfig {
             backend: Backend::Auto,
+            xdp: None,
             large_frames: 256,
             medium_frames: 256,
             small_frames: 2048,

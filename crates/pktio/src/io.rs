@@ -16,9 +16,10 @@ use crate::portable::Portable;
 use crate::select::Choice;
 use crate::stats::StatsHandle;
 #[cfg(target_os = "linux")]
-use crate::udp::{Steering, Udp, socket::Bound};
+use crate::udp::{Steering, Udp};
 #[cfg(target_os = "linux")]
 use crate::uring::Uring;
+use crate::xdp::XdpStatus;
 #[cfg(target_os = "linux")]
 use crate::xdp::{Xdp, XdpConfig};
 
@@ -62,7 +63,7 @@ impl Io {
     /// Fails as binding does, or if the backend that was named does not work, saying why.
     pub fn bind(addr: SocketAddr, config: &IoConfig) -> io::Result<Io> {
         #[cfg(target_os = "linux")]
-        return crate::select::select(vec![Bound::new(addr, config, false)?], config, None)?
+        return crate::select::open_group(addr, 1, config, None)?
             .pop()
             .ok_or_else(|| io::ErrorKind::Unsupported.into());
         #[cfg(not(target_os = "linux"))]
@@ -73,7 +74,7 @@ impl Io {
     /// and close a group as a whole. All have the same backend. Fails as [`bind`](Self::bind).
     #[cfg(target_os = "linux")]
     pub fn bind_group(addr: SocketAddr, workers: u16, config: &IoConfig, steering: &Steering) -> io::Result<Vec<Io>> {
-        crate::select::select(Bound::group(addr, workers, config, steering)?, config, Some(steering))
+        crate::select::open_group(addr, workers, config, Some(steering))
     }
 
     /// AF_XDP queues of an interface, in the order of the workers, each with a UDP socket of the kernel's on the same
@@ -89,6 +90,11 @@ impl Io {
     ) -> io::Result<Vec<Io>> {
         let group = Xdp::group(addr, workers, config, xdp, steering)?;
         Ok(group.into_iter().map(|xdp| Io::Xdp(Box::new(xdp))).collect())
+    }
+
+    /// How AF_XDP uses its interface now; `None` for other backends.
+    pub fn xdp_status(&self) -> Option<XdpStatus> {
+        self.stats().xdp_status()
     }
 
     /// A plain UDP socket. Fails as binding does.
@@ -149,7 +155,7 @@ impl Io {
             #[cfg(target_os = "linux")]
             Io::Udp(udp) => udp.tx_blocked(),
             #[cfg(target_os = "linux")]
-            Io::Xdp(xdp) => xdp.tx_pending() > 0,
+            Io::Xdp(xdp) => xdp.tx_blocked(),
             Io::Portable(portable) => portable.tx_pending() > 0,
             Io::Memory(_) => false,
         }

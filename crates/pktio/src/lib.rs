@@ -66,7 +66,6 @@ mod tx;
 pub mod udp;
 #[cfg(target_os = "linux")]
 pub mod uring;
-#[cfg(target_os = "linux")]
 pub mod xdp;
 
 pub use bell::Doorbell;

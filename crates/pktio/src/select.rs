@@ -5,9 +5,12 @@
 //! | 1 | `udp` | works wherever there is a socket |
 //! | 2 | `uring` | one system call a turn, not measured to be faster yet |
 //!
-//! Each is tried on the very socket, with packets through the loopback, before it is taken.
+//! Each is tried on the very socket, with packets through the loopback, before it is taken. Before them comes AF_XDP, if
+//! an interface is named for it: nobody takes over a network card unasked.
 
 use std::io;
+#[cfg(target_os = "linux")]
+use std::net::SocketAddr;
 #[cfg(target_os = "linux")]
 use std::sync::Arc;
 
@@ -51,17 +54,54 @@ pub(crate) fn check(config: &IoConfig) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::InvalidInput, what))
 }
 
-/// The backends for the sockets of a group (or the only one), in their order.
+/// The backends for the sockets of a group, or for the only one if there is no steering.
 #[cfg(target_os = "linux")]
-pub(crate) fn select(bounds: Vec<Bound>, config: &IoConfig, steering: Option<&Steering>) -> io::Result<Vec<Io>> {
+pub(crate) fn open_group(
+    addr: SocketAddr,
+    workers: u16,
+    config: &IoConfig,
+    steering: Option<&Steering>,
+) -> io::Result<Vec<Io>> {
     check(config)?;
+    let mut slower = String::new();
+    match (config.backend, config.xdp) {
+        (Backend::Xdp, None) => {
+            let what = "AF_XDP needs the name of an interface";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+        }
+        (Backend::Xdp | Backend::Auto, Some(xdp)) => {
+            match Io::xdp_group(addr, workers, config, xdp, steering.unwrap_or(&Steering::ALONE)) {
+                Ok(ios) => return Ok(ios),
+                Err(error) if config.backend == Backend::Auto => slower = format!("no {}: {error}; ", IoKind::Xdp),
+                Err(error) => {
+                    let what = format!("AF_XDP on {}: {error}", xdp.interface.as_str());
+                    return Err(io::Error::new(error.kind(), what));
+                }
+            }
+        }
+        (Backend::Auto | Backend::Udp | Backend::Uring, _) => (),
+    }
+    let bounds = match steering {
+        Some(steering) => Bound::group(addr, workers, config, steering)?,
+        None => vec![Bound::new(addr, config, false)?],
+    };
+    select(bounds, config, steering, slower)
+}
+
+/// The fastest backend of the kernel's sockets, or the one that is named. `slower` says what was tried before.
+#[cfg(target_os = "linux")]
+fn select(
+    bounds: Vec<Bound>,
+    config: &IoConfig,
+    steering: Option<&Steering>,
+    mut slower: String,
+) -> io::Result<Vec<Io>> {
     let bounds: Vec<Arc<Bound>> = bounds.into_iter().map(Arc::new).collect();
     let named = match config.backend {
-        Backend::Auto => None,
+        Backend::Auto | Backend::Xdp => None,
         Backend::Uring => Some(IoKind::Uring),
         Backend::Udp => Some(IoKind::Udp),
     };
-    let mut slower = String::new();
     for kind in RANKING.into_iter().filter(|kind| named.is_none_or(|named| named == *kind)) {
         match open_all(kind, &bounds, config, steering) {
             Ok((ios, verdict)) => {

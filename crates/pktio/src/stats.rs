@@ -1,11 +1,12 @@
 //! What a backend counts.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use warpline_ring::Counters;
 
 use crate::kind::IoKind;
 use crate::select::Choice;
+use crate::xdp::XdpStatus;
 
 /// How many counters there are.
 const COUNT: usize = 17;
@@ -41,16 +42,30 @@ struct Shared {
     counters: Counters<COUNT>,
     kind: IoKind,
     why: OnceLock<String>,
+    /// Of AF_XDP: how the interface is used now. Written when that changes, which is rare.
+    xdp: Mutex<Option<XdpStatus>>,
 }
 
 impl StatsHandle {
     pub(crate) fn new(kind: IoKind) -> StatsHandle {
-        StatsHandle(Arc::new(Shared { counters: Counters::new(), kind, why: OnceLock::new() }))
+        StatsHandle(Arc::new(Shared { counters: Counters::new(), kind, why: OnceLock::new(), xdp: Mutex::default() }))
     }
 
     /// Says why the backend was taken; the first reason counts.
     pub(crate) fn explain(&self, why: &str) {
         self.0.why.get_or_init(|| why.to_owned());
+    }
+
+    /// Says how the interface is used.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn set_xdp_status(&self, status: &XdpStatus) {
+        *self.0.xdp.lock().unwrap_or_else(PoisonError::into_inner) = Some(status.clone());
+    }
+
+    /// How AF_XDP uses its interface now; `None` for other backends.
+    #[must_use]
+    pub fn xdp_status(&self) -> Option<XdpStatus> {
+        self.0.xdp.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Which backend it is, and why no faster one.

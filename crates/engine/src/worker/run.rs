@@ -11,7 +11,7 @@ use crate::cx::{self, WorkerCx};
 use crate::engine::WorkerHandle;
 use crate::error::{RebindError, StartError};
 use crate::exec::Executor;
-use crate::limits::{SLEEP_MAX, TRAINS_PER_TURN};
+use crate::limits::{BYTES_PER_TURN, SLEEP_MAX, TRAIN_COST_MIN};
 use crate::local::Worker as LocalWorker;
 use crate::mailbox::{Inbox, Mailbox};
 use crate::partition::Partition;
@@ -266,7 +266,7 @@ impl Loop {
     #[inline]
     fn transmit(&mut self, now: Instant) -> bool {
         let mut core = self.cx.core.borrow_mut();
-        let mut left = TRAINS_PER_TURN;
+        let mut left = BYTES_PER_TURN;
         let mut paused = false;
         loop {
             if self.io.tx_should_pause() {
@@ -274,6 +274,7 @@ impl Loop {
                 break;
             }
             let Some(buffer) = self.io.tx_buffer() else { break };
+            let cost = buffer.len().max(TRAIN_COST_MIN);
             let Some(transmit) = core.endpoint.poll_transmit(now, buffer) else { break };
             self.tally.trains += 1;
             self.io.tx_commit(TxMeta {
@@ -283,7 +284,7 @@ impl Loop {
                 segment_size: transmit.segment_size,
                 len: transmit.len,
             });
-            left -= 1;
+            left = left.saturating_sub(cost);
             if left == 0 {
                 break;
             }

@@ -42,6 +42,9 @@ const LONG_CID: u32 = 6;
 const SHORT_CID: u32 = 1;
 
 impl Steering {
+    /// For a worker that is alone.
+    pub(crate) const ALONE: Steering = Steering { key_offset: 0, slots: 1 };
+
     fn program(&self, workers: u16) -> [libc::sock_filter; 8] {
         let op = |code, k| libc::sock_filter { code, jt: 0, jf: 0, k };
         let key = u32::from(self.key_offset);

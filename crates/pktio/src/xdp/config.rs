@@ -40,6 +40,41 @@ impl fmt::Debug for InterfaceName {
     }
 }
 
+/// How a device and a socket exchange packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum XdpMode {
+    /// The device reads and writes the frames itself.
+    ZeroCopy,
+    /// The driver hands packets over before the stack, and the kernel copies them to and from the frames.
+    Copy,
+    /// As `Copy`, but after the driver has built the kernel's own packet structure: any device, little gain.
+    Generic,
+}
+
+impl XdpMode {
+    /// Its name in output.
+    pub fn name(self) -> &'static str {
+        match self {
+            XdpMode::ZeroCopy => "zero-copy",
+            XdpMode::Copy => "copy",
+            XdpMode::Generic => "generic",
+        }
+    }
+}
+
+/// How a worker uses its interface.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct XdpStatus {
+    /// The interface.
+    pub interface: String,
+    /// The queues that this worker owns.
+    pub queues: Vec<u32>,
+    /// The mode; `None` while the interface does not exist and the kernel's socket does everything.
+    pub mode: Option<XdpMode>,
+    /// Why it is that mode.
+    pub reason: String,
+}
+
 /// Which modes are acceptable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum XdpModes {
@@ -75,6 +110,7 @@ impl XdpConfig {
         XdpConfig { interface, modes: XdpModes::Best, busy_poll_budget: 0, frames: XDP_FRAMES }
     }
 
+    #[cfg(target_os = "linux")]
     pub(super) fn validate(&self) -> io::Result<()> {
         let least = XDP_RING_LEN as usize / 2 + XDP_TX_FRAMES;
         if self.frames < least || self.frames > 1 << 20 {

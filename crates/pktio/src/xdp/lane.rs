@@ -5,8 +5,8 @@ use std::io;
 use warpline_frame::{Frame, Pages};
 use warpline_wire::net::HEADERS_MAX;
 
-use super::config::XdpConfig;
-use super::socket::{BindTo, Socket, XdpMode};
+use super::config::{XdpConfig, XdpMode, XdpModes};
+use super::socket::{BindTo, Socket};
 use super::umem::{KERNEL_HEADROOM, Umem};
 use crate::limits::{XDP_RECV_BATCH, XDP_RING_LEN, XDP_TX_FRAMES};
 use crate::stats::{Stat, StatsHandle};
@@ -34,6 +34,8 @@ pub(super) struct Lane {
     busy_poll: bool,
     /// The kernel could not take everything.
     blocked: bool,
+    /// All frames for sending are on their way.
+    starved: bool,
 }
 
 /// How a lane came to its mode.
@@ -59,6 +61,7 @@ impl Lane {
             batch: Vec::with_capacity(XDP_RECV_BATCH),
             busy_poll: false,
             blocked: false,
+            starved: false,
         })
     }
 
@@ -76,7 +79,6 @@ impl Lane {
 
     /// Binds a socket, zero-copy first if the modes allow it. Fails as bind(2) does.
     pub(super) fn open(&mut self, ifindex: u32, native: bool, config: &XdpConfig) -> io::Result<Opened> {
-        use super::config::XdpModes;
         let bind = |umem: &Umem, zero_copy| {
             Socket::new(umem, BindTo { ifindex, queue: self.queue, zero_copy, multi_buffer: false })
         };
@@ -182,6 +184,7 @@ impl Lane {
         if self.tx_free.is_empty() {
             self.flush(stats);
         }
+        self.starved = self.tx_free.is_empty();
         self.tx_free.pop()
     }
 
@@ -266,9 +269,9 @@ impl Lane {
         self.socket.as_ref().map_or(0, |socket| socket.tx.pending() as usize)
     }
 
-    /// Whether the kernel could not take everything.
+    /// Whether the kernel could not take everything, or has not given back what it took.
     pub(super) fn is_blocked(&self) -> bool {
-        self.blocked
+        self.blocked || self.starved
     }
 
     /// Whether there is something to receive.

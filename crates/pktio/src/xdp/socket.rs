@@ -10,17 +10,6 @@ use super::umem::Umem;
 use crate::limits::{XDP_BIND_RETRIES, XDP_RING_LEN};
 use crate::udp::set_option;
 
-/// How a device and a socket exchange packets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum XdpMode {
-    /// The device reads and writes the frames itself.
-    ZeroCopy,
-    /// The driver hands packets over before the stack, and the kernel copies them to and from the frames.
-    Copy,
-    /// As `Copy`, but after the driver has built the kernel's own packet structure: any device, little gain.
-    Generic,
-}
-
 /// Between attempts to bind to a queue that the last socket has not left yet; that takes it 16 to 24 ms.
 const BIND_RETRY: Duration = Duration::from_millis(5);
 

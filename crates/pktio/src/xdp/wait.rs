@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::Xdp;
+use super::backend::Xdp;
 use super::lane::Lane;
 use crate::bell::Waker;
 use crate::limits::{DEVICE_RETRY, XDP_QUEUES_MAX};

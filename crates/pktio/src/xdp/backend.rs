@@ -1,0 +1,489 @@
+//! The backend: one worker's queues, and the kernel's socket beside them.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use warpline_frame::{Frame, Pages, Pool, PoolConfig};
+use warpline_wire::net;
+
+use crate::bell::{Doorbell, Waker};
+use crate::config::IoConfig;
+use crate::kind::IoKind;
+use crate::limits::{SMALL_FRAME, XDP_LOOK_AROUND};
+use crate::meta::{Ecn, Received, TxMeta};
+use crate::stats::{Stat, StatsHandle};
+use crate::udp::socket::Bound;
+use crate::udp::{Steering, Udp};
+
+use super::bpf::Hook;
+use super::config::{XdpConfig, XdpMode, XdpStatus};
+use super::device::{Attachment, Device, Service};
+use super::lane::{Lane, Opened, PAYLOAD_AT};
+use super::netlink::LinkInfo;
+use super::router::{Router, Verdict};
+use super::waiting::{Datagram, Waiting};
+
+/// One worker's queues, and the kernel's socket beside them.
+pub struct Xdp {
+    device: Arc<Device>,
+    pub(super) lanes: Vec<Lane>,
+    status: XdpStatus,
+    pub(super) router: Router,
+    pub(super) kernel: Udp,
+    /// Where received data is copied to when the program holds too many frames.
+    copies: Pool,
+    pub(super) waiting: Waiting,
+    build: Build,
+    /// Calls until the kernel's socket and netlink are looked at.
+    pub(super) look_around: u32,
+    aside: Aside,
+    pub(super) bell: Doorbell,
+    pub(super) busy_poll: Duration,
+    /// The number of the interface that the queues belong to.
+    opened_on: u32,
+    pub(super) stats: StatsHandle,
+}
+
+/// What went by way of the kernel's socket.
+#[derive(Default)]
+struct Aside {
+    /// Received; empty between calls.
+    batch: Vec<Received>,
+    rx: u64,
+    tx: u64,
+}
+
+/// What is being built to be sent.
+struct Build {
+    frame: Option<Frame>,
+    /// Datagrams of a train after its first, while it is cut up; empty between calls.
+    rest: Vec<(Frame, usize)>,
+    /// Bytes of the longest payload now.
+    payload_max: usize,
+}
+
+impl Xdp {
+    /// One backend per worker, in the order of the workers: worker `i` owns the queues `i`, `i + workers`, ….
+    pub(crate) fn group(
+        addr: SocketAddr,
+        workers: u16,
+        io_config: &IoConfig,
+        config: XdpConfig,
+        steering: &Steering,
+    ) -> io::Result<Vec<Xdp>> {
+        config.validate()?;
+        let sockets = match workers {
+            // A port of its own, which nobody else joins.
+            1 => vec![Bound::new(addr, io_config, false)?],
+            _ => Bound::group(addr, workers, io_config, steering)?,
+        };
+        let Some(first) = sockets.first() else { return Ok(Vec::new()) };
+        let bound = first.local_addr();
+        let device = Arc::new(Device::new(config, Service { bound, workers, steering: *steering }));
+        sockets
+            .into_iter()
+            .zip(0..)
+            .map(|(socket, index)| {
+                let kernel = Udp::new(Arc::new(socket), io_config, IoKind::Xdp)?;
+                Xdp::new(Arc::clone(&device), kernel, index, u32::from(workers), io_config)
+            })
+            .collect()
+    }
+
+    fn new(device: Arc<Device>, kernel: Udp, index: u32, workers: u32, io_config: &IoConfig) -> io::Result<Xdp> {
+        let name = device.config().interface;
+        let router = Router::new(name.as_str(), kernel.local_addr().port())?;
+        let Some(link) = router.link().cloned() else {
+            let what = format!("there is no interface {}", name.as_str());
+            return Err(io::Error::new(io::ErrorKind::NotFound, what));
+        };
+        let attachment = device.attach(&link)?;
+        let queues: Vec<u32> = (index..attachment.queues).step_by(workers as usize).collect();
+        let lane = |&queue| Lane::new(queue, device.config(), io_config.huge_pages, link.mtu);
+        let lanes = queues.iter().map(lane).collect::<io::Result<Vec<Lane>>>()?;
+        let copies = PoolConfig { frame_size: SMALL_FRAME, frames: io_config.small_frames.max(1), huge_pages: false };
+        let stats = kernel.stats();
+        let status = XdpStatus { interface: name.as_str().to_owned(), queues, mode: None, reason: String::new() };
+        let mut xdp = Xdp {
+            device,
+            lanes,
+            status,
+            router,
+            kernel,
+            copies: Pool::new(copies)?,
+            waiting: Waiting::new(),
+            build: Build { frame: None, rest: Vec::new(), payload_max: 0 },
+            look_around: XDP_LOOK_AROUND,
+            aside: Aside::default(),
+            bell: Doorbell::new(Waker::event()?),
+            busy_poll: io_config.busy_poll,
+            opened_on: attachment.ifindex,
+            stats,
+        };
+        xdp.open(&attachment, &link)?;
+        let XdpStatus { interface, queues, mode, reason } = xdp.status();
+        let mode = mode.map_or("no", XdpMode::name);
+        xdp.stats.explain(&format!("{interface}, queues {queues:?}, {mode} mode: {reason}"));
+        Ok(xdp)
+    }
+
+    /// Opens the queues of an interface that the program is attached to.
+    fn open(&mut self, attachment: &Attachment, link: &LinkInfo) -> io::Result<()> {
+        let native = attachment.hook == Hook::Native;
+        for lane in &mut self.lanes {
+            let Opened { mode, why } = lane.open(attachment.ifindex, native, self.device.config())?;
+            self.status.mode = Some(mode);
+            self.status.reason = if native { why } else { attachment.why.clone() };
+            if let Some(socket) = lane.socket() {
+                self.device.register(attachment.ifindex, lane.queue(), std::os::fd::AsFd::as_fd(socket))?;
+            }
+        }
+        for address in self.router.addresses() {
+            self.device.set_address(address, true)?;
+        }
+        self.opened_on = attachment.ifindex;
+        self.set_mtu(link);
+        self.stats.set_xdp_status(&self.status);
+        Ok(())
+    }
+
+    fn set_mtu(&mut self, link: &LinkInfo) {
+        let room = self.lanes.iter().map(Lane::payload_max).min().unwrap_or(0);
+        self.build.payload_max = link.mtu.saturating_sub(net::IPV4_LEN + net::UDP_LEN).min(room);
+    }
+
+    pub(crate) fn recv(&mut self, out: &mut Vec<Received>) -> io::Result<usize> {
+        out.clear();
+        for lane in &mut self.lanes {
+            if lane.receive(&self.stats) == 0 {
+                continue;
+            }
+            let (packets, low) = lane.packets();
+            for packet in packets {
+                if let Some(received) = take(packet, &self.router, &self.stats) {
+                    deliver(received, low, &mut self.copies, out, &self.stats);
+                }
+            }
+        }
+        self.look_around = self.look_around.saturating_sub(1);
+        if self.look_around == 0 {
+            self.look_around()?;
+            if self.kernel.recv(&mut self.aside.batch)? > 0 {
+                // There may be more.
+                self.look_around = 1;
+                self.aside.rx += self.aside.batch.iter().map(|train| train.count() as u64).sum::<u64>();
+                out.append(&mut self.aside.batch);
+            }
+        }
+        self.check_account();
+        Ok(out.len())
+    }
+
+    /// In tests and debug builds: every frame is somewhere, and none twice.
+    fn check_account(&self) {
+        for lane in &self.lanes {
+            let (places, capacity) = lane.account();
+            debug_assert!(places.iter().sum::<usize>() <= capacity, "no frame is in two places: {places:?}");
+        }
+    }
+
+    /// Takes in what netlink says, and drops what has waited too long.
+    fn look_around(&mut self) -> io::Result<()> {
+        self.look_around = XDP_LOOK_AROUND;
+        let changes = self.router.update()?;
+        for &(address, present) in &changes.addresses {
+            if let Err(error) = self.device.set_address(address, present) {
+                tracing::warn!(%address, %error, "packets for an address stay with the kernel");
+            }
+        }
+        if changes.link {
+            self.link_changed();
+        }
+        if self.waiting.is_empty() {
+            return Ok(());
+        }
+        for &neighbour in &changes.neighbours {
+            // Those that still have no address are queued again, behind the ones that are looked at.
+            for _ in 0..self.waiting.len() {
+                let Some(datagram) = self.waiting.take(neighbour) else { break };
+                self.dispatch(datagram);
+            }
+        }
+        let now = Instant::now();
+        while let Some(datagram) = self.waiting.expired(now, false) {
+            self.stats.add(Stat::DropTxRefused, 1);
+            self.lanes[0].put_tx(datagram.frame);
+        }
+        self.lanes[0].flush(&self.stats);
+        self.kernel.flush()
+    }
+
+    /// The interface went, came, or changed.
+    fn link_changed(&mut self) {
+        let Some(link) = self.router.link().cloned() else {
+            if self.status.mode.take().is_some() {
+                tracing::warn!(interface = self.status.interface, "the interface is gone: the kernel's socket goes on");
+                self.status.reason = "the interface does not exist".to_owned();
+                self.lanes.iter_mut().for_each(Lane::close);
+                self.stats.set_xdp_status(&self.status);
+            }
+            return;
+        };
+        self.set_mtu(&link);
+        let attachment = match self.device.attach(&link) {
+            Ok(attachment) => attachment,
+            Err(error) => return self.give_up(&error),
+        };
+        let is_open = self.lanes.iter().all(|lane| lane.socket().is_some());
+        if is_open && self.status.mode.is_some() && self.opened_on == link.index {
+            return;
+        }
+        self.lanes.iter_mut().for_each(Lane::close);
+        match self.open(&attachment, &link) {
+            Ok(()) => tracing::info!(interface = self.status.interface, "the interface is back"),
+            Err(error) => self.give_up(&error),
+        }
+    }
+
+    fn give_up(&mut self, error: &io::Error) {
+        tracing::warn!(interface = self.status.interface, %error, "no AF_XDP: the kernel's socket goes on");
+        self.status.mode = None;
+        self.status.reason = error.to_string();
+        self.stats.set_xdp_status(&self.status);
+        self.lanes.iter_mut().for_each(Lane::close);
+    }
+
+    pub(crate) fn tx_buffer(&mut self) -> Option<&mut [u8]> {
+        let Build { frame, payload_max, .. } = &mut self.build;
+        if frame.is_none() {
+            *frame = self.lanes[0].take_tx(&self.stats);
+        }
+        frame.as_mut().map(|frame| &mut frame[PAYLOAD_AT..PAYLOAD_AT + *payload_max])
+    }
+
+    pub(crate) fn tx_commit(&mut self, meta: TxMeta) {
+        let frame = self.build.frame.take().expect("a train is built in a buffer");
+        let TxMeta { remote, local, ecn, segment_size, len } = meta;
+        assert!(segment_size > 0, "a datagram has at least one byte");
+        assert!((1..=self.build.payload_max).contains(&len), "a train fits its buffer");
+        // Datagrams after the first one move to frames of their own.
+        for at in (segment_size..len).step_by(segment_size) {
+            let part = &frame[PAYLOAD_AT + at..PAYLOAD_AT + len.min(at + segment_size)];
+            match self.lanes[0].take_tx(&self.stats) {
+                Some(mut next) => {
+                    next[PAYLOAD_AT..PAYLOAD_AT + part.len()].copy_from_slice(part);
+                    self.build.rest.push((next, part.len()));
+                }
+                None => self.stats.add(Stat::DropTxRefused, 1),
+            }
+        }
+        self.dispatch(Datagram { frame, len: len.min(segment_size), remote, local, ecn });
+        let mut rest = std::mem::take(&mut self.build.rest);
+        for (frame, len) in rest.drain(..) {
+            self.dispatch(Datagram { frame, len, remote, local, ecn });
+        }
+        self.build.rest = rest;
+    }
+
+    /// Sends a datagram on its way: to the ring, to the queue of those that wait, to the kernel's socket.
+    #[inline]
+    fn dispatch(&mut self, datagram: Datagram) {
+        let Datagram { mut frame, len, remote, local, ecn } = datagram;
+        let (lane, stats) = (&mut self.lanes[0], &self.stats);
+        match self.router.resolve(remote, local) {
+            Verdict::Send { payload_max, .. } | Verdict::Wait { payload_max, .. } if len > payload_max => {
+                stats.add(Stat::DropTxTooBig, 1);
+            }
+            Verdict::Send { template, .. } => {
+                let start = PAYLOAD_AT - template.len();
+                let ecn = ecn.map_or(0, Ecn::bits);
+                template.write(&mut frame[start..PAYLOAD_AT + len], remote.port(), ecn);
+                if lane.send(frame, start, template.len() + len) {
+                    stats.add(Stat::TxTrains, 1);
+                    stats.add(Stat::TxDatagrams, 1);
+                    stats.add(Stat::TxBytes, len);
+                } else {
+                    stats.add(Stat::DropTxRefused, 1);
+                }
+                return;
+            }
+            Verdict::Wait { neighbour, .. } => {
+                let datagram = Datagram { frame, len, remote, local, ecn };
+                if let Some(dropped) = self.waiting.push(neighbour, datagram, Instant::now()) {
+                    stats.add(Stat::DropTxRefused, 1);
+                    lane.put_tx(dropped.frame);
+                }
+                return;
+            }
+            Verdict::Kernel => match self.kernel.tx_buffer() {
+                Some(buffer) => {
+                    buffer[..len].copy_from_slice(&frame[PAYLOAD_AT..PAYLOAD_AT + len]);
+                    self.kernel.tx_commit(TxMeta { remote, local, ecn, segment_size: len, len });
+                    self.aside.tx += 1;
+                }
+                None => stats.add(Stat::DropTxRefused, 1),
+            },
+            Verdict::Nowhere => stats.add(Stat::DropTxRefused, 1),
+        }
+        lane.put_tx(frame);
+    }
+
+    pub(crate) fn flush(&mut self) -> io::Result<()> {
+        self.lanes[0].flush(&self.stats);
+        self.kernel.flush()
+    }
+
+    pub(crate) fn tx_pending(&self) -> usize {
+        self.lanes[0].pending() + self.kernel.tx_pending()
+    }
+
+    pub(crate) fn tx_blocked(&self) -> bool {
+        self.lanes[0].is_blocked() || self.kernel.tx_blocked()
+    }
+
+    pub(crate) fn doorbell(&self) -> Doorbell {
+        self.bell.clone()
+    }
+
+    pub(crate) fn local_addr(&self) -> SocketAddr {
+        self.kernel.local_addr()
+    }
+
+    pub(crate) fn stats(&self) -> StatsHandle {
+        self.stats.clone()
+    }
+
+    pub(crate) fn pages(&self) -> Pages {
+        self.lanes[0].pages()
+    }
+
+    /// How the interface is used now.
+    pub fn status(&self) -> &XdpStatus {
+        &self.status
+    }
+
+    /// What the kernel counted on all queues of this worker. Fails as getsockopt(2) does.
+    pub fn kernel_counters(&self) -> io::Result<XdpCounters> {
+        let mut sum = XdpCounters::default();
+        for socket in self.lanes.iter().filter_map(Lane::socket) {
+            let of = socket.statistics()?;
+            sum.rx_dropped += of.rx_dropped;
+            sum.rx_ring_full += of.rx_ring_full;
+            sum.fill_ring_empty += of.rx_fill_ring_empty_descs;
+            sum.invalid_descriptors += of.rx_invalid_descs + of.tx_invalid_descs;
+        }
+        Ok(sum)
+    }
+
+    /// Datagrams that went by way of the kernel's socket: received and sent. They are part of the other counters.
+    pub fn by_kernel(&self) -> (u64, u64) {
+        (self.aside.rx, self.aside.tx)
+    }
+
+    /// Where this worker's frames are.
+    pub fn frames(&self) -> XdpFrames {
+        let mut sum = XdpFrames::default();
+        for lane in &self.lanes {
+            let ([free, receiving, sending, kept], capacity) = lane.account();
+            sum.free += free;
+            sum.receiving += receiving;
+            sum.sending += sending;
+            sum.kept += kept;
+            sum.capacity += capacity;
+        }
+        sum.kept += usize::from(self.build.frame.is_some()) + self.waiting.len();
+        sum
+    }
+}
+
+/// What the kernel counted on AF_XDP sockets (`XDP_STATISTICS`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct XdpCounters {
+    /// Packets dropped for other reasons than the next two.
+    pub rx_dropped: u64,
+    /// Packets dropped because the RX ring was full: the worker was away for too long.
+    pub rx_ring_full: u64,
+    /// How often the fill ring was found empty: the program holds too much.
+    pub fill_ring_empty: u64,
+    /// Descriptors that the kernel refused: a mistake here.
+    pub invalid_descriptors: u64,
+}
+
+/// Where a worker's frames are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct XdpFrames {
+    /// In the pool.
+    pub free: usize,
+    /// Lent to the kernel to receive into, or received and not looked at.
+    pub receiving: usize,
+    /// Lent to the kernel to be sent, or sent and not taken back.
+    pub sending: usize,
+    /// Kept for sending, being built, or waiting for a neighbour.
+    pub kept: usize,
+    /// All frames; what is not in one of the places above is with the program.
+    pub capacity: usize,
+}
+
+impl XdpFrames {
+    /// Frames that received data lies in which the program has not let go of.
+    pub fn with_program(&self) -> usize {
+        self.capacity - self.free - self.receiving - self.sending - self.kept
+    }
+}
+
+/// The datagram in a packet, cut out in place; `None` if it is none of ours.
+#[inline]
+fn take(mut packet: Frame, router: &Router, stats: &StatsHandle) -> Option<Received> {
+    let parsed = match net::parse(&packet) {
+        Ok(parsed) if !parsed.payload.is_empty() && !router.is_own(parsed.source.ip()) => parsed,
+        // The program lets no such packet through but those with wrong lengths or checksums, and those that claim to be
+        // from ourselves.
+        _ => {
+            stats.add(Stat::DropRxTruncated, 1);
+            return None;
+        }
+    };
+    packet.truncate(parsed.payload.end);
+    packet.advance(parsed.payload.start);
+    Some(Received {
+        segment_size: packet.len(),
+        frame: packet,
+        remote: with_scope(parsed.source, router),
+        local: Some(parsed.destination.ip()),
+        ecn: Ecn::from_bits(parsed.traffic_class),
+    })
+}
+
+/// Link-local addresses mean something on their link only.
+#[inline]
+fn with_scope(mut remote: SocketAddr, router: &Router) -> SocketAddr {
+    if let SocketAddr::V6(v6) = &mut remote
+        && v6.ip().is_unicast_link_local()
+    {
+        v6.set_scope_id(router.link().map_or(0, |link| link.index));
+    }
+    remote
+}
+
+/// Hands a datagram on: in its frame, or copied when the program holds too many frames.
+#[inline]
+fn deliver(mut received: Received, low: bool, copies: &mut Pool, out: &mut Vec<Received>, stats: &StatsHandle) {
+    let len = received.frame.len();
+    if low {
+        let copy = copies.take().filter(|copy| copy.len() >= len);
+        let Some(mut copy) = copy else {
+            stats.add(Stat::DropRxNoMemory, 1);
+            return;
+        };
+        copy.truncate(len);
+        copy.copy_from_slice(&received.frame);
+        received.frame = copy;
+        stats.add(Stat::RxCopied, 1);
+    }
+    stats.add(Stat::RxTrains, 1);
+    stats.add(Stat::RxDatagrams, 1);
+    stats.add(Stat::RxBytes, len);
+    out.push(received);
+}
