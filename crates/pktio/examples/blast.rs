@@ -1,6 +1,8 @@
 //! GSO trains from one thread to another over loopback, each on a core of its own: what the kernel can carry.
 //!
-//! `cargo run --release -p warpline-pktio --example blast -- [datagram bytes] [seconds] [rounds]`
+//! `cargo run --release -p warpline-pktio --example blast -- [datagram bytes] [seconds] [rounds] [datagrams a train]`
+//!
+//! Each round has a run on every back end, so that what drifts on the machine drifts for all of them.
 //!
 //! Nothing holds the sender back, so what the receiver cannot take is lost in its socket buffer and shows as the
 //! difference of the two rates. The time per packet of a side is its CPU time (user and system) over its packets.
@@ -11,9 +13,13 @@ fn main() -> std::io::Result<()> {
     let size = args.next().unwrap_or(1452);
     let seconds = args.next().unwrap_or(2) as u64;
     let rounds = args.next().unwrap_or(5);
-    println!("{size}-byte datagrams, {seconds} s a round");
+    let segments = args.next().unwrap_or(usize::MAX);
+    println!("{size}-byte datagrams, {seconds} s a run");
     for round in 1..=rounds {
-        linux::round(round, size, std::time::Duration::from_secs(seconds))?;
+        for backend in [warpline_pktio::Backend::Udp, warpline_pktio::Backend::Uring] {
+            let load = linux::Load { size, segments, time: std::time::Duration::from_secs(seconds) };
+            linux::round(round, backend, load)?;
+        }
     }
     Ok(())
 }
@@ -33,7 +39,7 @@ mod linux {
 
     use rustix::thread::{CpuSet, sched_setaffinity};
     use rustix::time::{ClockId, clock_gettime};
-    use warpline_pktio::{Io, IoConfig, TxMeta, limits};
+    use warpline_pktio::{Backend, Io, IoConfig, TxMeta, limits};
 
     /// What a side did: packets, calls, and the CPU time that it took.
     struct Side {
@@ -43,16 +49,24 @@ mod linux {
         cpu: Duration,
     }
 
-    pub(super) fn round(round: usize, size: usize, time: Duration) -> io::Result<()> {
+    /// What is sent.
+    #[derive(Clone, Copy)]
+    pub(super) struct Load {
+        pub(super) size: usize,
+        pub(super) segments: usize,
+        pub(super) time: Duration,
+    }
+
+    pub(super) fn round(round: usize, backend: Backend, load: Load) -> io::Result<()> {
         let here = SocketAddr::from(([127, 0, 0, 1], 0));
-        let config = IoConfig { busy_poll: Duration::from_micros(50), ..IoConfig::default() };
+        let config = IoConfig { busy_poll: Duration::from_micros(50), backend, ..IoConfig::default() };
         let (tx, rx) = (Io::bind(here, &config)?, Io::bind(here, &config)?);
         let (to, stop) = (rx.local_addr(), AtomicBool::new(false));
         let start = Instant::now();
         let (sent, received) = thread::scope(|scope| {
             let receiver = scope.spawn(|| receive(rx, &stop));
             let sender = scope.spawn(|| {
-                let sent = send(tx, to, size, time);
+                let sent = send(tx, to, load);
                 stop.store(true, Ordering::Relaxed);
                 sent
             });
@@ -63,13 +77,14 @@ mod linux {
         let rate = |side: &Side| side.packets as f64 / seconds / 1e6;
         let cost = |side: &Side| side.cpu.as_nanos() as f64 / side.packets as f64;
         println!(
-            "round {round}: sent {:.2} M/s ({:.0} ns/packet, {:.1} a train), received {:.2} M/s = {:.1} Gbit/s \
+            "round {round} {backend:>5}: sent {:.2} M/s ({:.0} ns/packet, {:.1} a train, {:.1} a call), received {:.2} M/s = {:.1} Gbit/s \
              ({:.0} ns/packet, {:.1} a train, {:.1} a call)",
             rate(&sent),
             cost(&sent),
             sent.packets as f64 / sent.trains as f64,
+            sent.packets as f64 / sent.calls as f64,
             rate(&received),
-            rate(&received) * size as f64 * 8e-3,
+            rate(&received) * load.size as f64 * 8e-3,
             cost(&received),
             received.packets as f64 / received.trains as f64,
             received.packets as f64 / received.calls as f64,
@@ -77,13 +92,16 @@ mod linux {
         Ok(())
     }
 
-    fn send(mut io: Io, remote: SocketAddr, segment_size: usize, time: Duration) -> io::Result<Side> {
+    fn send(mut io: Io, remote: SocketAddr, load: Load) -> io::Result<Side> {
         pin(0)?;
-        let segments = (limits::TRAIN_BYTES_MAX / segment_size).min(io.gso_segments_max());
+        let segment_size = load.size;
+        let segments = (limits::TRAIN_BYTES_MAX / segment_size).min(io.gso_segments_max()).min(load.segments);
         let len = segments * segment_size;
+        // What fills the transmit buffer, in one call.
+        let burst = (limits::TX_ARENA / len).min(limits::TX_TRAINS_MAX);
         let start = Instant::now();
-        while start.elapsed() < time {
-            while io.tx_pending() < 4
+        while start.elapsed() < load.time {
+            while io.tx_pending() < burst
                 && let Some(buffer) = io.tx_buffer()
             {
                 // As much of the train is touched as a sender would write at least.
@@ -96,7 +114,7 @@ mod linux {
             }
         }
         let stats = io.stats().snapshot();
-        Ok(Side { packets: stats.tx_datagrams, trains: stats.tx_trains, calls: stats.send_calls, cpu: cpu_time() })
+        Ok(Side { packets: stats.tx_datagrams, trains: stats.tx_trains, calls: stats.syscalls(), cpu: cpu_time() })
     }
 
     fn receive(mut io: Io, stop: &AtomicBool) -> io::Result<Side> {
@@ -112,7 +130,7 @@ mod linux {
         }
         let stats = io.stats().snapshot();
         assert_eq!(stats.drop_rx_no_memory, 0, "frames are dropped at once");
-        Ok(Side { packets: stats.rx_datagrams, trains: stats.rx_trains, calls: stats.recv_calls, cpu: cpu_time() })
+        Ok(Side { packets: stats.rx_datagrams, trains: stats.rx_trains, calls: stats.syscalls(), cpu: cpu_time() })
     }
 
     fn pin(core: usize) -> io::Result<()> {
