@@ -8,6 +8,7 @@
 //! | [`spsc`] | one worker → one worker | packets that arrived at the wrong worker, connections that move |
 //! | [`mailbox`] | any thread → one worker | commands of the program, wake-ups of tasks |
 //! | [`Doorbell`] | any thread → one worker | "look at your queues", with a system call only if it sleeps |
+//! | [`WakeSet`] | any thread → one worker | wake-ups of fibers, which must neither be lost nor refused |
 //! | [`Counters`] | one worker → any reader | statistics |
 //! | [`EpochCell`] | one publisher → all workers | tables that change rarely and are read for every packet |
 //!
@@ -29,8 +30,10 @@ pub mod mailbox;
 mod pad;
 pub mod spsc;
 mod sync;
+mod wakeset;
 
 pub use counters::{Counter, Counters};
 pub use doorbell::{Doorbell, Notify};
 pub use epoch::{EpochCell, EpochReader};
 pub use pad::CachePadded;
+pub use wakeset::WakeSet;

@@ -11,7 +11,7 @@ use loom::sync::Arc;
 use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use loom::thread;
 use warpline_ring::mailbox::{SendError, mailbox};
-use warpline_ring::{Counters, Doorbell, EpochCell, EpochReader, spsc};
+use warpline_ring::{Counters, Doorbell, EpochCell, EpochReader, WakeSet, spsc};
 
 /// Counts its drops, so that a lost or doubled item shows.
 struct Item(usize, Plain<PlainUsize>);
@@ -262,5 +262,69 @@ fn epochs_and_tables_match() {
         publisher.join().expect("the publisher does not panic");
         reader.refresh();
         assert_eq!((**reader.table(), reader.epoch()), (2, 2));
+    });
+}
+
+/// Two threads wake members (one of them the same) while the owner empties the set and sleeps on its doorbell: every
+/// member is found after its last insertion, and what its thread wrote before is visible.
+#[test]
+fn wake_set_loses_no_wake_up() {
+    bounded(3, || {
+        let set = Arc::new(WakeSet::new(128));
+        let data = Arc::new([AtomicUsize::new(0), AtomicUsize::new(0)]);
+        let threads = [(0, 1), (1, 65)].map(|(index, member)| {
+            let (set, data) = (set.clone(), data.clone());
+            thread::spawn(move || {
+                data[index].store(1, Ordering::Relaxed);
+                set.insert(member);
+                set.insert(2);
+            })
+        });
+        let mut seen = [false; 3];
+        let look = |seen: &mut [bool; 3]| {
+            set.drain(|member| match member {
+                1 => seen[0] = data[0].load(Ordering::Relaxed) == 1,
+                65 => seen[1] = data[1].load(Ordering::Relaxed) == 1,
+                _ => seen[2] = true,
+            });
+        };
+        look(&mut seen);
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        look(&mut seen);
+        assert_eq!(seen, [true; 3]);
+    });
+}
+
+/// A wake-up, its doorbell, and an owner about to sleep: the owner never sleeps with a member in the set.
+#[test]
+fn wake_set_and_doorbell_never_sleep_on_a_wake_up() {
+    loom::model(|| {
+        let notified = Arc::new(AtomicBool::new(false));
+        let set = Arc::new(WakeSet::new(64));
+        let bell = {
+            let notified = notified.clone();
+            Arc::new(Doorbell::new(move || notified.store(true, Ordering::Release)))
+        };
+        let waker = {
+            let (set, bell) = (set.clone(), bell.clone());
+            thread::spawn(move || {
+                set.insert(5);
+                bell.ring();
+            })
+        };
+        let mut found = false;
+        if bell.take() {
+            set.drain(|_| found = true);
+        }
+        let asleep = bell.prepare_sleep();
+        waker.join().unwrap();
+        if asleep && !found {
+            assert!(notified.load(Ordering::Acquire), "asleep, with a wake-up in the set");
+        }
+        bell.wake();
+        set.drain(|_| found = true);
+        assert!(found);
     });
 }
