@@ -1,0 +1,323 @@
+//! The cell of a fiber: everything about it that is not on its stack.
+
+use crate::baton::Baton;
+use crate::limits::INLINE_BYTES;
+use crate::local::Locals;
+use crate::remote::FiberWaker;
+use crate::stack::{FiberStack, StackClass};
+use corosensei::{Coroutine, Yielder};
+use std::any::Any;
+use std::borrow::Cow;
+use std::cell::{Cell, OnceCell, RefCell, UnsafeCell};
+use std::marker::PhantomData;
+use std::mem::MaybeUninit;
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+pub(crate) type Co = Coroutine<(), (), (), FiberStack>;
+
+/// What a fiber is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// The cell has no fiber.
+    Free,
+    /// Spawned, in the run queue, without a stack.
+    New,
+    /// In a run queue.
+    Queued,
+    /// On the thread.
+    Running,
+    /// Waiting for a baton.
+    Parked,
+    /// Ended; the cell is kept for whoever joins it.
+    Done,
+}
+
+/// How a fiber ended.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// It has not, or the result was taken.
+    None,
+    /// The result is in the payload.
+    Value,
+    Panicked(Box<dyn Any + Send>),
+    Cancelled,
+    /// No stack could be mapped for it.
+    NoStack(std::io::Error),
+}
+
+/// Names a fiber: the cell and which of its fibers. Outlives it harmlessly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct FiberKey {
+    pub(crate) index: u32,
+    pub(crate) generation: u32,
+}
+
+/// Cancellation was asked for.
+pub(crate) const CANCEL: u8 = 1;
+/// A join handle exists.
+pub(crate) const HANDLE: u8 = 2;
+/// Cancellation was held back at a wait because the thread was unwinding.
+pub(crate) const DELAYED: u8 = 4;
+
+/// Woken since the flag was last cleared, which a wait for a future does before it polls.
+pub(crate) const WOKEN: u8 = 8;
+
+/// First the closure, later the result.
+#[repr(C, align(16))]
+pub(crate) struct Payload([MaybeUninit<u8>; INLINE_BYTES]);
+
+/// See the module. Reached through raw pointers only; everything in it is for its own thread.
+pub(crate) struct FiberCell {
+    pub(crate) index: u32,
+    pub(crate) generation: Cell<u32>,
+    pub(crate) state: Cell<State>,
+    pub(crate) flags: Cell<u8>,
+    /// How many sections that hold back cancellation the fiber is in.
+    pub(crate) shields: Cell<u32>,
+    pub(crate) seat: Seat,
+    /// The next cell of the run queue, or of the list of free cells.
+    pub(crate) next: Cell<Option<NonNull<FiberCell>>>,
+    pub(crate) coroutine: UnsafeCell<Option<Co>>,
+    pub(crate) job: Cell<&'static Job>,
+    pub(crate) payload: UnsafeCell<Payload>,
+    pub(crate) outcome: RefCell<Outcome>,
+    pub(crate) joined: Baton,
+    pub(crate) name: RefCell<Cow<'static, str>>,
+    pub(crate) locals: Locals,
+    pub(crate) waker: OnceCell<Arc<FiberWaker>>,
+}
+
+/// Where a fiber runs.
+pub(crate) struct Seat {
+    pub(crate) class: Cell<StackClass>,
+    /// The lowest address of the stack, where its guard begins.
+    pub(crate) limit: Cell<usize>,
+    /// The way back to the scheduler, on the fiber's stack.
+    pub(crate) yielder: Cell<*const Yielder<(), ()>>,
+}
+
+impl FiberCell {
+    pub(crate) fn new(index: u32) -> FiberCell {
+        FiberCell {
+            index,
+            generation: Cell::new(0),
+            state: Cell::new(State::Free),
+            flags: Cell::new(0),
+            shields: Cell::new(0),
+            seat: Seat { class: Cell::default(), limit: Cell::new(0), yielder: Cell::new(std::ptr::null()) },
+            next: Cell::new(None),
+            coroutine: UnsafeCell::new(None),
+            job: Cell::new(JobOf::<fn(), ()>::JOB),
+            payload: UnsafeCell::new(Payload([MaybeUninit::uninit(); INLINE_BYTES])),
+            outcome: RefCell::new(Outcome::None),
+            joined: Baton::new(),
+            name: RefCell::new(Cow::Borrowed("")),
+            locals: Locals::default(),
+            waker: OnceCell::new(),
+        }
+    }
+
+    pub(crate) fn key(&self) -> FiberKey {
+        FiberKey { index: self.index, generation: self.generation.get() }
+    }
+
+    pub(crate) fn has(&self, flag: u8) -> bool {
+        self.flags.get() & flag != 0
+    }
+
+    pub(crate) fn set(&self, flag: u8) {
+        self.flags.set(self.flags.get() | flag);
+    }
+
+    pub(crate) fn clear(&self, flag: u8) {
+        self.flags.set(self.flags.get() & !flag);
+    }
+
+    /// Whether a wait of this fiber ends by cancellation now.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.has(CANCEL) && self.shields.get() == 0
+    }
+}
+
+/// What can be done with a payload without knowing its types.
+pub(crate) struct Job {
+    /// Takes the closure out, runs it and puts the result in.
+    pub(crate) run: unsafe fn(*mut Payload),
+    pub(crate) drop_closure: unsafe fn(*mut Payload),
+    pub(crate) drop_result: unsafe fn(*mut Payload),
+}
+
+/// The [`Job`] of a closure `F` with result `T`.
+pub(crate) struct JobOf<F, T>(PhantomData<(F, T)>);
+
+impl<F: FnOnce() -> T, T> JobOf<F, T> {
+    pub(crate) const JOB: &'static Job =
+        &Job { run: Self::run, drop_closure: drop_payload::<F>, drop_result: drop_payload::<T> };
+
+    /// # Safety
+    /// The payload holds an `F`, and afterwards, if this returns, a `T`.
+    unsafe fn run(payload: *mut Payload) {
+        // SAFETY: the caller's promise.
+        let closure = unsafe { take::<F>(payload) };
+        let result = closure();
+        // SAFETY: the payload has been empty since the closure was taken.
+        unsafe { put(payload, result) };
+    }
+}
+
+/// # Safety
+/// The payload holds a `V`; afterwards it is empty.
+unsafe fn drop_payload<V>(payload: *mut Payload) {
+    // SAFETY: the caller's promise.
+    drop(unsafe { take::<V>(payload) });
+}
+
+const fn fits<V>() -> bool {
+    size_of::<V>() <= INLINE_BYTES && align_of::<V>() <= align_of::<Payload>()
+}
+
+/// Puts a value into an empty payload, in a box if it is large.
+///
+/// # Safety
+/// The payload is valid, empty and used by nobody else.
+pub(crate) unsafe fn put<V>(payload: *mut Payload, value: V) {
+    if fits::<V>() {
+        // SAFETY: the value fits, and the payload is the caller's.
+        unsafe { payload.cast::<V>().write(value) };
+    } else {
+        // SAFETY: a pointer fits, and the payload is the caller's.
+        unsafe { payload.cast::<*mut V>().write(Box::into_raw(Box::new(value))) };
+    }
+}
+
+/// Takes the value out again.
+///
+/// # Safety
+/// The payload holds a `V` that [`put`] wrote; afterwards it is empty.
+pub(crate) unsafe fn take<V>(payload: *mut Payload) -> V {
+    if fits::<V>() {
+        // SAFETY: the caller's promise.
+        unsafe { payload.cast::<V>().read() }
+    } else {
+        // SAFETY: the caller's promise: the payload holds the pointer of a box.
+        let boxed = unsafe { payload.cast::<*mut V>().read() };
+        // SAFETY: the pointer came from `Box::into_raw` and is taken once.
+        *unsafe { Box::from_raw(boxed) }
+    }
+}
+
+/// Cells in chunks that never move, with a list of the free ones.
+pub(crate) struct Cells {
+    chunks: RefCell<Vec<NonNull<FiberCell>>>,
+    free: Cell<Option<NonNull<FiberCell>>>,
+    max: usize,
+}
+
+impl Cells {
+    pub(crate) fn new(max: usize) -> Cells {
+        Cells { chunks: RefCell::default(), free: Cell::new(None), max }
+    }
+
+    /// A free cell, if the limit allows. `grown` is told the first index of a chunk that had to be made.
+    #[inline]
+    pub(crate) fn take(&self, grown: impl FnOnce(usize)) -> Option<NonNull<FiberCell>> {
+        if self.free.get().is_none() {
+            grown(self.grow()?);
+        }
+        let cell = self.free.get()?;
+        // SAFETY: cells live as long as the slab.
+        self.free.set(unsafe { cell.as_ref() }.next.take());
+        Some(cell)
+    }
+
+    #[inline]
+    pub(crate) fn put(&self, cell: &FiberCell) {
+        cell.next.set(self.free.get());
+        self.free.set(Some(NonNull::from(cell)));
+    }
+
+    #[cold]
+    fn grow(&self) -> Option<usize> {
+        let mut chunks = self.chunks.borrow_mut();
+        let first = chunks.len() * CHUNK;
+        if first + CHUNK > self.max.max(CHUNK) {
+            return None;
+        }
+        let cells: Box<[FiberCell]> = (first..first + CHUNK).map(|index| FiberCell::new(index as u32)).collect();
+        let base = NonNull::from(Box::leak(cells)).cast::<FiberCell>();
+        chunks.push(base);
+        drop(chunks);
+        for offset in (0..CHUNK).rev() {
+            // SAFETY: the chunk has CHUNK cells.
+            let cell = unsafe { base.add(offset) };
+            // SAFETY: the chunk was made above and is shared by references only.
+            self.put(unsafe { cell.as_ref() });
+        }
+        Some(first)
+    }
+
+    /// The cell with this index, if it was made.
+    #[inline]
+    pub(crate) fn at(&self, index: u32) -> Option<&FiberCell> {
+        let base = *self.chunks.borrow().get(index as usize / CHUNK)?;
+        // SAFETY: every chunk has CHUNK cells.
+        let cell = unsafe { base.add(index as usize % CHUNK) };
+        // SAFETY: cells are only ever shared, and live as long as the slab.
+        Some(unsafe { cell.as_ref() })
+    }
+
+    /// How many cells were made.
+    pub(crate) fn len(&self) -> usize {
+        self.chunks.borrow().len() * CHUNK
+    }
+}
+
+const CHUNK: usize = crate::limits::FIBERS_PER_CHUNK;
+
+impl Drop for Cells {
+    fn drop(&mut self) {
+        for base in self.chunks.get_mut().drain(..) {
+            let chunk = std::ptr::slice_from_raw_parts_mut(base.as_ptr(), CHUNK);
+            // SAFETY: the chunk was leaked by `grow` with this length, and nobody has a reference after the slab.
+            drop(unsafe { Box::from_raw(chunk) });
+        }
+    }
+}
+
+/// A first-in, first-out queue through the cells themselves. A cell is in at most one.
+#[derive(Default)]
+pub(crate) struct Queue {
+    head: Cell<Option<NonNull<FiberCell>>>,
+    tail: Cell<Option<NonNull<FiberCell>>>,
+}
+
+impl Queue {
+    #[inline]
+    pub(crate) fn push(&self, cell: &FiberCell) {
+        let pointer = NonNull::from(cell);
+        cell.next.set(None);
+        match self.tail.replace(Some(pointer)) {
+            // SAFETY: cells outlive the queue.
+            Some(last) => unsafe { last.as_ref() }.next.set(Some(pointer)),
+            None => self.head.set(Some(pointer)),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn pop(&self) -> Option<NonNull<FiberCell>> {
+        let cell = self.head.get()?;
+        // SAFETY: as above.
+        let next = unsafe { cell.as_ref() }.next.take();
+        self.head.set(next);
+        if next.is_none() {
+            self.tail.set(None);
+        }
+        Some(cell)
+    }
+
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.head.get().is_none()
+    }
+}

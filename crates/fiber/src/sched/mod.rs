@@ -1,0 +1,555 @@
+//! The scheduler: one per thread, its run queues, and the switch between it and its fibers.
+
+mod cell;
+mod config;
+mod join;
+mod shutdown;
+mod spawn;
+
+pub(crate) use cell::{CANCEL, FiberCell, FiberKey, WOKEN};
+pub use config::{Config, SetupError, Stats, Turn};
+pub use join::{JoinError, JoinHandle};
+pub use spawn::{Builder, SpawnError, spawn};
+
+use crate::hog::Watch;
+use crate::limits;
+use crate::remote::{FiberWaker, Injected, Notifier, Remote, Shared, is_waker_of};
+use crate::stack::StackPool;
+use cell::{Cells, Co, DELAYED, HANDLE, Outcome, Queue, State};
+use corosensei::CoroutineResult;
+use corosensei::stack::Stack as _;
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::ptr::NonNull;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, Waker};
+use std::thread;
+use std::time::Duration;
+use warpline_ring::WakeSet;
+use warpline_ring::mailbox::Receiver;
+
+thread_local! {
+    /// The scheduler of this thread, or null. It holds a count of its own until the scheduler ends.
+    static CURRENT: Cell<*const Inner> = const { Cell::new(std::ptr::null()) };
+}
+
+/// Runs the fibers of the thread that made it. A thread has one at most.
+///
+/// [`run`](Self::run) and [`block_on`](Self::block_on) own the thread until their work is done. A program with a loop of its
+/// own drives the scheduler from there: [`turn`](Self::turn) runs what is ready, [`next_deadline`](Self::next_deadline) says
+/// when the next timer is due, and [`Config::notify`] is called when another thread wakes a fiber.
+///
+/// Dropping it cancels all fibers and runs them to their end. A fiber that cannot end, because it holds back cancellation
+/// and nobody will wake it, is reported and leaked together with the scheduler's memory.
+pub struct Scheduler {
+    inner: Rc<Inner>,
+}
+
+pub(crate) struct Inner {
+    cells: Cells,
+    ready: Queue,
+    ready_io: Queue,
+    current: Cell<Option<NonNull<FiberCell>>>,
+    stacks: StackPool,
+    shared: Arc<Shared>,
+    injected: RefCell<Receiver<Injected>>,
+    wake_sets: RefCell<Vec<Arc<WakeSet>>>,
+    watch: Option<Watch>,
+    counts: Counts,
+    /// A turn is running: a second one inside it would run fibers on top of each other.
+    in_turn: Cell<bool>,
+}
+
+#[derive(Default)]
+struct Counts {
+    live: Cell<usize>,
+    live_max: Cell<usize>,
+    spawned: Cell<u64>,
+    switches: Cell<u64>,
+    panics: Cell<u64>,
+    /// Ready fibers.
+    ready: Cell<usize>,
+    /// Fibers parked in the middle of an unwinding.
+    unwinding: Cell<u32>,
+    /// Cancellations were held back because of that.
+    delayed: Cell<bool>,
+}
+
+impl Scheduler {
+    /// Makes the calling thread's scheduler.
+    ///
+    /// Fails if the thread has one already, if it cannot be pinned as asked, or if the guard handler cannot be set up.
+    pub fn new(config: Config) -> Result<Scheduler, SetupError> {
+        if !CURRENT.get().is_null() {
+            return Err(SetupError::SecondScheduler);
+        }
+        if let Some(core) = config.core {
+            crate::affinity::pin(core)?;
+        }
+        #[cfg(unix)]
+        crate::stack::overflow::install().map_err(SetupError::GuardHandler)?;
+        let notifier = match config.notify {
+            Some(notify) => Notifier::Call(notify),
+            None => Notifier::Thread(thread::current()),
+        };
+        let (shared, injected) = Shared::new(notifier);
+        let inner = Rc::new(Inner {
+            cells: Cells::new(config.fibers_max),
+            ready: Queue::default(),
+            ready_io: Queue::default(),
+            current: Cell::new(None),
+            stacks: StackPool::new(&config.stacks),
+            shared,
+            injected: RefCell::new(injected),
+            wake_sets: RefCell::default(),
+            watch: config.hog.map(Watch::start).transpose().map_err(SetupError::Watch)?,
+            counts: Counts::default(),
+            in_turn: Cell::new(false),
+        });
+        CURRENT.set(Rc::into_raw(inner.clone()));
+        Ok(Scheduler { inner })
+    }
+
+    /// Starts a fiber. See [`Builder`] for a name or another stack.
+    ///
+    /// # Panics
+    /// If there are [`Config::fibers_max`] fibers.
+    #[inline]
+    pub fn spawn<T: 'static>(&self, f: impl FnOnce() -> T + 'static) -> JoinHandle<T> {
+        Builder::new().spawn_on(&self.inner, f).expect("a fiber was spawned beyond the configured limit")
+    }
+
+    /// Runs `f` in a fiber and everything else until it ends, and returns its result. Other fibers stay as they are.
+    ///
+    /// # Panics
+    /// With `f`'s panic.
+    pub fn run<T: 'static>(&self, f: impl FnOnce() -> T + 'static) -> T {
+        match self.spawn(f).join() {
+            Ok(result) => result,
+            Err(JoinError::Panicked(panic)) => std::panic::resume_unwind(panic),
+            Err(error) => panic!("the first fiber did not run: {error}"),
+        }
+    }
+
+    /// Runs fibers until a future is ready. The future is polled on the thread's own stack.
+    pub fn block_on<F: Future>(&self, future: F) -> F::Output {
+        self.inner.block_on(std::pin::pin!(future))
+    }
+
+    /// Runs up to `budget` fibers that are ready, after looking once at timers, other threads and the kernel. Does not
+    /// sleep.
+    ///
+    /// # Panics
+    /// Inside a fiber or a timer's callback.
+    pub fn turn(&self, budget: usize) -> Turn {
+        self.inner.turn(budget)
+    }
+
+    /// Sleeps until a fiber may be ready: until another thread wakes one, the kernel completes an operation, a timer is
+    /// due or `at_most` is over. Returns at once if one is ready.
+    pub fn sleep_until_ready(&self, at_most: Option<Duration>) {
+        if self.inner.is_idle() {
+            self.inner.sleep(at_most);
+        }
+    }
+
+    /// A handle for other threads.
+    pub fn remote(&self) -> Remote {
+        Remote::new(self.inner.shared.clone())
+    }
+
+    /// The figures so far. Looks at the pages of all stacks, so not for a fast path.
+    pub fn stats(&self) -> Stats {
+        self.inner.stats()
+    }
+}
+
+impl fmt::Debug for Scheduler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scheduler").field("fibers", &self.inner.counts.live.get()).finish_non_exhaustive()
+    }
+}
+
+/// Lets the other fibers that are ready run first. A point of cancellation.
+///
+/// Outside a fiber one turn of the thread's scheduler runs.
+pub fn yield_now() {
+    Inner::with(|inner| match inner.current() {
+        Some(cell) => {
+            if inner.cancel_due(cell) {
+                crate::cancel::unwind();
+            }
+            inner.requeue(cell);
+        }
+        None => {
+            inner.turn(limits::TURN_BUDGET);
+        }
+    });
+}
+
+/// The name of the running fiber; empty if it has none or no fiber runs.
+pub fn current_name() -> String {
+    let name = Inner::try_with(|inner| inner.current().map(|cell| cell.name.borrow().clone().into_owned()));
+    name.flatten().unwrap_or_default()
+}
+
+impl Inner {
+    /// The scheduler of this thread.
+    #[inline]
+    pub(crate) fn try_with<R>(f: impl FnOnce(&Inner) -> R) -> Option<R> {
+        // SAFETY: the pointer holds a count until `Scheduler::drop` sets it to null, which no fiber and no callback can
+        // reach while it uses the reference: they run inside the scheduler's own methods.
+        unsafe { CURRENT.get().as_ref() }.map(f)
+    }
+
+    /// The same where there has to be one.
+    #[inline]
+    pub(crate) fn with<R>(f: impl FnOnce(&Inner) -> R) -> R {
+        Self::try_with(f).expect("this thread has no fiber scheduler")
+    }
+
+    /// The scheduler and the running fiber.
+    pub(crate) fn with_fiber<R>(f: impl FnOnce(&Inner, &FiberCell) -> R) -> R {
+        Self::with(|inner| f(inner, inner.current().expect("this needs a running fiber")))
+    }
+
+    /// A count of the scheduler of this thread.
+    fn counted() -> Option<Rc<Inner>> {
+        let pointer = CURRENT.get();
+        if pointer.is_null() {
+            return None;
+        }
+        // SAFETY: the pointer came from `Rc::into_raw` and holds a count.
+        unsafe { Rc::increment_strong_count(pointer) };
+        // SAFETY: this takes the count added above.
+        Some(unsafe { Rc::from_raw(pointer) })
+    }
+
+    #[inline]
+    pub(crate) fn current(&self) -> Option<&FiberCell> {
+        // SAFETY: cells live as long as the scheduler.
+        self.current.get().map(|cell| unsafe { cell.as_ref() })
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// The waker of whatever fiber is in the cell; made once.
+    pub(crate) fn waker_of(&self, cell: &FiberCell) -> Arc<FiberWaker> {
+        let make = || {
+            let mut sets = self.wake_sets.borrow_mut();
+            let set = cell.index as usize / WakeSet::CAPACITY;
+            while sets.len() <= set {
+                sets.push(Arc::new(WakeSet::new(WakeSet::CAPACITY)));
+            }
+            FiberWaker::new(self.shared.clone(), sets[set].clone(), cell.index)
+        };
+        cell.waker.get_or_init(make).clone()
+    }
+
+    /// The running fiber's key, if the waker is its own.
+    pub(crate) fn owner_of(&self, waker: &Waker) -> Option<FiberKey> {
+        let cell = self.current()?;
+        is_waker_of(waker, cell.waker.get()?, cell.key())
+    }
+
+    /// Makes a fiber ready if it is parked.
+    #[inline]
+    pub(crate) fn wake(&self, key: FiberKey, io: bool) {
+        match self.cells.at(key.index) {
+            Some(cell) if cell.generation.get() == key.generation => self.wake_cell(cell, io),
+            _ => {}
+        }
+    }
+
+    /// Makes whatever fiber is in a cell ready if it is parked.
+    pub(crate) fn wake_index(&self, index: u32) {
+        if let Some(cell) = self.cells.at(index) {
+            self.wake_cell(cell, false);
+        }
+    }
+
+    #[inline]
+    fn wake_cell(&self, cell: &FiberCell, io: bool) {
+        cell.set(WOKEN);
+        if cell.state.get() == State::Parked {
+            cell.state.set(State::Queued);
+            self.enqueue(cell, io);
+        }
+    }
+
+    #[inline]
+    fn enqueue(&self, cell: &FiberCell, io: bool) {
+        self.counts.ready.set(self.counts.ready.get() + 1);
+        if io { self.ready_io.push(cell) } else { self.ready.push(cell) }
+    }
+
+    /// Switches away from the running fiber until somebody wakes it. It may be woken without reason.
+    #[inline]
+    pub(crate) fn park(&self, cell: &FiberCell) {
+        cell.state.set(State::Parked);
+        // Whose unwinding it is cannot be known while another fiber is parked in the middle of one; then nothing is
+        // counted, and cancellations wait a little longer (`cancel_due`).
+        let unwinding = thread::panicking() && self.counts.unwinding.get() == 0;
+        if unwinding {
+            self.counts.unwinding.set(1);
+        }
+        self.switch(cell);
+        if unwinding {
+            self.counts.unwinding.set(0);
+            self.deliver_delayed();
+        }
+    }
+
+    /// Switches away from the running fiber and leaves it ready.
+    #[inline]
+    pub(crate) fn requeue(&self, cell: &FiberCell) {
+        cell.state.set(State::Queued);
+        self.enqueue(cell, false);
+        self.switch(cell);
+    }
+
+    #[inline]
+    fn switch(&self, cell: &FiberCell) {
+        debug_assert!(self.current.get() == Some(NonNull::from(cell)), "only the running fiber switches away");
+        // SAFETY: the yielder lies at the base of the running fiber's stack, for as long as the fiber.
+        let yielder = unsafe { &*cell.seat.yielder.get() };
+        yielder.suspend(());
+    }
+
+    /// Whether the running fiber is to unwind at this wait. Not while it unwinds already: an unwinding out of a
+    /// destructor would end the process.
+    #[inline]
+    pub(crate) fn cancel_due(&self, cell: &FiberCell) -> bool {
+        if !cell.is_cancelled() {
+            return false;
+        }
+        let unwinding = thread::panicking();
+        if unwinding {
+            cell.set(DELAYED);
+            self.counts.delayed.set(true);
+        }
+        !unwinding
+    }
+
+    /// Wakes the fibers whose cancellation was held back.
+    #[cold]
+    fn deliver_delayed(&self) {
+        if self.counts.delayed.replace(false) {
+            for cell in (0..self.cells.len() as u32).filter_map(|index| self.cells.at(index)) {
+                if cell.has(DELAYED) {
+                    cell.clear(DELAYED);
+                    self.wake_cell(cell, false);
+                }
+            }
+        }
+    }
+
+    pub(crate) fn turn(&self, budget: usize) -> Turn {
+        assert!(self.current.get().is_none(), "a fiber cannot run a turn of its scheduler: wait instead");
+        assert!(!self.in_turn.replace(true), "a callback cannot run a turn of its scheduler");
+        struct Reset<'a>(&'a Cell<bool>);
+        impl Drop for Reset<'_> {
+            fn drop(&mut self) {
+                self.0.set(false);
+            }
+        }
+        let reset = Reset(&self.in_turn);
+        if self.shared.bell.take() {
+            self.take_remote();
+        }
+        let mut ran = 0;
+        let mut io_in_a_row = 0;
+        while ran < budget {
+            let ordinary_first = io_in_a_row >= limits::IO_SHARE && !self.ready.is_empty();
+            let next = if ordinary_first { None } else { self.ready_io.pop() };
+            io_in_a_row = if next.is_some() { io_in_a_row + 1 } else { 0 };
+            let Some(cell) = next.or_else(|| self.ready.pop()) else { break };
+            // SAFETY: cells live as long as the scheduler.
+            self.run_fiber(unsafe { cell.as_ref() });
+            ran += 1;
+        }
+        if let Some(watch) = &self.watch {
+            watch.idle();
+        }
+        self.counts.switches.set(self.counts.switches.get() + ran as u64);
+        drop(reset);
+        Turn { ran, ready: self.counts.ready.get(), live: self.counts.live.get() }
+    }
+
+    #[inline]
+    fn run_fiber(&self, cell: &FiberCell) {
+        self.counts.ready.set(self.counts.ready.get() - 1);
+        if cell.state.get() == State::New && !self.prepare(cell) {
+            return;
+        }
+        cell.state.set(State::Running);
+        self.current.set(Some(NonNull::from(cell)));
+        if let Some(watch) = &self.watch {
+            watch.enter(cell);
+        }
+        // SAFETY: only this function and `prepare` touch the coroutine, and a fiber cannot run a turn.
+        let slot = unsafe { &mut *cell.coroutine.get() };
+        let coroutine = slot.as_mut().expect("a fiber that is ready has a coroutine");
+        let result = coroutine.resume(());
+        self.current.set(None);
+        if let CoroutineResult::Return(()) = result
+            && let Some(coroutine) = slot.take()
+        {
+            self.stacks.put(cell.seat.class.get(), coroutine.into_stack());
+            self.finish(cell);
+        }
+    }
+
+    /// Gives a new fiber its stack. `false` if it ended without having run.
+    #[inline]
+    fn prepare(&self, cell: &FiberCell) -> bool {
+        let outcome = if cell.is_cancelled() {
+            Outcome::Cancelled
+        } else {
+            match self.stacks.take(cell.seat.class.get()) {
+                Ok(stack) => {
+                    cell.seat.limit.set(stack.limit().get());
+                    let pointer = NonNull::from(cell);
+                    let coroutine = Co::with_stack(stack, move |yielder, ()| {
+                        // SAFETY: cells live as long as the scheduler, and it runs this closure.
+                        let cell = unsafe { pointer.as_ref() };
+                        cell.seat.yielder.set(yielder);
+                        fiber_main(cell);
+                    });
+                    // SAFETY: only this function and `run_fiber` touch the coroutine.
+                    unsafe { *cell.coroutine.get() = Some(coroutine) };
+                    return true;
+                }
+                Err(error) => Outcome::NoStack(error),
+            }
+        };
+        *cell.outcome.borrow_mut() = outcome;
+        let drop_closure = cell.job.get().drop_closure;
+        // SAFETY: the fiber never ran, so the closure is in the payload. Its destructor's panic ends with it.
+        let _ = catch_unwind(AssertUnwindSafe(|| unsafe { drop_closure(cell.payload.get()) }));
+        self.finish(cell);
+        false
+    }
+
+    fn finish(&self, cell: &FiberCell) {
+        self.counts.live.set(self.counts.live.get() - 1);
+        if matches!(*cell.outcome.borrow(), Outcome::Panicked(_)) {
+            self.counts.panics.set(self.counts.panics.get() + 1);
+        }
+        cell.state.set(State::Done);
+        if cell.has(HANDLE) {
+            cell.joined.post();
+        } else {
+            self.release(cell);
+        }
+    }
+
+    /// Takes the cell of a fiber that is done and that nobody will join.
+    fn release(&self, cell: &FiberCell) {
+        drop(cell.outcome.replace(Outcome::None));
+        cell.generation.set(cell.generation.get().wrapping_add(1));
+        cell.state.set(State::Free);
+        self.cells.put(cell);
+    }
+
+    /// Takes what other threads sent.
+    fn take_remote(&self) {
+        for set in 0..self.wake_sets.borrow().len() {
+            let wakes = self.wake_sets.borrow()[set].clone();
+            wakes.drain(|member| self.wake_index((set * WakeSet::CAPACITY + member) as u32));
+        }
+        let mut injected = self.injected.borrow_mut();
+        for closure in injected.drain() {
+            if let Some(inner) = Self::counted()
+                && Builder::new().spawn_on(&inner, closure).is_err()
+            {
+                tracing::warn!("a closure from another thread was dropped: there are too many fibers");
+            }
+        }
+    }
+
+    pub(crate) fn is_idle(&self) -> bool {
+        self.counts.ready.get() == 0
+    }
+
+    /// Sleeps until something rings, at most for `at_most`.
+    fn sleep(&self, at_most: Option<Duration>) {
+        if self.shared.bell.prepare_sleep() {
+            match at_most {
+                Some(duration) => thread::park_timeout(duration),
+                None => thread::park(),
+            }
+            if !self.shared.bell.wake() {
+                return;
+            }
+        }
+        self.take_remote();
+    }
+
+    /// Runs fibers on the thread's own stack until `done`.
+    pub(crate) fn drive(&self, mut done: impl FnMut() -> bool) {
+        while !done() {
+            self.turn(limits::TURN_BUDGET);
+            if done() {
+                return;
+            }
+            if self.is_idle() {
+                self.sleep(None);
+            }
+        }
+    }
+
+    pub(crate) fn block_on<F: Future>(&self, mut future: Pin<&mut F>) -> F::Output {
+        assert!(self.current.get().is_none(), "block_on inside a fiber: use Wait::wait");
+        let waker = Waker::from(self.shared.clone());
+        let mut context = Context::from_waker(&waker);
+        let mut output = None;
+        self.shared.root_woken.store(true, Ordering::Relaxed);
+        self.drive(|| {
+            if self.shared.root_woken.swap(false, Ordering::Acquire)
+                && let Poll::Ready(value) = future.as_mut().poll(&mut context)
+            {
+                output = Some(value);
+            }
+            output.is_some()
+        });
+        output.expect("the loop ends with an output")
+    }
+
+    fn stats(&self) -> Stats {
+        Stats {
+            live: self.counts.live.get(),
+            live_max: self.counts.live_max.get(),
+            ready: self.counts.ready.get(),
+            spawned: self.counts.spawned.get(),
+            switches: self.counts.switches.get(),
+            panics: self.counts.panics.get(),
+            stacks: self.stacks.stats(),
+        }
+    }
+}
+
+/// What runs on a fiber's stack.
+fn fiber_main(cell: &FiberCell) {
+    let run = cell.job.get().run;
+    // SAFETY: the payload holds the closure that the job belongs to.
+    let outcome = match catch_unwind(AssertUnwindSafe(|| unsafe { run(cell.payload.get()) })) {
+        Ok(()) => Outcome::Value,
+        Err(panic) if panic.is::<crate::cancel::Cancelled>() => Outcome::Cancelled,
+        Err(panic) => Outcome::Panicked(panic),
+    };
+    *cell.outcome.borrow_mut() = outcome;
+    let _ = catch_unwind(AssertUnwindSafe(|| cell.locals.clear()));
+    if !cell.has(HANDLE) && matches!(cell.outcome.replace(Outcome::None), Outcome::Value) {
+        let drop_result = cell.job.get().drop_result;
+        // SAFETY: the outcome says that the payload holds the result; it said so for the last time.
+        let _ = catch_unwind(AssertUnwindSafe(|| unsafe { drop_result(cell.payload.get()) }));
+    }
+}

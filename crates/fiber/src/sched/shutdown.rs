@@ -1,0 +1,49 @@
+//! The end of a scheduler.
+
+use super::cell::State;
+use super::{CURRENT, Inner, Scheduler};
+use crate::limits;
+use std::rc::Rc;
+
+impl Drop for Scheduler {
+    fn drop(&mut self) {
+        let inner = &self.inner;
+        inner.end_all();
+        if inner.counts.live.get() > 0 {
+            inner.leak();
+        }
+        let pointer = CURRENT.replace(std::ptr::null());
+        // SAFETY: `Scheduler::new` put this count there, and nothing uses the pointer any more.
+        drop(unsafe { Rc::from_raw(pointer) });
+    }
+}
+
+impl Inner {
+    /// Cancels all fibers and runs them until they ended or nothing moves.
+    fn end_all(&self) {
+        for _ in 0..limits::SHUTDOWN_PASSES_MAX {
+            for cell in (0..self.cells.len() as u32).filter_map(|index| self.cells.at(index)) {
+                self.cancel(cell);
+            }
+            // Fibers may yield on their way out; a bound keeps one that does nothing else from holding up the end.
+            for _ in 0..limits::SHUTDOWN_PASSES_MAX {
+                if self.turn(self.counts.ready.get()).ready == 0 {
+                    break;
+                }
+            }
+            if self.counts.live.get() == 0 {
+                return;
+            }
+        }
+    }
+
+    /// Keeps the memory of fibers that did not end: others may point into their stacks.
+    fn leak(&self) {
+        for cell in (0..self.cells.len() as u32).filter_map(|index| self.cells.at(index)) {
+            if !matches!(cell.state.get(), State::Free | State::Done) {
+                tracing::warn!(fiber = %cell.name.borrow(), "a fiber holds back its cancellation and is leaked");
+            }
+        }
+        std::mem::forget(Inner::counted());
+    }
+}
