@@ -4,7 +4,7 @@ use core::time::Duration;
 
 use warpline_wire::varint;
 
-use crate::congestion::CongestionAlgorithm;
+use crate::congestion::{CongestionAlgorithm, CustomCongestion};
 use crate::error::ConfigError;
 use crate::limits::{DATAGRAM_MAX, INITIAL_DATAGRAM_MIN};
 use crate::streams::stream_share;
@@ -45,6 +45,8 @@ pub struct TransportConfig {
     pub datagram_send_buffer: usize,
     /// The congestion controller.
     pub congestion: CongestionAlgorithm,
+    /// Controllers from outside; they take the place of [`congestion`](Self::congestion).
+    pub custom_congestion: Option<CustomCongestion>,
     /// RTT that is assumed before one was measured (RFC 9002 section 6.2.2).
     pub initial_rtt: Duration,
     /// Longest time an acknowledgement is held back, below 2^14 ms.
@@ -122,6 +124,7 @@ impl Default for TransportConfig {
             datagram_receive_buffer: Some(1 << 20),
             datagram_send_buffer: 1 << 20,
             congestion: CongestionAlgorithm::default(),
+            custom_congestion: None,
             initial_rtt: Duration::from_millis(333),
             max_ack_delay: Duration::from_millis(25),
             ecn: true,

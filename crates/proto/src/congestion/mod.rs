@@ -7,10 +7,10 @@
 //! | event | call |
 //! |---|---|
 //! | a packet that counts as in flight was sent | [`Controller::on_sent`] |
-//! | bytes in flight were acknowledged | [`Controller::on_ack`], once per ACK frame |
+//! | the CE count went up | [`Controller::on_ecn_ce`] |
 //! | a packet was declared lost | [`Controller::on_packet_lost`], once per packet |
 //! | losses were declared | [`Controller::on_congestion`], once after the packets |
-//! | the CE count went up | [`Controller::on_ecn_ce`] |
+//! | bytes in flight were acknowledged | [`Controller::on_ack`], once per ACK frame, after the losses that it showed |
 //! | all losses of an episode turned out to be none | [`Controller::on_spurious_loss`] |
 
 mod bbr;
@@ -22,6 +22,7 @@ mod window;
 
 use core::fmt::Debug;
 use core::time::Duration;
+use std::sync::Arc;
 
 pub use bbr::Bbr;
 pub use cubic::Cubic;
@@ -41,6 +42,23 @@ pub enum CongestionAlgorithm {
     Cubic,
     /// BBRv3 (draft-ietf-ccwg-bbr): a model of the path rather than a reaction to loss.
     Bbr,
+}
+
+/// Makes controllers of one's own, one for each path: from the size of datagrams in bytes.
+#[derive(Clone)]
+pub struct CustomCongestion(Arc<dyn Fn(u16) -> Box<dyn CongestionControl> + Send + Sync>);
+
+impl CustomCongestion {
+    /// Controllers are what `make` gives for a path that carries datagrams of so many bytes.
+    pub fn new(make: impl Fn(u16) -> Box<dyn CongestionControl> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(make))
+    }
+}
+
+impl Debug for CustomCongestion {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("CustomCongestion")
+    }
 }
 
 /// A congestion controller.
@@ -108,6 +126,11 @@ impl Controller {
             CongestionAlgorithm::Cubic => Self::Cubic(Cubic::new(mtu)),
             CongestionAlgorithm::Bbr => Self::Bbr(Box::new(Bbr::new(mtu))),
         }
+    }
+
+    /// One from outside.
+    pub fn custom(make: &CustomCongestion, mtu: u16) -> Self {
+        Self::Custom((make.0)(mtu))
     }
 
     /// See [`CongestionControl::on_sent`].

@@ -45,6 +45,9 @@ impl Connection {
             State::Closing { .. } => return self.write_close(cx, buf),
             State::Draining | State::Closed => return None,
         }
+        if self.handshake.confirmed {
+            self.spaces.data.skip_now_and_then(cx.rng);
+        }
         if let Some(transmit) = self.write_off_path(cx, buf) {
             return Some(transmit);
         }

@@ -44,7 +44,6 @@ impl Connection {
     pub(super) fn on_ack(&mut self, cx: &mut Cx<'_>, level: Level, ack: &Ack<'_>) -> Result<(), TransportError> {
         self.stats.acks_received += 1;
         let Some(space) = self.spaces.at(level) else { return Ok(()) };
-        let in_flight_before = space.sent.bytes_in_flight();
         let mut settled = std::mem::take(&mut self.pto.settled);
         let outcome = space.sent.on_ack(ack.ranges(), cx.now, &mut self.paths.current.delivery, &mut |frame| {
             settled.push(*frame);
@@ -64,9 +63,13 @@ impl Connection {
         self.update_rtt(cx.now, level, ack, &outcome);
         self.check_ecn(cx.now, level, ack, &outcome);
         self.pto.count = 0;
-        let path = &mut self.paths.current;
-        path.mtu.on_non_probe_acked(outcome.largest_acked_size);
+        self.paths.current.mtu.on_non_probe_acked(outcome.largest_acked_size);
+        // RFC 9002 appendix A.7: losses first, so that what is acknowledged by the same frame does not raise a window that
+        // is about to fall.
+        self.detect_lost(cx.now, level);
         if outcome.acked_bytes > 0 {
+            let in_flight_before = self.spaces.bytes_in_flight() + outcome.acked_bytes;
+            let path = &mut self.paths.current;
             path.congestion.on_ack(&AckSample::new(cx.now, in_flight_before, &path.rtt, &outcome));
         }
         if outcome.spurious_losses > 0 {
@@ -75,7 +78,6 @@ impl Connection {
         if outcome.all_losses_spurious {
             self.paths.current.congestion.on_spurious_loss(cx.now);
         }
-        self.detect_lost(cx.now, level);
         self.review_ack_frequency(cx.now);
         Ok(())
     }
@@ -261,6 +263,10 @@ impl Connection {
 
     /// Errors of the peer's acknowledgements and of ours.
     pub(super) fn limit_reached(&self) -> Option<TransportError> {
+        if self.spaces.data.sent.is_flooded() {
+            let why = "the peer acknowledges nothing of what it asks for";
+            return Some(TransportError::new(TransportErrorCode::INTERNAL_ERROR, why));
+        }
         let keys = self.keys.one_rtt.as_deref()?;
         keys.exhausted().then(|| {
             TransportError::new(

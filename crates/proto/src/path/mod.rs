@@ -37,12 +37,16 @@ pub(crate) struct Path {
 
 impl Path {
     pub(crate) fn new(remote: SocketAddr, local: Option<IpAddr>, config: &TransportConfig, validated: bool) -> Self {
+        let congestion = match &config.custom_congestion {
+            Some(make) => Controller::custom(make, config.initial_mtu),
+            None => Controller::new(config.congestion, config.initial_mtu),
+        };
         Self {
             remote,
             local,
             rtt: RttEstimator::new(config.initial_rtt),
             delivery: DeliveryRate::default(),
-            congestion: Controller::new(config.congestion, config.initial_mtu),
+            congestion,
             pacer: Pacer::new(config.initial_mtu),
             mtu: Discovery::new(config.initial_mtu, config.mtu_ceiling),
             ecn: ecn::Validation::new(config.ecn),

@@ -27,6 +27,10 @@ const PACKET_THRESHOLD: u64 = 3;
 /// receives sends nothing else, and may never hear of them (RFC 9000 section 13.2.4).
 const UNANSWERED_MAX: usize = 1_024;
 
+/// Records that no acknowledgement is owed for, behind one that is: a peer that lets so many gather acknowledges nothing, and is
+/// up to no good.
+const UNANSWERED_FLOOD: usize = 32_768;
+
 const ELICITING: u8 = 1;
 const IN_FLIGHT: u8 = 1 << 1;
 const MTU_PROBE: u8 = 1 << 2;
@@ -109,6 +113,8 @@ pub struct SentPackets<T: Copy> {
     linger: Duration,
     /// Lost packets that are remembered.
     lost_remembered: u32,
+    /// See [`Self::is_flooded`].
+    is_flooded: bool,
     /// A packet of this loss episode was forgotten unacknowledged: it was truly lost.
     episode_is_real: bool,
 }
@@ -131,6 +137,7 @@ impl<T: Copy> Default for SentPackets<T> {
             linger: Duration::ZERO,
             lost_remembered: 0,
             episode_is_real: false,
+            is_flooded: false,
         }
     }
 }
@@ -526,6 +533,15 @@ impl<T: Copy> SentPackets<T> {
     fn forget_unanswered(&mut self) {
         self.pop_while(|record, _| record.flags & (IN_FLIGHT | ELICITING) == 0);
         self.open_from = self.open_from.max(self.base);
+        if self.records.len() % UNANSWERED_FLOOD == UNANSWERED_FLOOD - 1 {
+            let unanswered = self.records.iter().filter(|r| r.flags & (IN_FLIGHT | ELICITING | SKIPPED) == 0).count();
+            self.is_flooded |= unanswered >= UNANSWERED_FLOOD / 2;
+        }
+    }
+
+    /// The peer takes in packet after packet and acknowledges none: what is kept for it grows without bound.
+    pub fn is_flooded(&self) -> bool {
+        self.is_flooded
     }
 
     #[inline]

@@ -218,7 +218,6 @@ impl World {
 
     fn on_ack(&mut self, index: usize) {
         let ranges = std::mem::take(&mut self.acks[index]);
-        let before = self.packets.bytes_in_flight();
         let ranges = ranges.into_iter().map(|(start, end)| start..=end);
         let outcome = self.packets.on_ack(ranges, self.now, &mut self.delivery, &mut |()| {});
         let outcome = outcome.expect("the receiver acknowledges what it got");
@@ -234,13 +233,14 @@ impl World {
             self.marks_reported = self.marks;
             self.controller.on_ecn_ce(self.now, marks, outcome.newest_sent_at);
         }
+        self.detect_lost();
         if outcome.acked_bytes > 0 {
+            let before = self.packets.bytes_in_flight() + outcome.acked_bytes;
             self.controller.on_ack(&AckSample::new(self.now, before, &self.rtt, &outcome));
         }
         if outcome.all_losses_spurious {
             self.controller.on_spurious_loss(self.now);
         }
-        self.detect_lost();
     }
 
     fn detect_lost(&mut self) {
