@@ -180,12 +180,14 @@ impl Connection {
         let Some(payload_len) = payload_len else { return self.on_failed_open(level).map(|()| None) };
         let reserved = if level == Level::OneRtt { SHORT_RESERVED } else { LONG_RESERVED };
         if first & reserved != 0 {
+            self.handshake.heard = true;
             return Err(TransportError::protocol("reserved header bits are set"));
         }
         if first & FIXED == 0 && !self.config.grease_quic_bit {
             return Ok(None);
         }
         if payload_len == 0 {
+            self.handshake.heard = true;
             return Err(TransportError::protocol("a packet without frames"));
         }
         Ok(Some(OpenedPacket { level, number, header_len, payload_len }))

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, dead_code, missing_docs, reason = "shared by test binaries, each of which uses a part")]
 
+pub mod tamper;
+
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -44,7 +46,7 @@ pub struct Pair {
     pub count: u64,
     pub client_events: Vec<(ConnectionHandle, Event)>,
     pub server_events: Vec<(ConnectionHandle, Event)>,
-    client_config: ClientConfig,
+    pub client_config: ClientConfig,
     server_config: Arc<ServerConfig>,
 }
 
