@@ -147,6 +147,9 @@ impl Load {
                 return Err("a task ended before the time was over".into());
             }
         }
+        if measured.counted.ops == 0 && measured.counted.bytes == 0 {
+            return Err("nothing was done in the measured time: does the server answer?".into());
+        }
         Ok(measured)
     }
 

@@ -14,7 +14,7 @@ use warpline_peer_kit::Scenario;
 /// Measure the transport by itself.
 #[derive(Debug, Subcommand)]
 pub enum Perf {
-    /// Serve measurements until standard input closes or Ctrl-C.
+    /// Serve measurements until Ctrl-C, SIGTERM, or the end of the pipe that is standard input.
     Server(ServerArgs),
     /// Put one kind of load on a server and print one line of JSON.
     Client(ClientArgs),

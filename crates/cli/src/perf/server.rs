@@ -18,10 +18,34 @@ pub(super) fn run(args: &ServerArgs) -> Result<()> {
         .io(setup::io(&args.common))
         .serve_local(serve)?;
     announce(endpoint.local_addr())?;
-    hold_until_stdin_eof();
+    wait_for_end()?;
     eprintln!("{}", setup::io_report(endpoint.workers()));
     endpoint.close(0, b"");
     Ok(())
+}
+
+/// Waits for Ctrl-C or SIGTERM; where standard input is a pipe, also for its end, so that a server goes with the program that started it.
+fn wait_for_end() -> Result<()> {
+    let is_pipe = rustix::fs::fstat(std::io::stdin())
+        .is_ok_and(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::Fifo);
+    let (ended, end_of_input) = tokio::sync::oneshot::channel();
+    if is_pipe {
+        std::thread::spawn(move || {
+            hold_until_stdin_eof();
+            // Nobody listens any more when a signal was faster.
+            let _ = ended.send(());
+        });
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+        tokio::select! {
+            interrupted = tokio::signal::ctrl_c() => interrupted?,
+            _ = terminate.recv() => {}
+            Ok(()) = end_of_input => {}
+        }
+        Ok(())
+    })
 }
 
 async fn serve(connection: Connection) {
