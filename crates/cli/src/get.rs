@@ -9,7 +9,7 @@ use clap::Args;
 use warpline::{Choice, Connection, Endpoint};
 use warpline_share::{GetOptions, GetReport, JoinCode, Progress, ShareError, connect_by, display_path, get};
 
-use crate::io::IoArgs;
+use crate::io::{IoArgs, xdp_report};
 use crate::progress::Display;
 use crate::{exit, net, output};
 
@@ -48,6 +48,7 @@ struct Transport {
     datagrams: u64,
     /// The live back end, and why no faster one.
     io: Option<Choice>,
+    xdp: serde_json::Value,
     /// How often the host went away and was found again.
     reconnected: u64,
 }
@@ -130,6 +131,7 @@ impl Way {
         transport.syscalls += stats.iter().map(|s| s.syscalls()).sum::<u64>();
         transport.datagrams += stats.iter().map(|s| s.rx_datagrams).sum::<u64>();
         transport.io = Some(self.endpoint.io_choice());
+        transport.xdp = xdp_report(self.endpoint.workers());
         self.endpoint.shutdown(0, b"").await;
         lost
     }
@@ -165,6 +167,7 @@ fn finish(args: &GetArgs, report: &GetReport, transport: &Transport) -> ExitCode
             "not_kept_total": report.not_kept.len() as u64 + report.not_kept_more,
             "io": transport.io.as_ref().map(|io| io.kind.name()),
             "io_why": transport.io.as_ref().map(|io| &io.why),
+            "xdp": transport.xdp,
             "packets_lost": report.packets_lost,
             "datagrams_received": transport.datagrams,
             "syscalls": transport.syscalls,

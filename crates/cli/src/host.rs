@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use clap::Args;
 use warpline_share::{Host, HostOptions, ShareError};
 
-use crate::io::IoArgs;
+use crate::io::{IoArgs, xdp_report};
 use crate::{net, output, state};
 
 /// Share a directory or a file and print its join code.
@@ -61,7 +61,7 @@ async fn serve(args: &HostArgs) -> Result<(), ShareError> {
     if args.json {
         let ready = serde_json::json!({
             "ready": true, "code": code, "addr": host.local_addr().to_string(),
-            "io": io.kind.name(), "io_why": io.why,
+            "io": io.kind.name(), "io_why": io.why, "xdp": xdp_report(host.endpoint().workers()),
         });
         println!("{ready}");
     } else {

@@ -5,6 +5,8 @@
 #![forbid(unsafe_code)]
 
 mod demo;
+#[cfg(target_os = "linux")]
+mod doctor;
 mod get;
 mod host;
 mod io;
@@ -54,6 +56,9 @@ enum Command {
     Ls(list::LsArgs),
     /// Prove in two minutes that it works here: share, fetch, compare, interrupt, resume.
     Demo(demo::DemoArgs),
+    /// Say what this machine has for moving packets fast, what costs speed, and how to change it.
+    #[cfg(target_os = "linux")]
+    Doctor(doctor::DoctorArgs),
     /// Measure the transport by itself.
     #[command(subcommand)]
     Perf(perf::Perf),
@@ -79,6 +84,8 @@ fn main() -> ExitCode {
         Command::Get(args) => get::run(&args),
         Command::Ls(args) => list::run(&args),
         Command::Demo(args) => demo::run(&args),
+        #[cfg(target_os = "linux")]
+        Command::Doctor(args) => doctor::run(&args),
         Command::Perf(perf) => perf::run(perf),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "warpline", &mut std::io::stdout());

@@ -13,6 +13,7 @@ use std::future::{Future, poll_fn};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
+use warpline_pktio::xdp::XdpStatus;
 use warpline_pktio::{Choice, Io, IoStats, StatsHandle};
 use warpline_ring::spsc;
 
@@ -89,6 +90,12 @@ impl WorkerHandle {
     #[must_use]
     pub fn io_stats(&self) -> IoStats {
         self.io_stats.snapshot()
+    }
+
+    /// How AF_XDP uses its interface now; `None` for other back ends.
+    #[must_use]
+    pub fn xdp_status(&self) -> Option<XdpStatus> {
+        self.io_stats.xdp_status()
     }
 
     /// Which packet back end the worker has, and why no faster one.

@@ -81,6 +81,7 @@ pub use remote::{Connection, RecvStream, SendDatagramError, SendStream};
 
 pub use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 pub use warpline_frame::Chunk;
+pub use warpline_pktio::xdp::{InterfaceName, XdpConfig, XdpMode, XdpModes, XdpStatus};
 pub use warpline_pktio::{Backend, Choice, IoConfig, IoKind, IoStats};
 pub use warpline_proto::config::{AddressDiscovery, ClientConfig, Extensions, ServerConfig, TransportConfig};
 pub use warpline_proto::{

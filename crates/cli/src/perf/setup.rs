@@ -54,6 +54,7 @@ pub(super) fn io_report(workers: &[WorkerHandle]) -> serde_json::Value {
     serde_json::json!({
         "backend": choice.kind.name(),
         "why": choice.why,
+        "xdp": crate::io::xdp_report(workers),
         "syscalls": sum(IoStats::syscalls),
         "datagrams": sum(|io| io.rx_datagrams + io.tx_datagrams),
         "trains": sum(|io| io.rx_trains + io.tx_trains),

@@ -9,6 +9,7 @@ use super::config::InterfaceName;
 const ETHTOOL_GDRVINFO: u32 = 0x03;
 const ETHTOOL_GCOALESCE: u32 = 0x0e;
 const ETHTOOL_GRINGPARAM: u32 = 0x10;
+const ETHTOOL_GRXFHINDIR: u32 = 0x38;
 const ETHTOOL_GCHANNELS: u32 = 0x3c;
 
 /// The driver of an interface.
@@ -101,6 +102,13 @@ pub fn rings(interface: InterfaceName) -> io::Result<Sizes> {
     // `struct ethtool_ringparam`: maxima of rx, rx mini, rx jumbo, tx, then what is set.
     let [_, rx_max, _, _, tx_max, rx, _, _, tx]: [u32; 9] = ask(interface, ETHTOOL_GRINGPARAM)?;
     Ok(Sizes { rx, tx, rx_max, tx_max })
+}
+
+/// Entries of the table that spreads flows over queues (`ethtool -x`); 0 if there is none.
+pub fn spreading_entries(interface: InterfaceName) -> io::Result<u32> {
+    // `struct ethtool_rxfh_indir`: with a size of 0 the kernel only says how many there are.
+    let [_, size]: [u32; 2] = ask(interface, ETHTOOL_GRXFHINDIR)?;
+    Ok(size)
 }
 
 /// Interrupt coalescing (`ethtool -c`).

@@ -25,6 +25,8 @@ mod device;
 #[cfg(target_os = "linux")]
 pub mod ethtool;
 #[cfg(target_os = "linux")]
+mod features;
+#[cfg(target_os = "linux")]
 mod lane;
 #[cfg(all(test, target_os = "linux"))]
 mod listing;
@@ -47,3 +49,5 @@ mod waiting;
 
 #[cfg(target_os = "linux")]
 pub use backend::{Xdp, XdpCounters, XdpFrames};
+#[cfg(target_os = "linux")]
+pub use features::{Features, features};

@@ -159,11 +159,20 @@ impl Netlink {
         Ok(socket)
     }
 
+    /// A socket for questions to generic netlink. Fails as socket(2) does.
+    pub(super) fn generic() -> io::Result<Netlink> {
+        Netlink::open_as(libc::NETLINK_GENERIC, 0)
+    }
+
     fn open(groups: u32) -> io::Result<Netlink> {
+        Netlink::open_as(libc::NETLINK_ROUTE, groups)
+    }
+
+    fn open_as(protocol: libc::c_int, groups: u32) -> io::Result<Netlink> {
         let nonblocking = if groups == 0 { 0 } else { libc::SOCK_NONBLOCK };
         let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC | nonblocking;
         // SAFETY: no memory is involved.
-        let fd = unsafe { libc::socket(libc::AF_NETLINK, kind, libc::NETLINK_ROUTE) };
+        let fd = unsafe { libc::socket(libc::AF_NETLINK, kind, protocol) };
         if fd < 0 {
             return Err(io::Error::last_os_error());
         }
@@ -257,6 +266,23 @@ impl Netlink {
         put_attribute(&mut body, NDA_DST, &octets(address));
         self.send(libc::RTM_NEWNEIGH, libc::NLM_F_CREATE | libc::NLM_F_REPLACE | libc::NLM_F_ACK, &body)?;
         self.answers(|_| ())
+    }
+
+    /// A question to a family of generic netlink: its command and one attribute. Hands the attributes of the answer to
+    /// `each`.
+    pub(super) fn ask(
+        &mut self,
+        family: u16,
+        command: u8,
+        question: (u16, &[u8]),
+        mut each: impl FnMut(u16, &[u8]),
+    ) -> io::Result<()> {
+        let mut body = vec![command, 1, 0, 0];
+        put_attribute(&mut body, question.0, question.1);
+        self.send(family, 0, &body)?;
+        self.answers(|message| {
+            attributes(message.body.get(4..).unwrap_or_default()).for_each(|(kind, value)| each(kind, value));
+        })
     }
 
     fn send(&mut self, kind: u16, flags: libc::c_int, body: &[u8]) -> io::Result<()> {
