@@ -7,7 +7,7 @@ use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use warpline_pktio::IoConfig;
-use warpline_proto::config::{EndpointConfig, ServerConfig, SlotRange};
+use warpline_proto::config::{EndpointConfig, ServerConfig};
 
 /// What an engine is started with. Every field is honoured, or the start is refused.
 #[derive(Clone)]
@@ -16,7 +16,10 @@ pub struct EngineConfig {
     pub bind: SocketAddr,
     /// Number of workers, 1 to [`WORKERS_MAX`]. Each is a thread with a socket of its own on the same port.
     pub workers: usize,
-    /// Cores to pin the workers to, the first worker to the first; as many as workers. `None`: the system schedules
+    /// Number of workers that there may be at a time, at least `workers`, if their number is to be changed while traffic
+    /// flows ([`Engine::scale_to`](crate::Engine::scale_to)); 0 if it is not.
+    pub workers_max: usize,
+    /// Cores to pin the workers to, the first worker to the first; as many as there may be workers. `None`: the system schedules
     /// them.
     pub cores: Option<Vec<usize>>,
     /// How to serve; `None`: this endpoint only connects.
@@ -52,6 +55,7 @@ impl EngineConfig {
         Ok(Self {
             bind: SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
             workers: 1,
+            workers_max: 0,
             cores: None,
             server: None,
             secret,
@@ -69,21 +73,30 @@ impl EngineConfig {
     pub(crate) fn validate(&self) -> Result<(), StartError> {
         let check = |ok: bool, field, why: &str| if ok { Ok(()) } else { Err(StartError::config(field, why)) };
         check((1..=WORKERS_MAX).contains(&self.workers), "workers", &format!("takes 1 to {WORKERS_MAX}"))?;
+        let max = self.workers_max == 0 || (self.workers..=WORKERS_MAX).contains(&self.workers_max);
+        check(max, "workers_max", &format!("takes {} to {WORKERS_MAX}, or 0", self.workers))?;
         check(self.accept_backlog > 0, "accept_backlog", "must hold at least one connection")?;
         check(self.task_budget > 0, "task_budget", "must allow at least one poll")?;
         check((1..=1 << 20).contains(&self.handover_len), "handover_len", "takes 1 to 2^20 datagrams")?;
         check(!self.thread_name.contains('\0'), "thread_name", "must not contain a zero byte")?;
         let Some(cores) = &self.cores else { return Ok(()) };
-        check(cores.len() == self.workers, "cores", "must name one core per worker")?;
+        check(cores.len() == self.workers_max(), "cores", "must name one core for each worker that there may be")?;
         crate::pin::check(cores)
     }
 
-    /// The protocol's configuration for one worker.
-    pub(crate) fn endpoint(&self, worker: usize) -> EndpointConfig {
-        let mut config = EndpointConfig::new(&self.secret);
-        let number = |n: usize| u16::try_from(n).expect("there are at most WORKERS_MAX workers");
-        config.slots = Some(SlotRange { index: number(worker), step: number(self.workers) });
-        config
+    /// Number of workers that there may be at a time.
+    pub(crate) fn workers_max(&self) -> usize {
+        self.workers_max.max(self.workers)
+    }
+
+    /// Whether the number of workers can change.
+    pub(crate) fn is_scalable(&self) -> bool {
+        self.workers_max > 0
+    }
+
+    /// The protocol's configuration.
+    pub(crate) fn endpoint(&self) -> EndpointConfig {
+        EndpointConfig::new(&self.secret)
     }
 }
 

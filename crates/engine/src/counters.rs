@@ -53,6 +53,12 @@ counters! {
     handover_dropped,
     /// Datagrams that came from other workers.
     taken_over,
+    /// Connections that came from other workers.
+    moved_in,
+    /// Connections that went to other workers.
+    moved_out,
+    /// Panics of the protocol's code; each cost one connection.
+    panics,
     /// Commands carried out for other threads.
     commands,
     /// Task polls.
@@ -65,8 +71,17 @@ counters! {
     connections,
     /// Tasks now.
     tasks,
+    /// Connections now that are here although their slots belong to other workers.
+    strays,
     /// Connections that wait to be accepted now.
     accept_queue,
+}
+
+impl WorkerStats {
+    /// Leaves what only grows: for a worker that is gone.
+    pub(crate) fn forget_now(&mut self) {
+        (self.connections, self.tasks, self.strays, self.accept_queue) = (0, 0, 0, 0);
+    }
 }
 
 /// Where a worker publishes its counters.

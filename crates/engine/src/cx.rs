@@ -6,17 +6,19 @@
 use crate::engine::WorkerHandle;
 use crate::error::EngineError;
 use crate::exec::Executor;
-use crate::worker::Core;
-use std::cell::RefCell;
+use crate::worker::{Core, LinkChange};
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 /// Everything of a worker that its handles and its loop share.
-#[derive(Debug)]
 pub(crate) struct WorkerCx {
     pub(crate) handle: WorkerHandle,
-    pub(crate) workers: usize,
+    /// How many workers there are now.
+    pub(crate) workers: Cell<usize>,
     pub(crate) exec: Rc<Executor>,
     pub(crate) core: RefCell<Core>,
+    /// Rings to be opened and closed, for the loop.
+    pub(crate) link_changes: RefCell<Vec<LinkChange>>,
 }
 
 thread_local! {

@@ -3,19 +3,23 @@
 use crate::clock::Clock;
 use crate::config::EngineConfig;
 use crate::counters::{Board, WorkerStats};
-use crate::error::{EngineError, StartError};
+use crate::error::{EngineError, ScaleError, StartError};
 use crate::exec::Home;
+use crate::limits::WORKER_NUMBERS;
 use crate::local::Worker as LocalWorker;
-use crate::mailbox::{Command, Inbox, Mailbox, Rejected};
+use crate::mailbox::{Command, Rejected};
+use crate::scaling::{Coordinator, Crew, Ports, Program, Signal, Starter, coordinate};
 use crate::stop::Stop;
-use crate::worker::{Handover, Links, Loop, Setup};
 use std::future::{Future, poll_fn};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
 use warpline_pktio::xdp::XdpStatus;
 use warpline_pktio::{Choice, Io, IoStats, StatsHandle};
-use warpline_ring::spsc;
+use warpline_ring::partition::{Plan, Table};
+use warpline_ring::{EpochCell, Progress, oneshot};
+use warpline_wire::cid::PARTITION_SLOTS;
 
 /// A group of workers that serve one address.
 ///
@@ -24,9 +28,11 @@ use warpline_ring::spsc;
 /// caller's.
 #[derive(Debug)]
 pub struct Engine {
-    workers: Vec<WorkerHandle>,
-    threads: Mutex<Vec<thread::JoinHandle<()>>>,
+    crew: Arc<Crew>,
     stop: Arc<Stop>,
+    local_addr: SocketAddr,
+    coordinator: Coordinator,
+    coordinator_thread: Mutex<Option<thread::JoinHandle<()>>>,
 }
 
 /// The way to one worker from any thread. Clones name the same worker.
@@ -37,9 +43,35 @@ pub struct WorkerHandle {
     board: Arc<Board>,
     io_stats: StatsHandle,
     local_addr: Arc<Mutex<SocketAddr>>,
+    /// The coordinator agrees to the worker's end.
+    may_leave: Arc<AtomicBool>,
 }
 
 impl WorkerHandle {
+    pub(crate) fn new(index: usize, home: Arc<Home>, io: &Io) -> Self {
+        Self {
+            index,
+            home,
+            board: Arc::default(),
+            io_stats: io.stats(),
+            local_addr: Arc::new(Mutex::new(io.local_addr())),
+            may_leave: Arc::default(),
+        }
+    }
+
+    /// The worker's number in tables.
+    pub(crate) fn number(&self) -> u16 {
+        u16::try_from(self.index).expect("there are at most WORKER_NUMBERS workers")
+    }
+
+    pub(crate) fn may_leave(&self) -> bool {
+        self.may_leave.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_may_leave(&self, may: bool) {
+        self.may_leave.store(may, Ordering::Release);
+    }
+
     /// Which worker it is, counted from 0.
     #[must_use]
     pub fn index(&self) -> usize {
@@ -105,13 +137,6 @@ impl WorkerHandle {
     }
 }
 
-/// What each worker starts with, in the order of the workers.
-struct Parts {
-    handles: Vec<WorkerHandle>,
-    inboxes: Vec<Inbox>,
-    links: Vec<Links>,
-}
-
 impl Engine {
     /// Binds the address and starts the workers. Each runs `program`, which is called once on every worker's thread;
     /// its future need not be `Send`. A worker goes on when its program has ended.
@@ -124,12 +149,12 @@ impl Engine {
         F: Future<Output = ()> + 'static,
     {
         config.validate()?;
-        let ios = bind(&config)?;
-        Self::start_on(ios, config, program)
+        let (ios, ports) = bind(&config)?;
+        Self::launch(ios, ports, config, program)
     }
 
     /// The same on packet back ends of the caller's, one per worker, that share one address: in-memory networks for
-    /// tests.
+    /// tests. The number of workers stays.
     ///
     /// # Errors
     /// As [`start`](Self::start).
@@ -139,63 +164,162 @@ impl Engine {
         F: Future<Output = ()> + 'static,
     {
         config.validate()?;
+        if config.is_scalable() {
+            return Err(StartError::config("workers_max", "takes 0 with packet back ends of one's own"));
+        }
+        Self::launch(ios, None, config, program)
+    }
+
+    /// The same on packet back ends that `ports` opens, now and when workers are added.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn start_with_ports<P, F>(
+        mut ports: Box<dyn Ports>,
+        config: EngineConfig,
+        program: P,
+    ) -> Result<Self, StartError>
+    where
+        P: Fn(LocalWorker) -> F + Send + Sync + 'static,
+        F: Future<Output = ()> + 'static,
+    {
+        config.validate()?;
+        if !config.is_scalable() {
+            return Err(StartError::config("workers_max", "says how many workers there may be"));
+        }
+        let ios = open(ports.as_mut(), &config)?;
+        Self::launch(ios, Some(ports), config, program)
+    }
+
+    fn launch<P, F>(
+        ios: Vec<Io>,
+        ports: Option<Box<dyn Ports>>,
+        config: EngineConfig,
+        program: P,
+    ) -> Result<Self, StartError>
+    where
+        P: Fn(LocalWorker) -> F + Send + Sync + 'static,
+        F: Future<Output = ()> + 'static,
+    {
         if ios.len() != config.workers {
             return Err(StartError::config("workers", "must be as many as packet back ends"));
         }
-        let stop = Arc::new(Stop::new(config.workers));
-        let clock = Clock::start();
-        let Parts { handles, inboxes, links } = connect(&ios, config.handover_len);
-        let (config, program) = (Arc::new(config), Arc::new(program));
-        let engine = Self { workers: handles, threads: Mutex::default(), stop };
-        let (ready, started) = mpsc::channel();
-        for ((handle, io), (inbox, links)) in engine.workers.iter().zip(ios).zip(inboxes.into_iter().zip(links)) {
-            let setup =
-                Setup { handle: handle.clone(), config: Arc::clone(&config), clock, stop: Arc::clone(&engine.stop) };
-            let (program, ready) = (Arc::clone(&program), ready.clone());
-            let thread = thread::Builder::new()
-                .name(format!("{}-{}", config.thread_name, handle.index))
-                .spawn(move || work(setup, io, inbox, links, program, ready));
-            match thread {
-                Ok(thread) => engine.lock_threads().push(thread),
-                Err(error) => {
-                    // Those that never started have ended already.
-                    (handle.index..config.workers).for_each(|_| engine.stop.worker_ended());
-                    return Err(StartError::io("starting a worker's thread", error));
-                }
-            }
+        let program: Program = Arc::new(move |worker| Box::pin(program(worker)));
+        let plan = first_plan(&config);
+        let (coordinator, signals) = if ports.is_some() {
+            let (sender, signals) = mpsc::channel();
+            (Coordinator::new(sender), Some(signals))
+        } else {
+            (Coordinator::default(), None)
+        };
+        let starter = Starter {
+            config: Arc::new(config),
+            program,
+            clock: Clock::start(),
+            stop: Arc::default(),
+            plans: Arc::new(EpochCell::new(Arc::new(plan.clone()))),
+            progress: Arc::new(Progress::new(WORKER_NUMBERS)),
+            crew: Arc::default(),
+            coordinator: coordinator.clone(),
+        };
+        // From here on a failure ends those that were started: the engine's drop waits for them.
+        let engine = Self {
+            crew: Arc::clone(&starter.crew),
+            stop: Arc::clone(&starter.stop),
+            local_addr: ios[0].local_addr(),
+            coordinator,
+            coordinator_thread: Mutex::default(),
+        };
+        for (index, io) in ios.into_iter().enumerate() {
+            starter.start(index, io)?;
         }
-        for _ in 0..config.workers {
-            started.recv().unwrap_or_else(|_| Err(panicked()))?;
+        if let Some((ports, signals)) = ports.zip(signals) {
+            engine.start_coordinator(starter, ports, signals, plan)?;
         }
         Ok(engine)
     }
 
-    /// The workers.
+    fn start_coordinator(
+        &self,
+        starter: Starter,
+        ports: Box<dyn Ports>,
+        signals: mpsc::Receiver<Signal>,
+        plan: Plan,
+    ) -> Result<(), StartError> {
+        /// The port is free when the last one has ended, and the coordinator has a hold on it.
+        struct Ended(Arc<Stop>);
+        impl Drop for Ended {
+            fn drop(&mut self) {
+                self.0.worker_ended();
+            }
+        }
+        self.stop.worker_starts();
+        let ended = Ended(Arc::clone(&self.stop));
+        let name = format!("{}-coord", starter.config.thread_name);
+        let thread = thread::Builder::new().name(name).spawn(move || {
+            let _ended = ended;
+            coordinate(starter, ports, signals, plan);
+        });
+        let thread = thread.map_err(|error| StartError::io("starting the coordinator's thread", error))?;
+        *self.coordinator_thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
+        Ok(())
+    }
+
+    /// Changes the number of workers while traffic flows, and waits until the slots of connections have moved. Workers
+    /// that are removed finish what they have; connections that can move have moved when this returns.
+    ///
+    /// # Errors
+    /// [`ScaleError`]: the number is out of range, the number of workers is fixed, or what the machine refused. After
+    /// an error there may be more workers than before.
+    pub async fn scale_to(&self, workers: usize) -> Result<(), ScaleError> {
+        let (reply, answer) = oneshot::oneshot();
+        if !self.coordinator.tell(Signal::Scale(workers, reply)) {
+            if self.stop.farewell().is_some() {
+                return Err(EngineError::Stopped.into());
+            }
+            let why = "the number of workers is fixed; set workers_max to change it";
+            return Err(StartError::config("workers", why).into());
+        }
+        answer.await.unwrap_or(Err(EngineError::Stopped.into()))
+    }
+
+    /// The workers, as of now, in the order of their numbers; those that only finish their work are not among them.
     #[must_use]
-    pub fn workers(&self) -> &[WorkerHandle] {
-        &self.workers
+    pub fn workers(&self) -> Vec<WorkerHandle> {
+        self.crew.active()
+    }
+
+    /// All workers whose threads run, those that only finish their work included.
+    #[must_use]
+    pub fn running(&self) -> Vec<WorkerHandle> {
+        self.crew.all()
     }
 
     /// The address that the workers are bound to, with the port that was taken. After a
     /// [`rebind`](crate::local::Worker::rebind) workers have addresses of their own: then that of the first.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
-        self.workers[0].local_addr()
+        self.crew.active().first().map_or(self.local_addr, WorkerHandle::local_addr)
     }
 
-    /// The counters of all workers together.
+    /// The counters of all workers together, those that are gone included.
     #[must_use]
     pub fn stats(&self) -> WorkerStats {
-        let mut sum = WorkerStats::default();
-        self.workers.iter().for_each(|worker| sum += worker.stats());
-        sum
+        self.crew.stats()
     }
 
     /// Asks all workers to close their connections with `code` (below 2^62) and `reason`, to drain and to end. Returns
     /// at once; the first request counts.
     pub fn request_stop(&self, code: u64, reason: &[u8]) {
         self.stop.request(code, reason);
-        self.workers.iter().for_each(|worker| worker.home.mailbox().ring());
+        self.crew.all().iter().for_each(|worker| worker.home.mailbox().ring());
+        self.coordinator.tell(Signal::Stop);
+    }
+
+    /// Whether the end was asked for.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.stop.farewell().is_some()
     }
 
     /// Waits until all workers have ended, on any runtime.
@@ -210,20 +334,19 @@ impl Engine {
     /// nevertheless.
     pub fn shutdown(&self, code: u64, reason: &[u8]) -> Result<(), EngineError> {
         self.request_stop(code, reason);
-        if self.workers.iter().any(WorkerHandle::is_current) {
+        if self.crew.all().iter().any(WorkerHandle::is_current) {
             return Err(EngineError::OffWorker);
         }
-        let threads = std::mem::take(&mut *self.lock_threads());
-        for thread in threads {
+        let coordinator = self.coordinator_thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if coordinator.is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the coordinator panicked");
+        }
+        for (worker, thread) in self.crew.take_threads() {
             if thread.join().is_err() {
-                tracing::error!("a worker panicked");
+                tracing::error!(worker, "a worker panicked");
             }
         }
         Ok(())
-    }
-
-    fn lock_threads(&self) -> std::sync::MutexGuard<'_, Vec<thread::JoinHandle<()>>> {
-        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -234,9 +357,21 @@ impl Drop for Engine {
     }
 }
 
-/// One socket per worker; with several, the kernel steers by connection ID with the arithmetic of
-/// [`Partition`](crate::partition::Partition).
-fn bind(config: &EngineConfig) -> Result<Vec<Io>, StartError> {
+fn first_plan(config: &EngineConfig) -> Plan {
+    let number = |n: usize| u16::try_from(n).expect("there are at most WORKERS_MAX workers");
+    let workers: Vec<u16> = (0..number(config.workers)).collect();
+    let table = if config.is_scalable() {
+        Table::runs(PARTITION_SLOTS, &workers)
+    } else {
+        Table::modulo(PARTITION_SLOTS, number(config.workers))
+    };
+    Plan::first(table, workers)
+}
+
+type Bound = (Vec<Io>, Option<Box<dyn Ports>>);
+
+/// One socket per worker; with several, the kernel steers by connection ID with the arithmetic of the first plan.
+fn bind(config: &EngineConfig) -> Result<Bound, StartError> {
     let bound = bind_to(config.bind, config);
     match bound {
         // `[::]` means every address; without IPv6 those are the IPv4 ones.
@@ -255,22 +390,45 @@ fn no_ipv6(error: &std::io::Error) -> bool {
     unsupported || error.kind() == std::io::ErrorKind::AddrNotAvailable
 }
 
-fn bind_to(address: SocketAddr, config: &EngineConfig) -> Result<Vec<Io>, StartError> {
+fn bind_to(address: SocketAddr, config: &EngineConfig) -> Result<Bound, StartError> {
+    if config.is_scalable() {
+        let mut ports = group(address, config)?;
+        let ios = open(ports.as_mut(), config)?;
+        return Ok((ios, Some(ports)));
+    }
     if config.workers == 1 {
         let io = Io::bind(address, &config.io).map_err(|error| StartError::io("binding the socket", error))?;
-        return Ok(vec![io]);
+        return Ok((vec![io], None));
     }
-    bind_group(address, config)
+    Ok((bind_group(address, config)?, None))
+}
+
+/// Opens the back ends of the first workers.
+fn open(ports: &mut dyn Ports, config: &EngineConfig) -> Result<Vec<Io>, StartError> {
+    let refused = |error| StartError::io("binding the sockets of the workers", error);
+    let plan = first_plan(config);
+    let ios = plan.active.iter().map(|number| ports.open(*number)).collect::<Result<Vec<_>, _>>().map_err(refused)?;
+    ports.steer(plan.new.owners()).map_err(refused)?;
+    Ok(ios)
+}
+
+#[cfg(target_os = "linux")]
+fn steering() -> warpline_pktio::udp::Steering {
+    use warpline_wire::cid::PARTITION_KEY_OFFSET;
+    let key_offset = u8::try_from(PARTITION_KEY_OFFSET).expect("the key lies within a connection ID of 20 bytes");
+    warpline_pktio::udp::Steering { key_offset, slots: PARTITION_SLOTS }
 }
 
 #[cfg(target_os = "linux")]
 fn bind_group(address: SocketAddr, config: &EngineConfig) -> Result<Vec<Io>, StartError> {
-    use warpline_wire::cid::{PARTITION_KEY_OFFSET, PARTITION_SLOTS};
-    let key_offset = u8::try_from(PARTITION_KEY_OFFSET).expect("the key lies within a connection ID of 20 bytes");
-    let steering = warpline_pktio::udp::Steering { key_offset, slots: PARTITION_SLOTS };
     let workers = u16::try_from(config.workers).expect("there are at most WORKERS_MAX workers");
-    Io::bind_group(address, workers, &config.io, &steering)
+    Io::bind_group(address, workers, &config.io, &steering())
         .map_err(|error| StartError::io("binding the sockets of the workers", error))
+}
+
+#[cfg(target_os = "linux")]
+fn group(address: SocketAddr, config: &EngineConfig) -> Result<Box<dyn Ports>, StartError> {
+    Ok(Box::new(warpline_pktio::udp::Group::new(address, &config.io, steering())))
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -278,71 +436,7 @@ fn bind_group(_address: SocketAddr, _config: &EngineConfig) -> Result<Vec<Io>, S
     Err(StartError::config("workers", "only Linux steers one port to several workers"))
 }
 
-/// Makes the mailboxes and the rings between the workers: one ring per ordered pair.
-fn connect(ios: &[Io], handover_len: usize) -> Parts {
-    let (mut handles, mut inboxes) = (Vec::new(), Vec::new());
-    for (index, io) in ios.iter().enumerate() {
-        let bell = io.doorbell();
-        let (mailbox, inbox) = Mailbox::new(Box::new(move || bell.ring()));
-        let home = Home::new(mailbox);
-        handles.push(WorkerHandle {
-            index,
-            home,
-            board: Arc::default(),
-            io_stats: io.stats(),
-            local_addr: Arc::new(Mutex::new(io.local_addr())),
-        });
-        inboxes.push(inbox);
-    }
-    let mut links: Vec<Links> = ios.iter().map(|_| Links::default()).collect();
-    for from in 0..ios.len() {
-        for to in 0..ios.len() {
-            if from == to {
-                links[from].outbound.push(None);
-                continue;
-            }
-            let (producer, consumer) = spsc::channel::<Handover>(handover_len);
-            links[from].outbound.push(Some((producer, handles[to].home.mailbox().clone())));
-            links[to].inbound.push(consumer);
-        }
-    }
-    Parts { handles, inboxes, links }
-}
-
-/// The life of a worker's thread.
-fn work<P, F>(
-    setup: Setup,
-    io: Io,
-    inbox: Inbox,
-    links: Links,
-    program: Arc<P>,
-    ready: mpsc::Sender<Result<(), StartError>>,
-) where
-    P: Fn(LocalWorker) -> F,
-    F: Future<Output = ()> + 'static,
-{
-    /// Counts the worker out however its thread ends.
-    struct Ended(Arc<Stop>);
-    impl Drop for Ended {
-        fn drop(&mut self) {
-            self.0.worker_ended();
-        }
-    }
-    let _ended = Ended(Arc::clone(&setup.stop));
-    match Loop::new(setup, io, inbox, links) {
-        Ok(worker) => {
-            // The engine waits for this message.
-            let _ = ready.send(Ok(()));
-            drop(ready);
-            worker.run(|local| program(local));
-        }
-        Err(error) => {
-            // As above.
-            let _ = ready.send(Err(error));
-        }
-    }
-}
-
-fn panicked() -> StartError {
-    StartError::io("starting a worker", std::io::Error::other("the worker's thread panicked"))
+#[cfg(not(target_os = "linux"))]
+fn group(_address: SocketAddr, _config: &EngineConfig) -> Result<Box<dyn Ports>, StartError> {
+    Err(StartError::config("workers_max", "only Linux steers one port to several workers"))
 }

@@ -47,7 +47,7 @@ impl EngineError {
 pub fn connection_fault(error: &ConnectionError) -> Fault {
     match error {
         ConnectionError::LocallyClosed => Fault::Caller,
-        ConnectionError::TimedOut => Fault::Environment,
+        ConnectionError::TimedOut | ConnectionError::Failed(_) => Fault::Environment,
         _ => Fault::Peer,
     }
 }
@@ -83,6 +83,9 @@ pub enum RebindError {
     /// The engine accepts connections: clients would not find it any more.
     #[error("an endpoint that accepts connections keeps its address")]
     Serving,
+    /// Workers come and go, and their connections move between them: all have one address.
+    #[error("an endpoint whose number of workers can change keeps its address")]
+    Scalable,
     /// Binding failed, or the packet back end cannot replace its socket.
     #[error("binding the new socket: {0}")]
     Io(#[from] std::io::Error),
@@ -222,6 +225,7 @@ fn connection_kind(error: &ConnectionError) -> io::ErrorKind {
         ConnectionError::TimedOut => io::ErrorKind::TimedOut,
         ConnectionError::LocallyClosed => io::ErrorKind::NotConnected,
         ConnectionError::Reset => io::ErrorKind::ConnectionReset,
+        ConnectionError::Failed(_) => io::ErrorKind::Other,
         _ => io::ErrorKind::ConnectionAborted,
     }
 }
@@ -288,6 +292,28 @@ pub enum StartError {
         /// What the machine said.
         source: io::Error,
     },
+}
+
+/// The number of workers was not changed.
+#[derive(Debug, thiserror::Error)]
+pub enum ScaleError {
+    /// The number cannot be honoured, or a worker could not be started.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The engine has been shut down, or is busy with another change.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+}
+
+impl ScaleError {
+    /// Whose doing it is.
+    #[must_use]
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::Start(error) => error.fault(),
+            Self::Engine(error) => error.fault(),
+        }
+    }
 }
 
 impl StartError {

@@ -53,6 +53,7 @@ pub mod local;
 mod mailbox;
 mod partition;
 mod pin;
+mod scaling;
 mod stop;
 mod timers;
 mod worker;
@@ -63,7 +64,8 @@ pub use counters::WorkerStats;
 pub use engine::{Engine, WorkerHandle};
 pub use error::{
     ConnectError, EngineError, Fault, OperationError, ReadError, ReadExactError, ReadToEndError, RebindError,
-    StartError, WriteError, connection_fault,
+    ScaleError, StartError, WriteError, connection_fault,
 };
 pub use local::ConnectionKey;
 pub use mailbox::{Command, Rejected};
+pub use scaling::Ports;

@@ -6,6 +6,9 @@ use std::time::Duration;
 /// always spread evenly.
 pub const WORKERS_MAX: usize = 128;
 
+/// Workers whose threads run, those included that only finish their work after they were removed.
+pub const WORKER_NUMBERS: usize = 2 * WORKERS_MAX;
+
 /// Datagrams that may wait in the ring from one worker to another. Hand-over is the exception (steering did not match,
 /// or a slot moved); one full receive batch of each turn fits twice.
 pub const HANDOVER_LEN: usize = 1_024;
@@ -52,3 +55,26 @@ pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(500);
 /// Tasks that wait for the same event of a connection before all of them are woken to see which still wait. More than
 /// any program has; waiters that gave up leave their wakers behind and must not pile up.
 pub const WAITERS_MAX: usize = 256;
+
+/// Datagrams that wait beside a full ring to another worker, while connections that move fill it: about 8 MiB of frames.
+/// Connections and what is said of them wait without a bound, since there are no more of them than there are.
+pub const OVERFLOW_PACKETS: usize = 4_096;
+
+/// Datagrams that a new owner of slots keeps until it may act for them. That takes a few turns of all workers, some
+/// milliseconds; at 1 million datagrams a second 8,192 of them are 8 ms.
+pub const HELD_PACKETS: usize = 8_192;
+
+/// How often a datagram is passed on between workers: to the owner of its slot, from there to the worker that holds the
+/// connection, and once more for each of two changes meanwhile. More means that it goes round in circles.
+pub const HOPS_MAX: u8 = 4;
+
+/// Receive batches that a worker takes from its socket when it is about to hand slots over: 4,096 messages, more than the
+/// default socket buffer of 4 MiB holds of full packets.
+pub const DRAIN_BATCHES: usize = 64;
+
+/// Slots that move in one change. A change stops the slots that move, for some turns and the time that it takes to hand
+/// their connections over (below a microsecond each); with 100,000 connections these are about 12,500.
+pub const SLOTS_PER_CHANGE: usize = 128;
+
+/// Panics outside of any connection's code after which a worker gives up instead of going on.
+pub const PANICS_MAX: u64 = 16;

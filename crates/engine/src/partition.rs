@@ -1,46 +1,27 @@
-//! Which worker a datagram belongs to: arithmetic on its destination connection ID, no table of connections.
+//! Which slot a datagram belongs to: arithmetic on its destination connection ID, no table of connections.
 //!
-//! Two bytes at a fixed place of the ID are the partition key; the key modulo a prime is the slot; a slot belongs to
-//! the worker with its number modulo the number of workers. The kernel steers by the same arithmetic, so this finds a
-//! foreign datagram only when steering is not in force (one socket for all, or a datagram queued before it was).
+//! Two bytes at a fixed place of the ID are the partition key; the key modulo a prime is the slot; a table gives the
+//! worker of a slot. The kernel steers by the same arithmetic, so workers find foreign datagrams only while slots move,
+//! and where steering is not in force (one socket for all, or a datagram queued before it was).
 
 use warpline_wire::cid::{partition_key, slot};
 
-/// The share of one worker.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Partition {
-    worker: usize,
-    workers: usize,
-}
-
-impl Partition {
-    pub(crate) fn new(worker: usize, workers: usize) -> Self {
-        debug_assert!(worker < workers, "workers are counted from 0");
-        Self { worker, workers }
-    }
-
-    /// The worker to hand the datagram to, or `None` if it is this worker's own. A datagram without a readable key
-    /// stays: whoever drops it counts it.
-    #[inline]
-    pub(crate) fn foreign(&self, datagram: &[u8]) -> Option<usize> {
-        if self.workers == 1 {
-            return None;
-        }
-        let owner = usize::from(slot(destination_key(datagram)?)) % self.workers;
-        (owner != self.worker).then_some(owner)
-    }
-}
-
-/// The partition key of a datagram's destination connection ID. Long headers carry the ID's length in octet 5 and the
-/// ID after it (RFC 8999 section 5.1); short headers carry an ID of ours from octet 1 on (section 5.2).
+/// The slot of a datagram. One without a readable key has none: whoever drops it counts it.
 #[inline]
-fn destination_key(datagram: &[u8]) -> Option<u16> {
+pub(crate) fn slot_of(datagram: &[u8]) -> Option<u16> {
+    Some(slot(partition_key(destination(datagram)?)?))
+}
+
+/// A datagram's destination connection ID. Long headers carry the ID's length in octet 5 and the ID after it (RFC 8999
+/// section 5.1); short headers carry an ID of ours from octet 1 on (section 5.2).
+#[inline]
+pub(crate) fn destination(datagram: &[u8]) -> Option<&[u8]> {
     let (&first, rest) = datagram.split_first()?;
     if first & 0x80 == 0 {
-        return partition_key(rest.get(..warpline_wire::cid::CID_LEN)?);
+        return rest.get(..warpline_wire::cid::CID_LEN);
     }
     let len = usize::from(*datagram.get(5)?);
-    partition_key(datagram.get(6..6 + len)?)
+    datagram.get(6..6 + len)
 }
 
 #[cfg(test)]
@@ -62,30 +43,18 @@ mod tests {
     }
 
     #[test]
-    fn both_header_forms_lead_to_the_same_worker() {
-        for workers in 2..8 {
-            for key in [0, 1, 5, 1020, 1021, 1022, 40_000, u16::MAX] {
-                let owner = usize::from(key % 1021) % workers;
-                for worker in 0..workers {
-                    let partition = Partition::new(worker, workers);
-                    let expected = (worker != owner).then_some(owner);
-                    assert_eq!(partition.foreign(&short(key)), expected);
-                    assert_eq!(partition.foreign(&long(key)), expected);
-                }
-            }
+    fn both_header_forms_lead_to_the_same_slot() {
+        for key in [0, 1, 5, 1020, 1021, 1022, 40_000, u16::MAX] {
+            assert_eq!(slot_of(&short(key)), Some(key % 1021));
+            assert_eq!(slot_of(&long(key)), Some(key % 1021));
         }
+        assert_eq!(destination(&short(0x0102)), Some(&[1, 2, 3, 4, 5, 6, 1, 2][..]));
     }
 
     #[test]
-    fn datagrams_without_a_key_stay() {
-        let partition = Partition::new(0, 3);
+    fn datagrams_without_a_key_have_no_slot() {
         for datagram in [&[][..], &[0x40], &[0x40, 1, 2, 3], &[0xc0, 0, 0, 0, 1], &[0xc0, 0, 0, 0, 1, 200, 1]] {
-            assert_eq!(partition.foreign(datagram), None);
+            assert_eq!(slot_of(datagram), None);
         }
-    }
-
-    #[test]
-    fn a_single_worker_owns_everything() {
-        assert_eq!(Partition::new(0, 1).foreign(&short(77)), None);
     }
 }

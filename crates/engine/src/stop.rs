@@ -5,24 +5,20 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 /// Shared by an engine and its workers.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Stop {
     requested: AtomicBool,
     /// What connections are closed with; set before `requested`.
     farewell: OnceLock<(u64, Vec<u8>)>,
-    /// Workers that run.
+    /// Threads that run: workers and the coordinator.
     running: AtomicUsize,
     waiters: Mutex<Vec<Waker>>,
 }
 
 impl Stop {
-    pub(crate) fn new(workers: usize) -> Self {
-        Self {
-            requested: AtomicBool::new(false),
-            farewell: OnceLock::new(),
-            running: AtomicUsize::new(workers),
-            waiters: Mutex::new(Vec::new()),
-        }
+    /// One thread more runs.
+    pub(crate) fn worker_starts(&self) {
+        self.running.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Asks all workers to end. The first request decides what the peers are told.
@@ -40,7 +36,7 @@ impl Stop {
         self.farewell.get().map(|(code, reason)| (*code, reason.as_slice()))
     }
 
-    /// One worker has ended.
+    /// One thread has ended, and lets go of the port.
     pub(crate) fn worker_ended(&self) {
         if self.running.fetch_sub(1, Ordering::AcqRel) == 1 {
             let waiters = std::mem::take(&mut *self.waiters.lock().unwrap_or_else(PoisonError::into_inner));
@@ -48,7 +44,7 @@ impl Stop {
         }
     }
 
-    /// Ready once no worker runs any more.
+    /// Ready once no thread runs any more.
     pub(crate) fn poll_ended(&self, cx: &Context<'_>) -> Poll<()> {
         if self.running.load(Ordering::Acquire) == 0 {
             return Poll::Ready(());

@@ -6,12 +6,15 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Waker;
 use warpline_proto::Instant;
 
 /// Names a timer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TimerKey {
+    /// Which worker's timers it belongs to: the task that holds the key may have come from another one.
+    owner: u64,
     index: u32,
     generation: u32,
 }
@@ -26,11 +29,20 @@ struct Entry {
 const LEFTOVERS_MIN: usize = 64;
 
 /// The timers of one worker.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Timers {
+    id: u64,
     heap: BinaryHeap<Reverse<(Instant, u32, u32)>>,
     entries: Vec<Entry>,
     free: Vec<u32>,
+}
+
+impl Default for Timers {
+    fn default() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        Self { id, heap: BinaryHeap::new(), entries: Vec::new(), free: Vec::new() }
+    }
 }
 
 impl Timers {
@@ -42,14 +54,17 @@ impl Timers {
         });
         let entry = &mut self.entries[index as usize];
         entry.waker = Some(waker);
-        let key = TimerKey { index, generation: entry.generation };
+        let key = TimerKey { owner: self.id, index, generation: entry.generation };
         self.heap.push(Reverse((deadline, index, key.generation)));
         key
     }
 
     /// Replaces the waker of a running timer and returns the old one, to be dropped where no borrow is held.
-    /// `None` if it has fired.
+    /// `None` if it has fired, or runs elsewhere.
     pub(crate) fn update(&mut self, key: TimerKey, waker: &Waker) -> Option<Option<Waker>> {
+        if key.owner != self.id {
+            return None;
+        }
         let entry = self.entries.get_mut(key.index as usize).filter(|entry| entry.generation == key.generation)?;
         match &mut entry.waker {
             Some(old) if old.will_wake(waker) => Some(None),
@@ -59,6 +74,9 @@ impl Timers {
 
     /// Stops a timer and returns its waker, to be dropped where no borrow is held.
     pub(crate) fn cancel(&mut self, key: TimerKey) -> Option<Waker> {
+        if key.owner != self.id {
+            return None;
+        }
         let waker = self.release(key.index, key.generation)?;
         let live = self.entries.len() - self.free.len();
         if self.heap.len() > 2 * live + LEFTOVERS_MIN {
@@ -84,6 +102,11 @@ impl Timers {
             self.heap.pop();
             due.extend(self.release(index, generation));
         }
+    }
+
+    /// Moves the wakers of all timers to `due`: the worker ends, and what sleeps has gone elsewhere.
+    pub(crate) fn fire_all(&mut self, due: &mut Vec<Waker>) {
+        self.fire(Instant::FAR_FUTURE, due);
     }
 
     /// When the next timer is due.
@@ -131,6 +154,18 @@ mod tests {
         assert!(timers.update(key, Waker::noop()).is_none());
         assert!(timers.update(second, Waker::noop()).is_some());
         assert_eq!(timers.next(), Some(at(20)));
+    }
+
+    #[test]
+    fn a_key_of_another_worker_names_nothing_here() {
+        let (mut here, mut there) = (Timers::default(), Timers::default());
+        let key = there.start(at(10), Waker::noop().clone());
+        here.start(at(20), Waker::noop().clone());
+        assert!(here.update(key, Waker::noop()).is_none() && here.cancel(key).is_none());
+        assert_eq!(here.next(), Some(at(20)));
+        let mut due = Vec::new();
+        there.fire_all(&mut due);
+        assert_eq!((due.len(), there.next()), (1, None));
     }
 
     #[test]

@@ -5,7 +5,7 @@
 mod common;
 
 use common::{addr, collect, config, socket};
-use warpline_pktio::udp::Steering;
+use warpline_pktio::udp::{Group, Steering};
 use warpline_pktio::{Backend, Io, IoConfig, TxMeta};
 
 on_each_backend! {
@@ -13,6 +13,7 @@ on_each_backend! {
     short_payloads_go_to_the_first_worker,
     answers_come_from_the_shared_port,
     a_group_needs_workers_and_slots,
+    a_table_is_replaced_while_packets_come,
 }
 
 const STEERING: Steering = Steering { key_offset: 6, slots: 1021 };
@@ -107,5 +108,36 @@ fn a_group_needs_workers_and_slots(backend: Backend) {
         let error =
             Io::bind_group(addr("127.0.0.1:0"), workers, &IoConfig { backend, ..config() }, &steering).unwrap_err();
         assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
+    }
+}
+
+fn a_table_is_replaced_while_packets_come(backend: Backend) {
+    let Some(mut sender) = socket(backend, "127.0.0.1:0") else { return };
+    let mut group = Group::new(addr("127.0.0.1:0"), &IoConfig { backend, ..config() }, STEERING);
+    let mut sockets: Vec<Io> = (0..3).map(|number| group.open(number).expect("loopback is there")).collect();
+    let to = sockets[0].local_addr();
+    let tables: [fn(u16) -> u16; 4] = [|_| 0, |slot| slot / 400, |slot| slot % 3, |slot| 2 - slot % 2 * 2];
+    for table in tables {
+        let owners: Vec<u16> = (0..STEERING.slots).map(table).collect();
+        group.steer(&owners).expect("the table names open sockets");
+        for key in (0..=u16::MAX).step_by(977) {
+            send(&mut sender, to, &payload(0x43, 7, key));
+            let mut expected = vec![0; 3];
+            expected[usize::from(table(key % STEERING.slots))] = 1;
+            assert_eq!(counts(&mut sockets), expected, "key {key}");
+        }
+    }
+    assert!(group.open(4).is_err(), "number 3 is the next");
+    sockets.push(group.open(3).expect("loopback is there"));
+    group.steer(&[3; 1021]).expect("there are four sockets");
+    send(&mut sender, to, &payload(0xC3, 12, 5));
+    assert_eq!(counts(&mut sockets), [0, 0, 0, 1]);
+    // A socket outlives its back end, and so does what it has received.
+    send(&mut sender, to, &payload(0xC3, 12, 6));
+    sockets.pop();
+    sockets.push(group.open(3).expect("it is there"));
+    assert_eq!((counts(&mut sockets), group.opened()), (vec![0, 0, 0, 1], 4));
+    for wrong in [&[4; 1021][..], &[0; 1020]] {
+        assert_eq!(group.steer(wrong).unwrap_err().kind(), std::io::ErrorKind::InvalidInput);
     }
 }

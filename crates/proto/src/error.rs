@@ -54,6 +54,9 @@ pub enum ConnectionError {
     /// This side's application closed the connection.
     #[error("closed by this side")]
     LocallyClosed,
+    /// This side cannot go on, and this is why; the peer was not told.
+    #[error("this side failed: {0}")]
+    Failed(String),
     /// Nothing was heard from the peer for the idle timeout.
     #[error("timed out: nothing heard from the peer")]
     TimedOut,

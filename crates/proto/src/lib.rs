@@ -59,7 +59,7 @@ pub use crypto::{PacketCrypto, ResetKey, TokenKey, provider};
 pub use datagram::SendDatagramError;
 pub use datagram_meta::{DatagramMeta, Transmit};
 pub use ecn::Ecn;
-pub use endpoint::{ConnectionHandle, Endpoint, EndpointStats};
+pub use endpoint::{ConnectionHandle, Detached, Endpoint, EndpointStats, RouteChange};
 pub use error::{ConfigError, ConnectError, ConnectionError, ExportError, MigrateError, TransportError};
 pub use event::Event;
 pub use streams::{ClosedStream, ReadError, ResetAtError, WriteError};

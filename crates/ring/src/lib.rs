@@ -7,10 +7,13 @@
 //! |---|---|---|
 //! | [`spsc`] | one worker → one worker | packets that arrived at the wrong worker, connections that move |
 //! | [`mailbox`] | any thread → one worker | commands of the program, wake-ups of tasks |
+//! | [`oneshot`] | one thread → one task | the answer to one question |
 //! | [`Doorbell`] | any thread → one worker | "look at your queues", with a system call only if it sleeps |
 //! | [`WakeSet`] | any thread → one worker | wake-ups of fibers, which must neither be lost nor refused |
 //! | [`Counters`] | one worker → any reader | statistics |
 //! | [`EpochCell`] | one publisher → all workers | tables that change rarely and are read for every packet |
+//! | [`partition`] | one coordinator ↔ all workers | moving slots between workers |
+//! | [`Progress`] | each worker → all others | how far each has come while slots move between workers |
 //!
 //! All queues are bounded: their memory is allocated when they are made, and what does not fit comes back to the
 //! caller. Read [`spsc::channel`], [`mailbox::mailbox`] and [`Doorbell`] first.
@@ -27,7 +30,10 @@ mod counters;
 mod doorbell;
 mod epoch;
 pub mod mailbox;
+pub mod oneshot;
 mod pad;
+pub mod partition;
+mod progress;
 pub mod spsc;
 mod sync;
 mod wakeset;
@@ -36,4 +42,5 @@ pub use counters::{Counter, Counters};
 pub use doorbell::{Doorbell, Notify};
 pub use epoch::{EpochCell, EpochReader};
 pub use pad::CachePadded;
+pub use progress::Progress;
 pub use wakeset::WakeSet;

@@ -19,6 +19,7 @@ use std::time::Duration;
 pub struct EndpointBuilder {
     bind: Option<SocketAddr>,
     workers: Option<usize>,
+    workers_max: Option<usize>,
     cores: Option<Vec<usize>>,
     server: Option<Arc<ServerConfig>>,
     secret: Option<[u8; 32]>,
@@ -41,6 +42,13 @@ impl EndpointBuilder {
     #[must_use]
     pub fn workers(mut self, workers: usize) -> Self {
         self.workers = Some(workers);
+        self
+    }
+
+    /// Makes the number of workers changeable while traffic flows, up to this many ([`Endpoint::scale_to`]). Linux only.
+    #[must_use]
+    pub fn max_workers(mut self, workers: usize) -> Self {
+        self.workers_max = Some(workers);
         self
     }
 
@@ -109,6 +117,7 @@ impl EndpointBuilder {
         let mut config = EngineConfig::new()?;
         config.bind = self.bind.unwrap_or(config.bind);
         config.workers = self.workers.unwrap_or(config.workers);
+        config.workers_max = self.workers_max.unwrap_or(config.workers_max);
         config.cores = self.cores;
         config.server = self.server;
         config.secret = self.secret.unwrap_or(config.secret);
@@ -127,12 +136,8 @@ impl EndpointBuilder {
     /// [`StartError`]: a setting that cannot be honoured, or what the machine refused.
     pub fn start(self) -> Result<Endpoint, StartError> {
         let config = self.config()?;
-        let (inlets, incoming) = fan_in::<Connection>(config.workers, ACCEPT_CONNECTIONS);
-        let inlets = Mutex::new(inlets.into_iter().map(Some).collect::<Vec<_>>());
-        let engine = Engine::start(config, move |worker| {
-            let inlet = inlets.lock().unwrap_or_else(PoisonError::into_inner)[worker.index()].take();
-            forward(worker, inlet)
-        })?;
+        let (inlets, incoming) = fan_in::<Connection>(ACCEPT_CONNECTIONS);
+        let engine = Engine::start(config, move |worker| forward(worker, inlets.add()))?;
         Ok(Endpoint::new(engine, Some(incoming)))
     }
 
@@ -200,11 +205,10 @@ impl EndpointBuilder {
 }
 
 /// Brings the connections of a worker's clients to [`Endpoint::accept`].
-async fn forward(worker: Worker, inlet: Option<Inlet<Connection>>) {
-    let Some(mut inlet) = inlet else { return };
+async fn forward(worker: Worker, mut inlet: Inlet<Connection>) {
     while let Some(connection) = worker.accept().await {
         // It may have ended since.
-        let Ok(connection) = Connection::export(connection, worker.handle().clone()) else { continue };
+        let Ok(connection) = Connection::export(connection) else { continue };
         let mut connection = Some(connection);
         poll_fn(|cx| inlet.poll_send(cx, &mut connection)).await;
     }

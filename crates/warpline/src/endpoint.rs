@@ -1,7 +1,7 @@
 //! An endpoint, usable on any thread.
 
 use crate::builder::EndpointBuilder;
-use crate::engine::{ConnectError, Engine, EngineError, RebindError, WorkerHandle, WorkerStats};
+use crate::engine::{ConnectError, Engine, EngineError, RebindError, ScaleError, WorkerHandle, WorkerStats};
 use crate::local::Worker;
 use crate::remote::{Connection, call_local};
 use crate::sync::FanIn;
@@ -50,16 +50,24 @@ impl Endpoint {
         server_name: &str,
         config: impl Into<Arc<ClientConfig>>,
     ) -> Result<Connection, ConnectError> {
-        let (config, name) = (config.into(), server_name.to_owned());
-        call_local(self.next_worker(), move || async move {
-            let worker = Worker::current()?;
-            let connection = worker.connect(config, remote, &name).await?;
-            Connection::export(connection, worker.handle().clone()).map_err(|error| match error {
-                crate::OperationError::Closed(error) => ConnectError::Failed(error),
-                crate::OperationError::Engine(error) => ConnectError::Engine(error),
-            })
-        })
-        .await?
+        let (config, name) = (config.into(), Arc::<str>::from(server_name));
+        loop {
+            let (config, name) = (Arc::clone(&config), Arc::clone(&name));
+            let worker = self.next_worker()?;
+            let attempt = call_local(&worker, move || async move {
+                let worker = Worker::current()?;
+                let connection = worker.connect(config, remote, &name).await?;
+                Connection::export(connection).map_err(|error| match error {
+                    crate::OperationError::Closed(error) => ConnectError::Failed(error),
+                    crate::OperationError::Engine(error) => ConnectError::Engine(error),
+                })
+            });
+            match attempt.await {
+                // The worker was removed before it had begun: another one will do.
+                Err(EngineError::Stopped) if !self.0.engine.is_stopping() => {}
+                result => return result?,
+            }
+        }
     }
 
     /// Waits for the next connection of a client whose handshake is done. `None` when the endpoint shuts down, and at
@@ -80,12 +88,28 @@ impl Endpoint {
         F: Future + 'static,
         F::Output: Send + 'static,
     {
-        call_local(self.next_worker(), move || async move { Ok(program(Worker::current()?).await) }).await?
+        call_local(&self.next_worker()?, move || async move { Ok(program(Worker::current()?).await) }).await?
     }
 
-    fn next_worker(&self) -> &WorkerHandle {
+    /// The workers in turn.
+    fn next_worker(&self) -> Result<WorkerHandle, EngineError> {
         let workers = self.0.engine.workers();
-        &workers[self.0.started.fetch_add(1, Ordering::Relaxed) % workers.len()]
+        let turn = self.0.started.fetch_add(1, Ordering::Relaxed);
+        let next = turn.checked_rem(workers.len()).and_then(|at| workers.get(at)).cloned();
+        next.ok_or(EngineError::Stopped)
+    }
+
+    /// Changes the number of workers while traffic flows, and waits until the connections have moved.
+    ///
+    /// Connections that are used by handles of this crate ([`Connection`] and its streams) move whole, and nothing of
+    /// them is lost, repeated or reordered. Those that a program inside a worker holds ([`local`](crate::local)) stay
+    /// with their worker, which goes on until they have ended, and so do its tasks.
+    ///
+    /// # Errors
+    /// [`ScaleError`]: the number is not within 1 to [`EndpointBuilder::max_workers`], that was not set, or what the
+    /// machine refused.
+    pub async fn scale_to(&self, workers: usize) -> Result<(), ScaleError> {
+        self.0.engine.scale_to(workers).await
     }
 
     /// The address that the endpoint is bound to, with the port that was taken; after [`rebind`](Self::rebind) that of the first
@@ -103,15 +127,21 @@ impl Endpoint {
     /// [`RebindError`]: of the first worker that failed. Those before it have gone over already.
     pub async fn rebind(&self, address: SocketAddr) -> Result<(), RebindError> {
         for worker in self.workers() {
-            call_local(worker, move || async move { Worker::current()?.rebind(address).await }).await??;
+            call_local(&worker, move || async move { Worker::current()?.rebind(address).await }).await??;
         }
         Ok(())
     }
 
-    /// The workers, with their counters.
+    /// The workers as of now, with their counters.
     #[must_use]
-    pub fn workers(&self) -> &[WorkerHandle] {
+    pub fn workers(&self) -> Vec<WorkerHandle> {
         self.0.engine.workers()
+    }
+
+    /// How many workers' threads run, those included that only finish their work after they were removed.
+    #[must_use]
+    pub fn running_workers(&self) -> usize {
+        self.0.engine.running().len()
     }
 
     /// Counters of all workers together.
@@ -139,7 +169,7 @@ impl Endpoint {
     pub async fn datagram_stats(&self) -> Result<Vec<EndpointStats>, EngineError> {
         let mut all = Vec::new();
         for worker in self.workers() {
-            all.push(call_local(worker, || async { Worker::current()?.endpoint_stats() }).await??);
+            all.push(call_local(&worker, || async { Worker::current()?.endpoint_stats() }).await??);
         }
         Ok(all)
     }

@@ -24,3 +24,7 @@ pub const RECV_DATAGRAMS: usize = 64;
 
 /// Datagrams that wait between the program and a worker.
 pub const SEND_DATAGRAMS: usize = 64;
+
+/// Requests of the program (for a stream, for counters) that wait for a connection's worker. Each belongs to one
+/// operation in progress; more wait for room.
+pub const ASKS: usize = 16;

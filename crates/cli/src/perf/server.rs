@@ -19,7 +19,7 @@ pub(super) fn run(args: &ServerArgs) -> Result<()> {
         .serve_local(serve)?;
     announce(endpoint.local_addr())?;
     wait_for_end()?;
-    eprintln!("{}", setup::io_report(endpoint.workers()));
+    eprintln!("{}", setup::io_report(&endpoint.workers()));
     endpoint.close(0, b"");
     Ok(())
 }

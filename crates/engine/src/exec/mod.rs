@@ -18,12 +18,12 @@ pub(crate) use queue::{Home, TaskKey};
 
 use crate::exec::join::Completer;
 use crate::exec::queue::TaskHeader;
-use crate::exec::slab::{Put, Task, TaskSlab};
+pub(crate) use crate::exec::slab::RoamingFuture;
+use crate::exec::slab::{Put, Task, TaskSlab, Work};
 use futures_util::FutureExt as _;
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Waker};
@@ -53,21 +53,33 @@ impl Executor {
         F::Output: 'static,
     {
         let (completer, cell) = Completer::new(Rc::clone(&self.panics));
-        let key = self.insert(Box::pin(async move {
+        let key = self.insert(Work::Pinned(Box::pin(async move {
             completer.complete(AssertUnwindSafe(future).catch_unwind().await);
-        }));
+        })));
         JoinHandle::new(cell, key, Rc::downgrade(self))
     }
 
     /// Starts a task whose result nobody waits for: cheaper than [`spawn`](Self::spawn) by an allocation.
     pub(crate) fn spawn_detached(&self, future: impl Future<Output = ()> + 'static) {
-        self.insert(Box::pin(future));
+        self.insert(Work::Pinned(Box::pin(future)));
     }
 
-    fn insert(&self, future: Pin<Box<dyn Future<Output = ()>>>) -> TaskKey {
+    /// Starts a task that belongs to the connection with this ID and goes where it goes. One that has come from another
+    /// worker is polled once whatever it waits for: its wakers led there.
+    pub(crate) fn spawn_roaming(&self, connection: u64, future: RoamingFuture) {
+        self.insert(Work::Roaming(connection, future));
+    }
+
+    /// Takes out the tasks of all connections that `leaves` names, each with its connection's ID. None of them may be
+    /// running.
+    pub(crate) fn take_roaming(&self, leaves: impl FnMut(u64) -> bool) -> Vec<(u64, RoamingFuture)> {
+        self.tasks.borrow_mut().take_roaming(leaves)
+    }
+
+    fn insert(&self, work: Work) -> TaskKey {
         let key = self.tasks.borrow_mut().insert(|key| {
             let header = Arc::new(TaskHeader::new(key, Arc::clone(&self.home)));
-            Task { future, waker: Waker::from(Arc::clone(&header)), header }
+            Task { work, waker: Waker::from(Arc::clone(&header)), header }
         });
         queue::push_local(key);
         key
@@ -114,7 +126,7 @@ impl Executor {
         let mut cx = Context::from_waker(&task.waker);
         // Tasks that can be joined catch the panics of their future themselves. What arrives here comes from a detached
         // one or from a destructor; it ends the task as well, and never the worker.
-        let done = match std::panic::catch_unwind(AssertUnwindSafe(|| task.future.as_mut().poll(&mut cx))) {
+        let done = match std::panic::catch_unwind(AssertUnwindSafe(|| task.work.poll(&mut cx))) {
             Ok(poll) => poll.is_ready(),
             Err(payload) => {
                 self.panics.set(self.panics.get() + 1);

@@ -5,11 +5,32 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Waker;
+use std::task::{Context, Poll, Waker};
+
+/// A future that may go on another thread.
+pub(crate) type RoamingFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// What a task runs.
+pub(super) enum Work {
+    /// Stays on its thread.
+    Pinned(Pin<Box<dyn Future<Output = ()>>>),
+    /// Belongs to the connection with this ID and goes where it goes.
+    Roaming(u64, RoamingFuture),
+}
+
+impl Work {
+    #[inline]
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Self::Pinned(future) => future.as_mut().poll(cx),
+            Self::Roaming(_, future) => future.as_mut().poll(cx),
+        }
+    }
+}
 
 /// A task at rest.
 pub(super) struct Task {
-    pub(super) future: Pin<Box<dyn Future<Output = ()>>>,
+    pub(super) work: Work,
     pub(super) waker: Waker,
     pub(super) header: Arc<TaskHeader>,
 }
@@ -132,6 +153,21 @@ impl TaskSlab {
                 generation: *generation,
             },
         )
+    }
+
+    /// Takes out the tasks of all connections that `leaves` names, each with its connection's ID.
+    pub(super) fn take_roaming(&mut self, mut leaves: impl FnMut(u64) -> bool) -> Vec<(u64, RoamingFuture)> {
+        let mut taken = Vec::new();
+        for index in 0..self.slots.len() {
+            let (generation, slot) = &self.slots[index];
+            let leaving = matches!(slot, Slot::Idle(Task { work: Work::Roaming(id, _), .. }) if leaves(*id));
+            let key = TaskKey { index: u32::try_from(index).unwrap_or(u32::MAX), generation: *generation };
+            if leaving && let Some(Task { work: Work::Roaming(id, future), .. }) = self.take(key) {
+                self.remove(key);
+                taken.push((id, future));
+            }
+        }
+        taken
     }
 
     /// How many slots there are, free ones included.

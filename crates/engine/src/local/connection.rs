@@ -2,13 +2,12 @@
 
 use crate::cx;
 use crate::error::{ConnectError, EngineError, OperationError};
-use crate::local::{RecvStream, SendStream};
+use crate::local::{Hold, Pinned, RecvStream, Roaming, SendStream};
 use crate::worker::{Both, ConnectionKey, Core, Phase};
 use std::fmt;
 use std::future::poll_fn;
 use std::marker::PhantomData;
 use std::net::{IpAddr, SocketAddr};
-use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use warpline_frame::Chunk;
@@ -23,10 +22,13 @@ use warpline_wire::{Dir, Side, StreamId};
 ///
 /// Clones name the same connection. When the last clone and the last of its streams are dropped, the connection is
 /// closed with code 0, as soon as all finished streams have been delivered.
-pub struct Connection {
+pub struct Connection<H: Hold = Pinned> {
     key: ConnectionKey,
-    not_send: PhantomData<Rc<()>>,
+    hold: PhantomData<H>,
 }
+
+/// Both parts of a bidirectional stream.
+type Pair<H> = (SendStream<H>, RecvStream<H>);
 
 /// Why a datagram was not sent.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -43,11 +45,6 @@ pub enum SendDatagramError {
 }
 
 impl Connection {
-    /// A handle that the caller has counted.
-    pub(crate) fn counted(key: ConnectionKey) -> Self {
-        Self { key, not_send: PhantomData }
-    }
-
     /// Connects; see [`Worker::connect`](crate::local::Worker::connect).
     pub(crate) async fn connect(
         config: Arc<ClientConfig>,
@@ -60,6 +57,7 @@ impl Connection {
             let key = core.conns.insert(handle, Phase::Handshaking);
             if let Some(side) = core.conns.get_mut(key) {
                 side.refs = 1;
+                side.pinned = 1;
                 side.accepted = true;
             }
             Ok::<_, ConnectError>(key)
@@ -71,6 +69,29 @@ impl Connection {
             Err(OperationError::Closed(error)) => Err(ConnectError::Failed(error)),
             Err(OperationError::Engine(error)) => Err(error.into()),
         }
+    }
+
+    /// Makes the handle one that can go where the connection goes; see [`spawn_roaming`](crate::local::spawn_roaming).
+    /// The connection is free to leave its worker once this was done to all its handles.
+    #[must_use]
+    pub fn into_roaming(self) -> Connection<Roaming> {
+        let key = self.key;
+        std::mem::forget(self);
+        // Off the worker there is nothing to count.
+        let _ = cx::with_core(|core| {
+            if let Some(side) = core.conns.get_mut(key) {
+                side.pinned -= 1;
+                core.unpinned |= side.pinned == 0;
+            }
+        });
+        Connection::counted(key)
+    }
+}
+
+impl<H: Hold> Connection<H> {
+    /// A handle that the caller has counted.
+    pub(crate) fn counted(key: ConnectionKey) -> Self {
+        Self { key, hold: PhantomData }
     }
 
     fn poll_phase(&self, cx: &Context<'_>, done: impl FnOnce(&Phase) -> bool) -> Poll<Result<(), EngineError>> {
@@ -104,24 +125,40 @@ impl Connection {
     ///
     /// # Errors
     /// If the connection ends.
-    pub async fn open_bi(&self) -> Result<(SendStream, RecvStream), OperationError> {
-        let id = poll_fn(|cx| self.poll_open(cx, Dir::Bi)).await?;
-        Ok((SendStream::new(self.key, id), RecvStream::new(self.key, id)))
+    pub async fn open_bi(&self) -> Result<Pair<H>, OperationError> {
+        poll_fn(|cx| self.poll_open_bi(cx)).await
     }
 
     /// Opens a unidirectional stream, waiting while the peer allows no more.
     ///
     /// # Errors
     /// If the connection ends.
-    pub async fn open_uni(&self) -> Result<SendStream, OperationError> {
-        let id = poll_fn(|cx| self.poll_open(cx, Dir::Uni)).await?;
-        Ok(SendStream::new(self.key, id))
+    pub async fn open_uni(&self) -> Result<SendStream<H>, OperationError> {
+        poll_fn(|cx| self.poll_open_uni(cx)).await
+    }
+
+    /// See [`open_bi`](Self::open_bi).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn poll_open_bi(&self, cx: &Context<'_>) -> Poll<Result<Pair<H>, OperationError>> {
+        let id = ready!(self.poll_open(cx, Dir::Bi))?;
+        Poll::Ready(Ok((SendStream::new(self.key, id), RecvStream::new(self.key, id))))
+    }
+
+    /// See [`open_uni`](Self::open_uni).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn poll_open_uni(&self, cx: &Context<'_>) -> Poll<Result<SendStream<H>, OperationError>> {
+        let id = ready!(self.poll_open(cx, Dir::Uni))?;
+        Poll::Ready(Ok(SendStream::new(self.key, id)))
     }
 
     fn poll_open(&self, cx: &Context<'_>, dir: Dir) -> Poll<Result<StreamId, OperationError>> {
         flatten(self.op(|Both { conn, side, wakes, .. }| match conn.open(dir) {
             Some(id) => {
-                side.add_stream(id, if dir == Dir::Bi { 2 } else { 1 }, true);
+                side.add_stream(id, if dir == Dir::Bi { 2 } else { 1 }, true, H::PINNED);
                 Poll::Ready(id)
             }
             None => {
@@ -135,7 +172,7 @@ impl Connection {
     ///
     /// # Errors
     /// If the connection ends; streams that the peer had opened before are handed out first.
-    pub async fn accept_bi(&self) -> Result<(SendStream, RecvStream), OperationError> {
+    pub async fn accept_bi(&self) -> Result<Pair<H>, OperationError> {
         poll_fn(|cx| self.poll_accept_bi(cx)).await
     }
 
@@ -143,7 +180,7 @@ impl Connection {
     ///
     /// # Errors
     /// As [`accept_bi`](Self::accept_bi).
-    pub async fn accept_uni(&self) -> Result<RecvStream, OperationError> {
+    pub async fn accept_uni(&self) -> Result<RecvStream<H>, OperationError> {
         poll_fn(|cx| self.poll_accept_uni(cx)).await
     }
 
@@ -151,7 +188,7 @@ impl Connection {
     ///
     /// # Errors
     /// As there.
-    pub fn poll_accept_bi(&self, cx: &Context<'_>) -> Poll<Result<(SendStream, RecvStream), OperationError>> {
+    pub fn poll_accept_bi(&self, cx: &Context<'_>) -> Poll<Result<Pair<H>, OperationError>> {
         let id = ready!(self.poll_accept(cx, Dir::Bi))?;
         Poll::Ready(Ok((SendStream::new(self.key, id), RecvStream::new(self.key, id))))
     }
@@ -160,7 +197,7 @@ impl Connection {
     ///
     /// # Errors
     /// As [`accept_bi`](Self::accept_bi).
-    pub fn poll_accept_uni(&self, cx: &Context<'_>) -> Poll<Result<RecvStream, OperationError>> {
+    pub fn poll_accept_uni(&self, cx: &Context<'_>) -> Poll<Result<RecvStream<H>, OperationError>> {
         let id = ready!(self.poll_accept(cx, Dir::Uni))?;
         Poll::Ready(Ok(RecvStream::new(self.key, id)))
     }
@@ -171,7 +208,7 @@ impl Connection {
                 Ok(Both { conn, side, wakes, .. }) => {
                     return Ok(match conn.accept(dir) {
                         Some(id) => {
-                            side.add_stream(id, if dir == Dir::Bi { 2 } else { 1 }, dir == Dir::Bi);
+                            side.add_stream(id, if dir == Dir::Bi { 2 } else { 1 }, dir == Dir::Bi, H::PINNED);
                             Poll::Ready(id)
                         }
                         None => {
@@ -182,7 +219,7 @@ impl Connection {
                 }
                 Err(error) => error,
             };
-            match accept_leftover(core, self.key, dir) {
+            match accept_leftover(core, self.key, dir, H::PINNED) {
                 Some(id) => Ok(Poll::Ready(id)),
                 None => Err(error),
             }
@@ -371,15 +408,16 @@ impl ConnectionKey {
         cx::with_core(|core| {
             let side = core.conns.get_mut(self).ok_or(ConnectionError::LocallyClosed)?;
             side.refs += 1;
+            side.pinned += 1;
             Ok(Connection::counted(self))
         })?
     }
 }
 
-fn accept_leftover(core: &mut Core, key: ConnectionKey, dir: Dir) -> Option<StreamId> {
+fn accept_leftover(core: &mut Core, key: ConnectionKey, dir: Dir, pinned: bool) -> Option<StreamId> {
     let side = core.conns.get_mut(key)?;
     let id = side.leftovers.as_mut()?.accept(dir)?;
-    side.add_stream(id, if dir == Dir::Bi { 2 } else { 1 }, dir == Dir::Bi);
+    side.add_stream(id, if dir == Dir::Bi { 2 } else { 1 }, dir == Dir::Bi, pinned);
     Some(id)
 }
 
@@ -391,26 +429,27 @@ fn flatten<T, E>(result: Result<Poll<T>, E>) -> Poll<Result<T, E>> {
     }
 }
 
-impl Clone for Connection {
+impl<H: Hold> Clone for Connection<H> {
     fn clone(&self) -> Self {
         // Off the worker there is nothing to count.
         let _ = cx::with_core(|core| {
             if let Some(side) = core.conns.get_mut(self.key) {
                 side.refs += 1;
+                side.pinned += u32::from(H::PINNED);
             }
         });
         Self::counted(self.key)
     }
 }
 
-impl Drop for Connection {
+impl<H: Hold> Drop for Connection<H> {
     fn drop(&mut self) {
         // Off the worker, or after its end, nothing is left to do.
-        let _ = cx::with_core(|core| core.release(self.key));
+        let _ = cx::with_core(|core| core.release(self.key, H::PINNED));
     }
 }
 
-impl fmt::Debug for Connection {
+impl<H: Hold> fmt::Debug for Connection<H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Connection").field(&self.key).finish()
     }

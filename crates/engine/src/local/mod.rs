@@ -7,6 +7,7 @@
 //! Every `async fn` here may be cancelled at an await without losing anything, unless its documentation says so.
 
 mod connection;
+mod hold;
 mod recv;
 mod send;
 mod time;
@@ -15,6 +16,7 @@ mod worker;
 pub use crate::exec::{JoinError, JoinHandle};
 pub use crate::worker::ConnectionKey;
 pub use connection::{Connection, SendDatagramError};
+pub use hold::{Hold, Pinned, Roaming};
 pub use recv::RecvStream;
 pub use send::SendStream;
 pub use time::{Elapsed, Sleep, now, sleep, sleep_until, timeout};
@@ -48,6 +50,21 @@ where
 {
     let exec = cx::with(|cx| Rc::clone(&cx.exec))?;
     exec.spawn_detached(future);
+    Ok(())
+}
+
+/// Starts a task that belongs to a connection and goes where it goes: when the connection moves to another worker, the
+/// task moves with it and is polled there. The future may use [roaming](Roaming) handles of this connection and of its
+/// streams, and no other local handles; a panic ends it and goes to the log.
+///
+/// # Errors
+/// [`EngineError::OffWorker`] on a thread that is no worker.
+pub fn spawn_roaming<F>(connection: ConnectionKey, future: F) -> Result<(), EngineError>
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let exec = cx::with(|cx| Rc::clone(&cx.exec))?;
+    exec.spawn_roaming(connection.id(), Box::pin(future));
     Ok(())
 }
 

@@ -2,11 +2,11 @@
 
 use crate::cx;
 use crate::error::{ReadError, ReadExactError, ReadToEndError};
+use crate::local::{Hold, Pinned};
 use crate::worker::{Both, ConnSide, ConnectionKey, Core, Phase, Tail, register};
 use std::fmt;
 use std::future::poll_fn;
 use std::marker::PhantomData;
-use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use warpline_frame::Chunk;
 use warpline_proto::ReadError as ProtoReadError;
@@ -23,17 +23,17 @@ enum End {
 /// The receiving part of a stream.
 ///
 /// Dropping it before the end was read asks the peer to stop, with code 0.
-pub struct RecvStream {
+pub struct RecvStream<H: Hold = Pinned> {
     conn: ConnectionKey,
     id: StreamId,
     end: Option<End>,
-    not_send: PhantomData<Rc<()>>,
+    hold: PhantomData<H>,
 }
 
-impl RecvStream {
+impl<H: Hold> RecvStream<H> {
     /// The caller has counted the handle in the side table.
     pub(super) fn new(conn: ConnectionKey, id: StreamId) -> Self {
-        Self { conn, id, end: None, not_send: PhantomData }
+        Self { conn, id, end: None, hold: PhantomData }
     }
 
     /// The stream's ID.
@@ -208,7 +208,7 @@ fn read_leftovers(core: &mut Core, key: ConnectionKey, id: StreamId, max: usize)
     }
 }
 
-impl Drop for RecvStream {
+impl<H: Hold> Drop for RecvStream<H> {
     fn drop(&mut self) {
         if self.end.is_none() {
             // An error says that the stream or its connection is over already.
@@ -219,12 +219,12 @@ impl Drop for RecvStream {
             if let Some(side) = core.conns.get_mut(self.conn) {
                 side.release_part(self.id);
             }
-            core.release(self.conn);
+            core.release(self.conn, H::PINNED);
         });
     }
 }
 
-impl fmt::Debug for RecvStream {
+impl<H: Hold> fmt::Debug for RecvStream<H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RecvStream").field("id", &self.id).field("end", &self.end).finish_non_exhaustive()
     }

@@ -2,11 +2,11 @@
 
 use crate::cx;
 use crate::error::{EngineError, OperationError, WriteError};
+use crate::local::{Hold, Pinned};
 use crate::worker::{Both, ConnectionKey, Core, Phase, SendPhase, register};
 use std::fmt;
 use std::future::poll_fn;
 use std::marker::PhantomData;
-use std::rc::Rc;
 use std::task::{Context, Poll};
 use warpline_frame::Chunk;
 use warpline_proto::{ResetAtError, WriteError as ProtoWriteError};
@@ -16,20 +16,20 @@ use warpline_wire::StreamId;
 ///
 /// Dropping it finishes the stream: what was written will be delivered, followed by FIN. Dropped by a panic, the stream
 /// is reset with code 0 instead, so that the peer cannot take a torn message for a whole one.
-pub struct SendStream {
+pub struct SendStream<H: Hold = Pinned> {
     conn: ConnectionKey,
     id: StreamId,
     /// This side has finished or reset the stream.
     ended: bool,
     /// Bytes that were written.
     written: u64,
-    not_send: PhantomData<Rc<()>>,
+    hold: PhantomData<H>,
 }
 
-impl SendStream {
+impl<H: Hold> SendStream<H> {
     /// The caller has counted the handle in the side table.
     pub(super) fn new(conn: ConnectionKey, id: StreamId) -> Self {
-        Self { conn, id, ended: false, written: 0, not_send: PhantomData }
+        Self { conn, id, ended: false, written: 0, hold: PhantomData }
     }
 
     /// The stream's ID.
@@ -197,7 +197,7 @@ fn finish(core: &mut Core, key: ConnectionKey, id: StreamId) -> Result<(), Write
     Ok(())
 }
 
-impl Drop for SendStream {
+impl<H: Hold> Drop for SendStream<H> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             // An error says that the stream is over already.
@@ -212,12 +212,12 @@ impl Drop for SendStream {
             if let Some(side) = core.conns.get_mut(self.conn) {
                 side.release_part(self.id);
             }
-            core.release(self.conn);
+            core.release(self.conn, H::PINNED);
         });
     }
 }
 
-impl fmt::Debug for SendStream {
+impl<H: Hold> fmt::Debug for SendStream<H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SendStream").field("id", &self.id).finish_non_exhaustive()
     }

@@ -19,7 +19,6 @@ use warpline_proto::config::ClientConfig;
 #[derive(Clone, Debug)]
 pub struct Worker {
     handle: WorkerHandle,
-    workers: usize,
     not_send: PhantomData<Rc<()>>,
 }
 
@@ -29,7 +28,7 @@ impl Worker {
     /// # Errors
     /// [`EngineError::OffWorker`] on a thread that is no worker.
     pub fn current() -> Result<Self, EngineError> {
-        cx::with(|cx| Self { handle: cx.handle.clone(), workers: cx.workers, not_send: PhantomData })
+        cx::with(|cx| Self { handle: cx.handle.clone(), not_send: PhantomData })
     }
 
     /// Which worker this is, counted from 0.
@@ -44,10 +43,10 @@ impl Worker {
         &self.handle
     }
 
-    /// How many workers the engine has.
+    /// How many workers the engine has now, not counting those that only finish their work.
     #[must_use]
     pub fn workers(&self) -> usize {
-        self.workers
+        cx::with(|cx| cx.workers.get()).unwrap_or_default()
     }
 
     /// The address that the worker is bound to.
@@ -90,7 +89,8 @@ impl Worker {
         crate::local::spawn(future)
     }
 
-    /// Waits for the next connection of a client whose handshake is done. `None` when the engine shuts down.
+    /// Waits for the next connection of a client whose handshake is done. `None` when the engine shuts down, and when
+    /// this worker is removed: it finishes what it has, its tasks included, and then ends.
     pub async fn accept(&self) -> Option<Connection> {
         poll_fn(|cx| {
             let polled = cx::with_core(|core| match core.accept() {

@@ -6,16 +6,39 @@
 use crate::worker::leftovers::Leftovers;
 use crate::worker::waiters::WakerSet;
 use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::{BuildHasherDefault, Hash, Hasher};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Waker;
 use warpline_proto::{ConnectionError, ConnectionHandle};
 use warpline_wire::StreamId;
 
-/// Names a connection of one worker: plain data that may be sent anywhere, and means something only on that worker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// Names a connection: plain data that may be sent anywhere, and means something only on the worker where the
+/// connection is. No two connections of a process ever have the same.
+#[derive(Clone, Copy, Debug)]
 pub struct ConnectionKey {
+    id: u64,
+    /// Where the entry was when the key was made: a guess that is right as long as the connection has not moved.
     index: u32,
-    generation: u32,
+}
+
+impl ConnectionKey {
+    pub(crate) fn id(self) -> u64 {
+        self.id
+    }
+}
+
+impl PartialEq for ConnectionKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.id == other.id
+    }
+}
+
+impl Eq for ConnectionKey {}
+
+impl Hash for ConnectionKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.id.hash(state);
+    }
 }
 
 /// How far a connection has come.
@@ -77,10 +100,14 @@ pub(crate) type Streams = HashMap<u64, StreamSide, BuildHasherDefault<IdHasher>>
 /// One connection's entry.
 #[derive(Debug)]
 pub(crate) struct ConnSide {
-    pub(crate) handle: ConnectionHandle,
+    pub(crate) key: ConnectionKey,
+    /// The protocol's connection; `None` only on the way between two workers, or for one that is over.
+    pub(crate) handle: Option<ConnectionHandle>,
     pub(crate) phase: Phase,
     /// Handles of the program: of the connection and of its streams.
     pub(crate) refs: u32,
+    /// Those among them that cannot leave this thread: while there are any, the connection stays.
+    pub(crate) pinned: u32,
     /// Streams in [`SendPhase::Finishing`].
     pub(crate) finishing: u32,
     /// Whether the program has got a handle: it accepted the connection or opened it.
@@ -110,11 +137,12 @@ impl ConnSide {
         matches!(self.phase, Phase::Closed(_))
     }
 
-    /// Adds the entry of a stream of which the program gets `parts` handles.
-    pub(crate) fn add_stream(&mut self, id: StreamId, parts: u8, sends: bool) {
+    /// Adds the entry of a stream of which the program gets `parts` handles, pinned ones or not.
+    pub(crate) fn add_stream(&mut self, id: StreamId, parts: u8, sends: bool, pinned: bool) {
         let send = if sends { SendPhase::Open } else { SendPhase::Over };
         self.streams.insert(id.0, StreamSide { send, parts, send_waker: None, recv_waker: None });
         self.refs += u32::from(parts);
+        self.pinned += if pinned { u32::from(parts) } else { 0 };
     }
 
     /// Moves the sending part of a stream on, and forgets the stream once nobody holds it and nothing is on its way.
@@ -143,48 +171,105 @@ impl ConnSide {
     }
 }
 
+/// Connections by ID, for those that are not where their keys say.
+type Moved = HashMap<u64, u32, BuildHasherDefault<IdHasher>>;
+
 /// The connections of a worker by key and by handle.
 #[derive(Debug, Default)]
 pub(crate) struct ConnTable {
-    slots: Vec<(u32, Option<ConnSide>)>,
+    slots: Vec<Option<ConnSide>>,
     free: Vec<u32>,
+    /// Connections that came from other workers.
+    moved: Moved,
     /// Key by the protocol's slab index, as long as the protocol's connection is not known to be over.
     by_handle: Vec<Option<(ConnectionHandle, ConnectionKey)>>,
+    /// IDs for new connections: a range of its own for each table.
+    ids: std::ops::Range<u64>,
 }
 
+/// IDs are given to tables in ranges of this length, so that tables hardly ever meet at the counter.
+const ID_RANGE: u64 = 1 << 20;
+
+static NEXT_IDS: AtomicU64 = AtomicU64::new(0);
+
 impl ConnTable {
+    fn fresh_id(&mut self) -> u64 {
+        if self.ids.is_empty() {
+            let start = NEXT_IDS.fetch_add(ID_RANGE, Ordering::Relaxed);
+            self.ids = start..start + ID_RANGE;
+        }
+        let id = self.ids.start;
+        self.ids.start += 1;
+        id
+    }
+
+    fn place(&mut self) -> u32 {
+        self.free.pop().unwrap_or_else(|| {
+            self.slots.push(None);
+            u32::try_from(self.slots.len() - 1).expect("a worker's memory ends long before 2^32 connections")
+        })
+    }
+
+    /// A new connection.
     pub(crate) fn insert(&mut self, handle: ConnectionHandle, phase: Phase) -> ConnectionKey {
-        let side = ConnSide {
-            handle,
+        let (id, index) = (self.fresh_id(), self.place());
+        let key = ConnectionKey { id, index };
+        self.slots[index as usize] = Some(ConnSide {
+            key,
+            handle: Some(handle),
             phase,
             refs: 0,
+            pinned: 0,
             finishing: 0,
             accepted: false,
             leftovers: None,
             streams: Streams::default(),
             waiters: ConnWaiters::default(),
-        };
-        let index = self.free.pop().unwrap_or_else(|| {
-            self.slots.push((0, None));
-            u32::try_from(self.slots.len() - 1).expect("a worker's memory ends long before 2^32 connections")
         });
-        let slot = &mut self.slots[index as usize];
-        slot.1 = Some(side);
-        let key = ConnectionKey { index, generation: slot.0 };
+        self.note_handle(handle, key);
+        key
+    }
+
+    /// Takes in an entry of another worker, whose protocol connection, unless it is over, is `handle` here.
+    pub(crate) fn adopt(&mut self, mut side: ConnSide, handle: Option<ConnectionHandle>) -> ConnectionKey {
+        let index = self.place();
+        let key = ConnectionKey { id: side.key.id, index };
+        side.key = key;
+        side.handle = handle;
+        if let Some(handle) = handle {
+            self.note_handle(handle, key);
+        }
+        self.slots[index as usize] = Some(side);
+        self.moved.insert(key.id, index);
+        key
+    }
+
+    fn note_handle(&mut self, handle: ConnectionHandle, key: ConnectionKey) {
         let at = handle.index();
         if self.by_handle.len() <= at {
             self.by_handle.resize(at + 1, None);
         }
         self.by_handle[at] = Some((handle, key));
-        key
+    }
+
+    #[inline]
+    fn index_of(&self, key: ConnectionKey) -> Option<usize> {
+        let is_at = |index: u32| self.slots.get(index as usize)?.as_ref().filter(|side| side.key.id == key.id);
+        match is_at(key.index) {
+            Some(_) => Some(key.index as usize),
+            None if self.moved.is_empty() => None,
+            None => self.moved.get(&key.id).map(|index| *index as usize),
+        }
     }
 
     #[inline]
     pub(crate) fn get_mut(&mut self, key: ConnectionKey) -> Option<&mut ConnSide> {
-        match self.slots.get_mut(key.index as usize) {
-            Some((generation, side)) if *generation == key.generation => side.as_mut(),
-            _ => None,
-        }
+        let index = self.index_of(key)?;
+        self.slots[index].as_mut()
+    }
+
+    pub(crate) fn get(&self, key: ConnectionKey) -> Option<&ConnSide> {
+        self.slots[self.index_of(key)?].as_ref()
     }
 
     /// The key of a connection that the protocol names.
@@ -195,15 +280,13 @@ impl ConnTable {
     }
 
     pub(crate) fn remove(&mut self, key: ConnectionKey) -> Option<ConnSide> {
-        let (generation, slot) = self.slots.get_mut(key.index as usize)?;
-        if *generation != key.generation {
-            return None;
-        }
-        let side = slot.take()?;
-        *generation = generation.wrapping_add(1);
-        self.free.push(key.index);
-        let by_handle = &mut self.by_handle[side.handle.index()];
-        if by_handle.is_some_and(|(handle, _)| handle == side.handle) {
+        let index = self.index_of(key)?;
+        let side = self.slots[index].take()?;
+        self.free.push(u32::try_from(index).unwrap_or(u32::MAX));
+        self.moved.remove(&key.id);
+        if let Some(by_handle) = side.handle.and_then(|handle| self.by_handle.get_mut(handle.index()))
+            && by_handle.is_some_and(|(handle, _)| Some(handle) == side.handle)
+        {
             *by_handle = None;
         }
         Some(side)
@@ -211,9 +294,16 @@ impl ConnTable {
 
     /// Keys of all entries.
     pub(crate) fn keys(&self) -> impl Iterator<Item = ConnectionKey> + '_ {
-        self.slots.iter().enumerate().filter(|(_, (_, side))| side.is_some()).map(|(i, (generation, _))| {
-            ConnectionKey { index: u32::try_from(i).unwrap_or(u32::MAX), generation: *generation }
-        })
+        self.slots.iter().flatten().map(|side| side.key)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.slots.len() == self.free.len()
+    }
+
+    /// All entries.
+    pub(crate) fn sides(&self) -> impl Iterator<Item = &ConnSide> + '_ {
+        self.slots.iter().flatten()
     }
 }
 

@@ -7,7 +7,7 @@ use crate::worker::conns::{ConnSide, ConnTable, ConnectionKey, Phase, SendPhase}
 use crate::worker::leftovers::Leftovers;
 use crate::worker::rebind::Rebind;
 use crate::worker::waiters::WakerSet;
-use std::collections::VecDeque;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::rc::Rc;
 use std::task::Waker;
 use warpline_proto::{Connection, ConnectionError, ConnectionHandle, Endpoint, Event, Instant};
@@ -23,6 +23,20 @@ pub(crate) struct Incoming {
     capacity: usize,
     pub(crate) waiters: WakerSet,
     pub(crate) closed: bool,
+}
+
+impl Incoming {
+    pub(crate) fn push(&mut self, key: ConnectionKey, wakes: &mut Vec<Waker>) {
+        self.queue.push_back(key);
+        self.waiters.drain(wakes);
+    }
+
+    /// Takes out the connections with these IDs, and says which of them waited here.
+    pub(crate) fn take_out(&mut self, ids: &HashSet<u64>) -> HashSet<u64> {
+        let waiting = self.queue.iter().map(|key| key.id()).filter(|id| ids.contains(id)).collect();
+        self.queue.retain(|key| !ids.contains(&key.id()));
+        waiting
+    }
 }
 
 /// The state of a worker that is not I/O.
@@ -41,6 +55,10 @@ pub(crate) struct Core {
     pub(crate) refused: u64,
     /// Other sockets that tasks want the worker to go over to.
     pub(crate) rebinds: Vec<Rc<Rebind>>,
+    /// A connection has lost its last handle that could not leave this thread.
+    pub(crate) unpinned: bool,
+    /// What connections are closed with, once the end was asked for.
+    pub(crate) farewell: Option<(u64, Vec<u8>)>,
 }
 
 /// One connection: both halves of its state.
@@ -68,6 +86,8 @@ impl Core {
             lingering: VecDeque::new(),
             refused: 0,
             rebinds: Vec::new(),
+            unpinned: false,
+            farewell: None,
         }
     }
 
@@ -78,7 +98,8 @@ impl Core {
         if let Phase::Closed(error) = &side.phase {
             return Err(error.clone().into());
         }
-        let conn = self.endpoint.connection(side.handle).ok_or(ConnectionError::LocallyClosed)?;
+        let handle = side.handle.ok_or(ConnectionError::LocallyClosed)?;
+        let conn = self.endpoint.connection(handle).ok_or(ConnectionError::LocallyClosed)?;
         Ok(Both { conn, side, wakes: &mut self.wakes, now: self.now })
     }
 
@@ -88,7 +109,7 @@ impl Core {
         if let Phase::Closed(error) = &side.phase {
             return Err(error.clone().into());
         }
-        Ok(self.endpoint.peek(side.handle).ok_or(ConnectionError::LocallyClosed)?)
+        Ok(side.handle.and_then(|handle| self.endpoint.peek(handle)).ok_or(ConnectionError::LocallyClosed)?)
     }
 
     /// Takes in everything that the protocol has to tell.
@@ -119,8 +140,7 @@ impl Core {
             return;
         }
         let key = self.conns.insert(handle, Phase::Established);
-        self.incoming.queue.push_back(key);
-        self.incoming.waiters.drain(&mut self.wakes);
+        self.incoming.push(key, &mut self.wakes);
     }
 
     fn dispatch(&mut self, key: ConnectionKey, event: Event) {
@@ -136,7 +156,7 @@ impl Core {
             Event::Accepting | Event::AddressObserved => {}
             Event::Closed(error) => {
                 if !side.is_closed()
-                    && let Some(conn) = self.endpoint.connection(side.handle)
+                    && let Some(conn) = side.handle.and_then(|handle| self.endpoint.connection(handle))
                 {
                     side.leftovers = Leftovers::collect(conn, &side.streams, self.now);
                 }
@@ -189,17 +209,20 @@ impl Core {
         self.ended(key, ConnectionError::LocallyClosed);
     }
 
-    /// One handle fewer. The last one closes the connection, once its finished streams are delivered.
-    pub(crate) fn release(&mut self, key: ConnectionKey) {
+    /// One handle fewer, which was a pinned one or not. The last one closes the connection, once its finished streams
+    /// are delivered.
+    pub(crate) fn release(&mut self, key: ConnectionKey, pinned: bool) {
         let Some(side) = self.conns.get_mut(key) else { return };
         side.refs -= 1;
+        side.pinned -= u32::from(pinned);
+        self.unpinned |= pinned && side.pinned == 0;
         if side.refs > 0 {
             return;
         }
         if side.is_closed() {
             self.conns.remove(key);
         } else if side.finishing > 0 {
-            self.lingering.push_back((self.now + LINGER, key));
+            self.linger(self.now + LINGER, key);
         } else {
             self.close(key, 0, b"");
         }
@@ -217,15 +240,31 @@ impl Core {
     }
 
     /// Takes the next connection to accept, as one more handle to it. Those that ended while they waited are skipped.
+    /// The handle is a pinned one.
     pub(crate) fn accept(&mut self) -> Option<ConnectionKey> {
         loop {
             let key = self.incoming.queue.pop_front()?;
             if let Some(side) = self.conns.get_mut(key) {
                 side.refs += 1;
+                side.pinned += 1;
                 side.accepted = true;
                 return Some(key);
             }
         }
+    }
+
+    /// The connection has until then to deliver its finished streams.
+    pub(crate) fn linger(&mut self, until: Instant, key: ConnectionKey) {
+        self.lingering.push_back((until, key));
+    }
+
+    /// Takes out the connections with these IDs.
+    pub(crate) fn take_lingering(&mut self, ids: &HashSet<u64>) -> HashMap<u64, Instant> {
+        let taken =
+            self.lingering.iter().filter(|(_, key)| ids.contains(&key.id())).map(|(until, key)| (key.id(), *until));
+        let taken = taken.collect();
+        self.lingering.retain(|(_, key)| !ids.contains(&key.id()));
+        taken
     }
 
     /// Number of connections that wait to be accepted.
@@ -264,9 +303,27 @@ impl Core {
         }
     }
 
+    /// The worker cannot go on: everybody learns why, the peers excepted.
+    pub(crate) fn fail_all(&mut self, why: &str) {
+        self.incoming.closed = true;
+        self.incoming.waiters.drain(&mut self.wakes);
+        let keys: Vec<_> = self.conns.keys().collect();
+        for key in keys {
+            self.ended(key, ConnectionError::Failed(why.to_owned()));
+        }
+    }
+
+    /// A connection is gone that can tell nothing any more.
+    pub(crate) fn lost(&mut self, handle: ConnectionHandle, why: &str) {
+        if let Some(key) = self.conns.key_of(handle) {
+            self.ended(key, ConnectionError::Failed(why.to_owned()));
+        }
+    }
+
     /// Closes every connection.
     pub(crate) fn close_all(&mut self, code: u64, reason: &[u8]) {
         self.stop_accepting();
+        self.farewell = Some((code, reason.to_vec()));
         self.endpoint.close_all(self.now, code, reason);
         let keys: Vec<_> = self.conns.keys().collect();
         for key in keys {

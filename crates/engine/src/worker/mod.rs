@@ -1,17 +1,25 @@
 //! One worker: a thread, a socket, an endpoint, and the tasks of the program.
 
+mod change;
 mod conns;
 mod core;
+mod ingress;
 mod leftovers;
+mod links;
+mod moving;
 mod rebind;
 mod run;
 mod spin;
+mod strays;
 mod waiters;
 
 pub use conns::ConnectionKey;
 pub(crate) use conns::{ConnSide, Phase, SendPhase};
 pub(crate) use core::{Both, Core};
 pub(crate) use leftovers::Tail;
+#[cfg(test)]
+pub(crate) use links::Message;
+pub(crate) use links::{LinkChange, Links, Outbound};
 pub(crate) use rebind::Rebind;
-pub(crate) use run::{Handover, Links, Loop, Setup};
+pub(crate) use run::{Loop, Setup};
 pub(crate) use waiters::register;

@@ -11,37 +11,24 @@ use crate::cx::{self, WorkerCx};
 use crate::engine::WorkerHandle;
 use crate::error::{RebindError, StartError};
 use crate::exec::Executor;
-use crate::limits::{BYTES_PER_TURN, SLEEP_MAX, TRAIN_COST_MIN};
+use crate::limits::{BYTES_PER_TURN, PANICS_MAX, SLEEP_MAX, TRAIN_COST_MIN};
 use crate::local::Worker as LocalWorker;
-use crate::mailbox::{Inbox, Mailbox};
-use crate::partition::Partition;
+use crate::mailbox::Inbox;
+use crate::scaling::Coordinator;
 use crate::stop::Stop;
 use crate::worker::Core;
+use crate::worker::ingress::Share;
+use crate::worker::links::{LinkChange, Links, Message};
 use crate::worker::spin::Spin;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
-use warpline_frame::Frame;
 use warpline_pktio::{Io, Received, TxMeta};
-use warpline_proto::{DatagramMeta, Endpoint, Instant};
-use warpline_ring::spsc::{Consumer, Producer};
-
-/// A datagram on its way to the worker that owns its connection.
-pub(crate) struct Handover {
-    meta: DatagramMeta,
-    frame: Frame,
-}
-
-/// The rings between one worker and the others.
-#[derive(Default)]
-pub(crate) struct Links {
-    /// By number of the other worker; `None` for this one.
-    pub(crate) outbound: Vec<Option<(Producer<Handover>, Mailbox)>>,
-    pub(crate) inbound: Vec<Consumer<Handover>>,
-}
+use warpline_proto::{Endpoint, Instant};
+use warpline_ring::partition::Member;
 
 /// What a worker is made from.
 pub(crate) struct Setup {
@@ -49,6 +36,8 @@ pub(crate) struct Setup {
     pub(crate) config: Arc<EngineConfig>,
     pub(crate) clock: Clock,
     pub(crate) stop: Arc<Stop>,
+    pub(crate) member: Member,
+    pub(crate) coordinator: Coordinator,
 }
 
 /// How a turn ended.
@@ -61,63 +50,91 @@ struct Turn {
 
 /// One worker.
 pub(crate) struct Loop {
-    cx: Rc<WorkerCx>,
-    io: Io,
+    pub(super) cx: Rc<WorkerCx>,
+    pub(super) io: Io,
     inbox: Inbox,
-    links: Links,
-    /// Workers that were handed something in this turn and have not been told.
-    to_ring: Vec<bool>,
-    partition: Partition,
-    batch: Vec<Received>,
-    tally: WorkerStats,
+    pub(super) links: Links,
+    pub(super) share: Share,
+    pub(super) batch: Vec<Received>,
+    /// What came by ring in a turn; kept for its memory.
+    pub(super) messages: Vec<Message>,
+    pub(super) tally: WorkerStats,
     published: WorkerStats,
     command_panics: u64,
-    setup: Setup,
+    setup: Facts,
     /// When the worker ends although connections still drain; set once the end was asked for.
     deadline: Option<Instant>,
     spin: Spin,
-    /// The socket is unusable.
-    failed: bool,
+    departure: Departure,
+    /// Why the worker cannot go on.
+    failure: Option<String>,
+}
+
+/// What stays as it is.
+struct Facts {
+    handle: WorkerHandle,
+    config: Arc<EngineConfig>,
+    clock: Clock,
+    stop: Arc<Stop>,
+    coordinator: Coordinator,
+}
+
+/// How far a worker is that is not to go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Departure {
+    No,
+    /// Everything is finished; the coordinator was told.
+    Announced,
+    /// The coordinator agreed.
+    Granted,
 }
 
 impl Loop {
     /// Sets a worker up on the calling thread, which becomes its own.
     pub(crate) fn new(setup: Setup, io: Io, inbox: Inbox, links: Links) -> Result<Self, StartError> {
-        let config = &setup.config;
-        let index = setup.handle.index();
+        let Setup { handle, config, clock, stop, member, coordinator } = setup;
+        let index = handle.index();
         if let Some(cores) = &config.cores {
-            crate::pin::pin(cores[index])?;
+            crate::pin::pin(cores[index % cores.len()])?;
         }
         let mut seed = [0; 32];
         getrandom::fill(&mut seed).map_err(|error| StartError::io("reading random bytes", error.into()))?;
-        let endpoint = Endpoint::new(Arc::new(config.endpoint(index)), config.server.clone(), seed);
-        let now = setup.clock.now();
+        let mut endpoint = Endpoint::new(Arc::new(config.endpoint()), config.server.clone(), seed);
+        endpoint.set_slots(member.lasting());
+        let now = clock.now();
         let cx = Rc::new(WorkerCx {
-            handle: setup.handle.clone(),
-            workers: config.workers,
-            exec: Executor::enter(Arc::clone(setup.handle.home())),
+            handle: handle.clone(),
+            workers: Cell::new(member.active()),
+            exec: Executor::enter(Arc::clone(handle.home())),
             core: RefCell::new(Core::new(endpoint, now, config.accept_backlog)),
+            link_changes: RefCell::default(),
         });
         Ok(Self {
             cx,
             io,
             inbox,
-            to_ring: vec![false; links.outbound.len()],
             links,
-            partition: Partition::new(index, config.workers),
+            share: Share::new(member),
             batch: Vec::with_capacity(warpline_pktio::limits::RECV_BATCH * 4),
+            messages: Vec::new(),
             tally: WorkerStats::default(),
             published: WorkerStats::default(),
             command_panics: 0,
             spin: Spin::new(config.spin),
-            setup,
+            setup: Facts { handle, config, clock, stop, coordinator },
             deadline: None,
-            failed: false,
+            departure: Departure::No,
+            failure: None,
         })
     }
 
-    /// Works until the engine stops.
-    pub(crate) fn run<F>(mut self, program: impl FnOnce(LocalWorker) -> F)
+    /// The worker's number in tables.
+    pub(super) fn number(&self) -> u16 {
+        self.setup.handle.number()
+    }
+
+    /// Works until the engine stops or the worker has become superfluous; `false` if it could not go on.
+    pub(crate) fn run<F>(mut self, program: impl FnOnce(LocalWorker) -> F) -> bool
     where
         F: Future<Output = ()> + 'static,
     {
@@ -128,8 +145,12 @@ impl Loop {
         }
         loop {
             let handled = self.tally.datagrams;
-            let turn = self.turn();
-            if self.failed || self.may_end() {
+            // A panic of the protocol's code ends the connection it was about, and not the worker.
+            let turn = match std::panic::catch_unwind(AssertUnwindSafe(|| self.turn())) {
+                Ok(turn) => turn,
+                Err(_) => self.recover(),
+            };
+            if self.failure.is_some() || self.may_end() || self.departure == Departure::Granted {
                 break;
             }
             if turn.worked {
@@ -142,17 +163,20 @@ impl Loop {
                 self.rest();
             }
         }
-        self.cx.exec.abort_all();
+        self.end();
         drop(entered);
+        self.failure.is_none()
     }
 
     /// One turn.
     fn turn(&mut self) -> Turn {
         self.tally.turns += 1;
         let now = self.setup.clock.now();
-        let mut worked = self.receive(now);
-        worked |= self.take_over(now);
+        let duty = self.share.member.poll();
         self.look_at_inbox();
+        let worked = self.receive(now);
+        self.prepare();
+        let stepped = self.perform(duty, now);
         self.cx.with_core(|core| {
             core.now = now;
             if core.endpoint.next_timeout().is_some_and(|due| due <= now) {
@@ -168,73 +192,83 @@ impl Loop {
             self.cx.with_core(Core::dispatch_events);
         }
         self.rebind(now);
-        let unfinished = self.transmit(now) || self.cx.exec.has_ready();
+        self.tend_strays();
+        let mut unfinished = !self.links.flush() || stepped;
+        self.links.ring();
+        unfinished |= self.transmit(now) || self.cx.exec.has_ready();
         self.publish();
+        unfinished |= self.depart();
         Turn { worked: worked || unfinished, unfinished }
     }
 
-    /// Takes a batch from the socket and handles what is this worker's.
-    #[inline]
-    fn receive(&mut self, now: Instant) -> bool {
-        if let Err(error) = self.io.recv(&mut self.batch) {
-            self.fail("receiving", &error);
-        }
-        if self.batch.is_empty() {
-            return false;
-        }
-        let mut core = self.cx.core.borrow_mut();
-        core.now = now;
-        for received in self.batch.drain(..) {
-            let meta =
-                DatagramMeta { remote: received.remote, local: received.local, ecn: received.ecn.map(ecn_from_io) };
-            for mut frame in received.datagrams() {
-                match self.partition.foreign(&frame) {
-                    None => {
-                        self.tally.datagrams += 1;
-                        core.endpoint.handle_datagram(now, &meta, &mut frame);
-                    }
-                    Some(owner) => {
-                        let handover = Handover { meta, frame };
-                        let ring = self.links.outbound[owner].as_mut().map(|(ring, _)| ring);
-                        if ring.is_some_and(|ring| ring.push(handover).is_ok()) {
-                            self.tally.handed_over += 1;
-                            self.to_ring[owner] = true;
-                        } else {
-                            self.tally.handover_dropped += 1;
-                        }
-                    }
-                }
+    /// After a panic: the connection whose code it was is given up, the rest goes on.
+    fn recover(&mut self) -> Turn {
+        self.tally.panics += 1;
+        self.batch.clear();
+        let now = self.setup.clock.now();
+        let lost = self.cx.core.borrow_mut().endpoint.abandon_active(now);
+        let worker = self.setup.handle.index();
+        match lost {
+            Some(handle) => self.cx.with_core(|core| core.lost(handle, "a panic in the protocol's code")),
+            None if self.tally.panics > PANICS_MAX => {
+                let error = std::io::Error::other("the worker panicked again and again");
+                self.fail("working", &error);
             }
+            None => tracing::error!(worker, "a panic in a worker's turn"),
         }
-        drop(core);
-        for (owner, rung) in self.to_ring.iter_mut().enumerate() {
-            if std::mem::take(rung)
-                && let Some((_, mailbox)) = &self.links.outbound[owner]
-            {
-                mailbox.ring();
-            }
-        }
-        true
+        Turn { worked: true, unfinished: true }
     }
 
-    /// Handles what other workers handed over, as it was when the turn began: at most what the rings hold.
-    #[inline]
-    fn take_over(&mut self, now: Instant) -> bool {
-        let mut taken = 0;
-        for ring in &mut self.links.inbound {
-            if ring.is_empty() {
-                continue;
-            }
-            let mut core = self.cx.core.borrow_mut();
-            for _ in 0..self.setup.config.handover_len {
-                let Some(Handover { meta, mut frame }) = ring.pop() else { break };
-                core.endpoint.handle_datagram(now, &meta, &mut frame);
-                taken += 1;
-            }
+    /// For a worker that is not to go on: once everything is finished the coordinator is told, and once it agrees the
+    /// worker ends. Returns whether it should look again at once.
+    fn depart(&mut self) -> bool {
+        if !self.is_leaving() || self.deadline.is_some() {
+            return false;
         }
-        self.tally.taken_over += taken;
-        self.tally.datagrams += taken;
-        taken > 0
+        let idle = self.is_finished();
+        match self.departure {
+            Departure::No if idle => {
+                self.departure = Departure::Announced;
+                self.setup.coordinator.finished(self.setup.handle.index());
+            }
+            Departure::Announced if self.setup.handle.may_leave() => {
+                // Something may have come since it was announced: then not yet.
+                self.setup.handle.set_may_leave(false);
+                self.departure = if idle { Departure::Granted } else { Departure::No };
+                return true;
+            }
+            Departure::No | Departure::Announced | Departure::Granted => {}
+        }
+        false
+    }
+
+    /// Whether nothing is left to do: no connection, no task, nothing under way.
+    fn is_finished(&mut self) -> bool {
+        let core = self.cx.core.borrow();
+        let quiet = core.endpoint.is_idle() && core.conns.is_empty() && self.cx.exec.len() == 0;
+        drop(core);
+        quiet && !self.share.strays.holds_any() && self.share.held.is_empty() && self.links.flush()
+    }
+
+    /// The last things on the worker's thread.
+    fn end(&mut self) {
+        if self.departure == Departure::Granted {
+            // What slipped in goes to its owners.
+            let now = self.setup.clock.now();
+            while self.receive(now) {}
+            self.links.flush();
+            self.links.ring();
+        }
+        if let Some(why) = self.failure.clone() {
+            // Those who wait learn why, tasks on this thread and elsewhere.
+            self.cx.with_core(|core| core.fail_all(&why));
+            self.cx.exec.run(usize::MAX);
+        }
+        let mut wakes = Vec::new();
+        self.cx.core.borrow_mut().timers.fire_all(&mut wakes);
+        wakes.into_iter().for_each(std::task::Waker::wake);
+        self.cx.exec.abort_all();
+        self.publish();
     }
 
     /// Takes what other threads want: wake-ups, commands, the end.
@@ -252,6 +286,10 @@ impl Loop {
             }
         });
         self.tally.commands += commands as u64;
+        let changes = std::mem::take(&mut *self.cx.link_changes.borrow_mut());
+        for change in changes {
+            self.change_links(change);
+        }
         if self.deadline.is_none()
             && let Some((code, reason)) = self.setup.stop.farewell()
         {
@@ -312,6 +350,8 @@ impl Loop {
             for rebind in std::mem::take(&mut core.rebinds) {
                 let outcome = if config.server.is_some() {
                     Err(RebindError::Serving)
+                } else if config.is_scalable() {
+                    Err(RebindError::Scalable)
                 } else {
                     self.io.rebind(rebind.address, &config.io).map_err(RebindError::from)
                 };
@@ -329,9 +369,21 @@ impl Loop {
 
     /// The socket is unusable: what goes wrong with single datagrams the back end counts. The worker ends, and whoever
     /// waits for it learns that; going on would be a busy loop that serves nobody.
-    fn fail(&mut self, doing: &str, error: &std::io::Error) {
+    pub(super) fn fail(&mut self, doing: &str, error: &std::io::Error) {
         tracing::error!(worker = self.setup.handle.index(), doing, %error, "the worker's socket failed");
-        self.failed = true;
+        self.failure.get_or_insert_with(|| format!("{doing}: {error}"));
+    }
+
+    /// There is a new worker, or one is gone; what the one had sent is handled first.
+    fn change_links(&mut self, change: LinkChange) {
+        if let LinkChange::Close { worker } = &change {
+            let now = self.cx.core.borrow().now;
+            while self.take_over(now) {}
+            if let Ok(worker) = u16::try_from(*worker) {
+                self.share.strays.forget_holder(worker);
+            }
+        }
+        self.links.apply(change);
     }
 
     fn publish(&mut self) {
@@ -340,9 +392,11 @@ impl Loop {
             self.tally.connections = core.endpoint.len() as u64;
             self.tally.accept_queue = core.accept_queue_len() as u64;
             self.tally.accept_refused = core.refused;
+            self.tally.strays = self.share.strays.held().len() as u64;
         }
         self.tally.task_panics = self.cx.exec.panics() + self.command_panics;
         self.tally.tasks = self.cx.exec.len() as u64;
+        self.cx.workers.set(self.share.member.active());
         self.setup.handle.board().publish(&self.published, &self.tally);
         self.published = self.tally;
     }
@@ -379,7 +433,7 @@ impl Loop {
     }
 }
 
-fn ecn_from_io(ecn: warpline_pktio::Ecn) -> warpline_proto::Ecn {
+pub(super) fn ecn_from_io(ecn: warpline_pktio::Ecn) -> warpline_proto::Ecn {
     match ecn {
         warpline_pktio::Ecn::Ect0 => warpline_proto::Ecn::Ect0,
         warpline_pktio::Ecn::Ect1 => warpline_proto::Ecn::Ect1,

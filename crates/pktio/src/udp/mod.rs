@@ -9,12 +9,14 @@
 
 pub(crate) mod address;
 pub(crate) mod control;
+mod group;
 pub(crate) mod probe;
 mod receive;
 pub(crate) mod socket;
 mod steering;
 pub(crate) mod transmit;
 
+pub use group::Group;
 pub(crate) use socket::set_option;
 pub use steering::Steering;
 

@@ -21,20 +21,8 @@ pub struct EndpointConfig {
     pub token_key: TokenKey,
     /// Versions that are spoken, most wanted first.
     pub versions: Vec<Version>,
-    /// Slots of the partition that belong to this worker, for the IDs of connections that it opens itself. With `None` any
-    /// slot will do.
-    pub slots: Option<SlotRange>,
     /// Makes connection IDs that a load balancer routes by.
     pub quic_lb: Option<QuicLb>,
-}
-
-/// The partition slots that steer to one worker: `index`, `index + step`, and so on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SlotRange {
-    /// The first slot.
-    pub index: u16,
-    /// Distance to the next; the number of workers.
-    pub step: u16,
 }
 
 impl EndpointConfig {
@@ -50,7 +38,6 @@ impl EndpointConfig {
             reset_key: ResetKey::new(&derive(b"warpline stateless reset")),
             token_key: TokenKey::new(&derive(b"warpline address token")),
             versions: vec![Version::V1, Version::V2],
-            slots: None,
             quic_lb: None,
         }
     }

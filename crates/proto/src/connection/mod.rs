@@ -36,7 +36,7 @@ use self::timers::Timers;
 use crate::config::TransportConfig;
 use crate::crypto::{Keys, Level};
 use crate::datagram::Datagrams;
-use crate::endpoint::Routes;
+use crate::endpoint::{ConnectionHandle, Routes};
 use crate::event::Event;
 use crate::ids::{LocalCids, RemoteCids};
 use crate::path::{Path, Responses, Visitor};
@@ -168,6 +168,35 @@ impl Connection {
     /// True once an authentic packet of the peer was processed.
     pub(crate) fn has_heard(&self) -> bool {
         self.handshake.heard
+    }
+
+    /// The partition key that all of the connection's IDs carry.
+    pub(crate) fn partition_key(&self) -> u16 {
+        self.local_cids.key()
+    }
+
+    /// Whether packets to the ID that the client chose first still lead here.
+    fn has_initial_route(&self) -> bool {
+        self.identity.side == Side::Server && !self.handshake.confirmed
+    }
+
+    /// The IDs that lead here: those issued, and during a server's handshake the one that the client chose.
+    pub(crate) fn route_ids(&self) -> impl Iterator<Item = ConnectionId> + '_ {
+        let initial = self.has_initial_route().then_some(self.identity.initial_dcid);
+        self.local_cids.active().copied().chain(initial)
+    }
+
+    /// Enters the connection's IDs and tokens into an endpoint's tables, as another endpoint's had them.
+    pub(crate) fn add_routes(&self, routes: &mut Routes, handle: ConnectionHandle) {
+        for cid in self.local_cids.active() {
+            routes.insert(cid, handle);
+        }
+        if self.has_initial_route() {
+            routes.insert_initial(self.identity.initial_dcid, handle);
+        }
+        if let Some(token) = self.remote_cids.reset_token() {
+            routes.insert_reset_token(token, handle);
+        }
     }
 
     /// Takes the connection's IDs and tokens out of the endpoint's tables.

@@ -2,6 +2,7 @@
 
 mod accept;
 mod deadlines;
+mod moving;
 mod routes;
 mod slots;
 mod stateless;
@@ -16,6 +17,7 @@ use warpline_frame::Frame as Memory;
 use warpline_wire::{cid, header};
 
 use self::deadlines::Deadlines;
+pub use self::moving::{Detached, RouteChange};
 pub(crate) use self::routes::Routes;
 pub use self::slots::ConnectionHandle;
 use self::slots::Slots;
@@ -52,6 +54,10 @@ pub struct Endpoint {
     replies: StatelessReplies,
     half_open: usize,
     closing: bool,
+    /// Slots for the IDs of connections that this endpoint opens; any slot if empty.
+    own_slots: Vec<u16>,
+    /// The connection whose code runs, for the time of the call.
+    active: Option<ConnectionHandle>,
     stats: EndpointStats,
 }
 
@@ -72,6 +78,8 @@ impl Endpoint {
             replies: StatelessReplies::default(),
             half_open: 0,
             closing: false,
+            own_slots: Vec::new(),
+            active: None,
             stats: EndpointStats::default(),
         }
     }
@@ -90,9 +98,9 @@ impl Endpoint {
         }
     }
 
-    fn find_by_long_header(&mut self, memory: &Memory) -> Option<ConnectionHandle> {
+    fn find_by_long_header(&mut self, datagram: &[u8]) -> Option<ConnectionHandle> {
         let len = self.routes.cid_len();
-        let dcid = header::peek_dcid(memory, len)?;
+        let dcid = header::peek_dcid(datagram, len)?;
         if let Some(handle) = self.routes.find(dcid).filter(|_| dcid.len() == len) {
             return Some(handle);
         }
@@ -105,7 +113,9 @@ impl Endpoint {
         let Self { slots, rng, config, routes, .. } = self;
         if let Some(connection) = slots.find_mut(handle) {
             let mut cx = Cx { now, rng, config, routes, handle };
+            self.active = Some(handle);
             connection.handle_datagram(&mut cx, meta, memory);
+            self.active = None;
         }
     }
 
@@ -130,7 +140,9 @@ impl Endpoint {
             let Self { slots, rng, config, routes, .. } = self;
             if let Some(connection) = slots.find_mut(handle) {
                 let mut cx = Cx { now, rng, config, routes, handle };
+                self.active = Some(handle);
                 connection.handle_timeout(&mut cx);
+                self.active = None;
             }
         }
     }
@@ -145,7 +157,10 @@ impl Endpoint {
             let Self { slots, rng, config, routes, .. } = self;
             let Some(connection) = slots.find_mut(handle) else { continue };
             let mut cx = Cx { now, rng, config, routes, handle };
-            if let Some(transmit) = connection.poll_transmit(&mut cx, buf) {
+            self.active = Some(handle);
+            let transmit = connection.poll_transmit(&mut cx, buf);
+            self.active = None;
+            if let Some(transmit) = transmit {
                 // Takes turns with the others, train by train.
                 self.sendable.push_back(index);
                 self.stats.datagrams_sent += transmit.len.div_ceil(transmit.segment_size) as u64;
@@ -272,12 +287,9 @@ impl Endpoint {
     /// A partition key that leads to this worker.
     fn own_partition_key(&mut self) -> u16 {
         let slots = u32::from(cid::PARTITION_SLOTS);
-        let slot = match self.config.slots {
-            Some(range) => {
-                let count = (slots - u32::from(range.index)).div_ceil(u32::from(range.step.max(1)));
-                u32::from(range.index) + u32::from(range.step.max(1)) * self.rng.below(count)
-            }
-            None => self.rng.below(slots),
+        let slot = match u32::try_from(self.own_slots.len()) {
+            Ok(0) | Err(_) => self.rng.below(slots),
+            Ok(count) => u32::from(self.own_slots[self.rng.below(count) as usize]),
         };
         let keys = (u32::from(u16::MAX) - slot) / slots + 1;
         (slot + slots * self.rng.below(keys)) as u16

@@ -8,7 +8,7 @@ use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use warpline_wire::{ConnectionId, ResetToken, cid};
 
-use super::ConnectionHandle;
+use super::{ConnectionHandle, RouteChange};
 use crate::ids::CidGenerator;
 use crate::rng::Rng;
 
@@ -24,6 +24,8 @@ pub(crate) struct Routes {
     initial: HashMap<ConnectionId, ConnectionHandle, FixedState>,
     /// Stateless reset tokens of peers.
     reset_tokens: HashMap<[u8; 16], ConnectionHandle, FixedState>,
+    /// Changes since they were last asked for, while they are recorded.
+    changes: Option<Vec<RouteChange>>,
 }
 
 impl Routes {
@@ -35,6 +37,7 @@ impl Routes {
             last: None,
             initial: HashMap::with_hasher(FixedState::with_seed(seed)),
             reset_tokens: HashMap::with_hasher(FixedState::with_seed(seed)),
+            changes: None,
         }
     }
 
@@ -62,6 +65,7 @@ impl Routes {
             return false;
         }
         self.issued.insert(word, handle);
+        self.note(id, handle, true);
         true
     }
 
@@ -73,7 +77,9 @@ impl Routes {
 
     pub(crate) fn remove(&mut self, id: &ConnectionId) {
         if let Some(word) = Self::word(id) {
-            self.issued.remove(&word);
+            if let Some(handle) = self.issued.remove(&word) {
+                self.note(id, handle, false);
+            }
             if self.last.is_some_and(|(last, _)| last == word) {
                 self.last = None;
             }
@@ -96,6 +102,7 @@ impl Routes {
 
     pub(crate) fn insert_initial(&mut self, id: ConnectionId, handle: ConnectionHandle) {
         self.initial.insert(id, handle);
+        self.note(&id, handle, true);
     }
 
     pub(crate) fn find_initial(&self, id: &ConnectionId) -> Option<ConnectionHandle> {
@@ -103,7 +110,36 @@ impl Routes {
     }
 
     pub(crate) fn remove_initial(&mut self, id: &ConnectionId) {
-        self.initial.remove(id);
+        if let Some(handle) = self.initial.remove(id) {
+            self.note(id, handle, false);
+        }
+    }
+
+    #[inline]
+    fn note(&mut self, id: &ConnectionId, handle: ConnectionHandle, added: bool) {
+        if let Some(changes) = &mut self.changes {
+            changes.push(RouteChange { handle, id: *id, added });
+        }
+    }
+
+    pub(crate) fn record(&mut self, on: bool) {
+        if on != self.changes.is_some() {
+            self.changes = on.then(Vec::new);
+        }
+    }
+
+    pub(crate) fn take_changes(&mut self, changes: &mut Vec<RouteChange>) {
+        if let Some(new) = &mut self.changes {
+            changes.append(new);
+        }
+    }
+
+    /// Forgets everything that leads to a connection which cannot be asked any more.
+    pub(crate) fn remove_handle(&mut self, handle: ConnectionHandle) {
+        self.issued.retain(|_, known| *known != handle);
+        self.initial.retain(|_, known| *known != handle);
+        self.reset_tokens.retain(|_, known| *known != handle);
+        self.last = None;
     }
 
     pub(crate) fn insert_reset_token(&mut self, token: ResetToken, handle: ConnectionHandle) {

@@ -53,9 +53,13 @@ impl Slots {
     }
 
     pub(super) fn fill(&mut self, handle: ConnectionHandle, connection: Connection) {
+        self.fill_boxed(handle, Box::new(connection));
+    }
+
+    pub(super) fn fill_boxed(&mut self, handle: ConnectionHandle, connection: Box<Connection>) {
         let slot = &mut self.slots[handle.index as usize];
         debug_assert!(slot.connection.is_none() && slot.generation == handle.generation);
-        slot.connection = Some(Box::new(connection));
+        slot.connection = Some(connection);
         self.len += 1;
     }
 

@@ -31,4 +31,6 @@ pub struct EndpointStats {
     pub stateless_resets_sent: u64,
     /// Connections that ended by a stateless reset of the peer.
     pub stateless_resets_received: u64,
+    /// Connections given up after a panic in their code.
+    pub panics: u64,
 }

@@ -33,6 +33,11 @@ impl LocalCids {
         self.active.first().map_or(ConnectionId::EMPTY, |(_, cid)| *cid)
     }
 
+    /// The partition key in all of them.
+    pub(crate) fn key(&self) -> u16 {
+        self.key
+    }
+
     pub(crate) fn active(&self) -> impl Iterator<Item = &ConnectionId> {
         self.active.iter().map(|(_, cid)| cid)
     }

@@ -1,13 +1,13 @@
 //! Having something done on a worker and waiting for its result.
 
 use crate::engine::{Command, EngineError, WorkerHandle};
-use crate::sync::{Reply, oneshot};
 use std::future::{Future, poll_fn};
 use std::task::Poll;
+use warpline_ring::oneshot::{Reply, oneshot};
 
 /// Runs `work` on the worker's thread and waits for what it replies. While the worker's mailbox is full, tries again
 /// each time this task gets its turn. Cancelled, the work is done or not, and its result is dropped on the worker or here.
-pub(crate) async fn call<T, F>(worker: &WorkerHandle, work: F) -> Result<T, EngineError>
+async fn call<T, F>(worker: &WorkerHandle, work: F) -> Result<T, EngineError>
 where
     T: Send + 'static,
     F: FnOnce(Reply<T>) + Send + 'static,

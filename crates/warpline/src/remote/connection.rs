@@ -1,16 +1,16 @@
 //! A connection, usable on any thread.
 
-use crate::engine::{ConnectionKey, EngineError, OperationError, WorkerHandle};
-use crate::local;
-use crate::remote::call::{call, call_local};
-use crate::remote::keeper::{self, Kind, Outlets, Shared};
-use crate::remote::{RecvStream, SendStream, send};
+use crate::engine::{EngineError, OperationError};
+use crate::local::{self, Roaming};
+use crate::remote::keeper::{self, Ask, Kind, Outlets, Shared};
+use crate::remote::{RecvStream, SendStream};
 use crate::{CertificateDer, Chunk, ConnectionError, ConnectionStats, ExportError, Side};
 use std::fmt;
 use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use warpline_ring::mailbox::SendError;
+use warpline_ring::oneshot::{Reply, oneshot};
 
 pub use crate::local::SendDatagramError;
 
@@ -25,8 +25,6 @@ pub use crate::local::SendDatagramError;
 pub struct Connection(Arc<Inner>);
 
 struct Inner {
-    worker: WorkerHandle,
-    key: ConnectionKey,
     facts: Facts,
     shared: Arc<Shared>,
     outlets: Outlets,
@@ -44,7 +42,7 @@ struct Facts {
 
 impl Connection {
     /// Makes a connection of this worker usable elsewhere. On the worker.
-    pub(crate) fn export(conn: local::Connection, worker: WorkerHandle) -> Result<Self, OperationError> {
+    pub(crate) fn export(conn: local::Connection) -> Result<Self, OperationError> {
         let facts = Facts {
             side: conn.side()?,
             remote: conn.remote()?,
@@ -54,9 +52,8 @@ impl Connection {
             peer_certificates: conn.peer_certificates()?,
         };
         let shared = Arc::new(Shared::default());
-        let key = conn.key();
         let outlets = keeper::start(conn, Arc::clone(&shared))?;
-        Ok(Self(Arc::new(Inner { worker, key, facts, shared, outlets })))
+        Ok(Self(Arc::new(Inner { facts, shared, outlets })))
     }
 
     /// Opens a bidirectional stream, waiting while the peer allows no more. The peer learns of it with the first
@@ -65,13 +62,7 @@ impl Connection {
     /// # Errors
     /// If the connection ends.
     pub async fn open_bi(&self) -> Result<(SendStream, RecvStream), OperationError> {
-        let key = self.0.key;
-        call_local(&self.0.worker, move || async move {
-            let pair = key.connection()?.open_bi().await?;
-            keeper::export_pair(pair).ok_or(OperationError::Engine(EngineError::Stopped))
-        })
-        .await?
-        .map_err(|error| self.explain(error))
+        self.ask(Ask::OpenBi).await?.map_err(|error| self.explain(error))
     }
 
     /// Opens a unidirectional stream, waiting while the peer allows no more.
@@ -79,12 +70,7 @@ impl Connection {
     /// # Errors
     /// If the connection ends.
     pub async fn open_uni(&self) -> Result<SendStream, OperationError> {
-        let key = self.0.key;
-        call_local(&self.0.worker, move || async move {
-            Ok::<_, OperationError>(send::export(key.connection()?.open_uni().await?)?)
-        })
-        .await?
-        .map_err(|error| self.explain(error))
+        self.ask(Ask::OpenUni).await?.map_err(|error| self.explain(error))
     }
 
     /// Waits for the peer to open a bidirectional stream.
@@ -213,10 +199,10 @@ impl Connection {
         label: &[u8],
         context: &[u8],
     ) -> Result<Result<Vec<u8>, ExportError>, OperationError> {
-        let (key, label, context) = (self.0.key, label.to_vec(), context.to_vec());
-        self.ask(move || {
+        let (label, context) = (label.to_vec(), context.to_vec());
+        self.question(move |conn| {
             let mut out = vec![0; len];
-            let exported = key.connection()?.export_keying_material(&mut out, &label, &context)?;
+            let exported = conn.export_keying_material(&mut out, &label, &context)?;
             Ok(exported.map(|()| out))
         })
         .await
@@ -227,8 +213,7 @@ impl Connection {
     /// # Errors
     /// If the connection has ended.
     pub async fn stats(&self) -> Result<ConnectionStats, OperationError> {
-        let key = self.0.key;
-        self.ask(move || key.connection()?.stats()).await
+        self.question(|conn| conn.stats()).await
     }
 
     /// The address that the peer sees this side at, if it was asked ([`AddressDiscovery`](crate::AddressDiscovery)) and has
@@ -237,15 +222,37 @@ impl Connection {
     /// # Errors
     /// If the connection has ended.
     pub async fn observed_address(&self) -> Result<Option<SocketAddr>, OperationError> {
-        let key = self.0.key;
-        self.ask(move || key.connection()?.observed_address()).await
+        self.question(|conn| conn.observed_address()).await
     }
 
-    async fn ask<T: Send + 'static>(
+    async fn question<T: Send + 'static>(
         &self,
-        question: impl FnOnce() -> Result<T, OperationError> + Send + 'static,
+        question: impl FnOnce(&local::Connection<Roaming>) -> Result<T, OperationError> + Send + 'static,
     ) -> Result<T, OperationError> {
-        call(&self.0.worker, move |reply| reply.send(question())).await?.map_err(|error| self.explain(error))
+        let ask = |reply: Reply<_>| Ask::Question(Box::new(move |conn| reply.send(question(conn))));
+        self.ask(ask).await?.map_err(|error| self.explain(error))
+    }
+
+    /// Asks the keeper, wherever it is. Cancelled, what was asked for is done or not.
+    async fn ask<T: Send>(&self, make: impl FnOnce(Reply<T>) -> Ask) -> Result<T, OperationError> {
+        let (reply, answer) = oneshot();
+        let mut ask = Some(make(reply));
+        let mut attempt = || match self.0.outlets.asks.send(ask.take()?) {
+            Ok(first) => {
+                if first {
+                    self.0.shared.wake_keeper();
+                }
+                Some(true)
+            }
+            Err(SendError::Full(back)) => {
+                ask = Some(back);
+                None
+            }
+            Err(SendError::Closed(_)) => Some(false),
+        };
+        let asked = poll_fn(|cx| self.0.shared.poll_room(cx, &mut attempt)).await;
+        let answer = if asked { answer.await } else { None };
+        answer.ok_or_else(|| self.end())
     }
 
     /// Where the worker says only that the connection is gone, the handle may know why.

@@ -1,11 +1,12 @@
 //! The worker's side of a connection that is used on other threads: one task that holds the connection for them, brings
-//! what the peer opens and sends, and takes what they want of it.
+//! what the peer opens and sends, and takes what they want of it. The task and those of its streams move with the
+//! connection when that goes to another worker; the handles do not notice.
 
-use crate::limits::{ACCEPT_STREAMS, RECV_DATAGRAMS, SEND_DATAGRAMS};
-use crate::local;
+use crate::limits::{ACCEPT_STREAMS, ASKS, RECV_DATAGRAMS, SEND_DATAGRAMS};
+use crate::local::{self, Roaming};
 use crate::remote::{RecvStream, SendStream, recv, send};
-use crate::sync::{FanIn, Inlet, WaitList, fan_in};
-use crate::{Chunk, ConnectionError};
+use crate::sync::{FanIn, Inlet, WaitList, single};
+use crate::{Chunk, ConnectionError, EngineError, OperationError};
 use futures_util::task::AtomicWaker;
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -13,9 +14,21 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use warpline_ring::mailbox;
+use warpline_ring::oneshot::Reply;
 
 /// No datagram can be sent.
 const NO_DATAGRAMS: usize = 0;
+
+/// A look at the connection, where it is.
+type Question = Box<dyn FnOnce(&local::Connection<Roaming>) + Send>;
+
+/// Something that is asked of the connection once.
+pub(super) enum Ask {
+    OpenBi(Reply<Result<(SendStream, RecvStream), OperationError>>),
+    OpenUni(Reply<Result<SendStream, OperationError>>),
+    /// Answered at once.
+    Question(Question),
+}
 
 /// What the keeper and the handles share.
 #[derive(Default)]
@@ -33,7 +46,7 @@ pub(super) struct Shared {
     ending: WaitList,
     /// The longest datagram that can be sent, in bytes.
     datagram_max: AtomicUsize,
-    /// For room in the mailbox of datagrams.
+    /// For room in the mailboxes.
     room: WaitList,
 }
 
@@ -85,7 +98,7 @@ impl Shared {
         self.room.poll(cx, attempt)
     }
 
-    /// There is something in the mailbox of datagrams.
+    /// There is something in a mailbox.
     pub(super) fn wake_keeper(&self) {
         self.keeper.wake();
     }
@@ -104,6 +117,7 @@ pub(super) struct Outlets {
     pub(super) uni: FanIn<RecvStream>,
     pub(super) datagrams: FanIn<Chunk>,
     pub(super) outbox: mailbox::Sender<Chunk>,
+    pub(super) asks: mailbox::Sender<Ask>,
 }
 
 /// A queue to the handles, and what did not fit.
@@ -115,8 +129,8 @@ struct Feed<T: Send> {
 
 impl<T: Send> Feed<T> {
     fn new(capacity: usize) -> (Self, FanIn<T>) {
-        let (mut inlets, outlet) = fan_in(1, capacity);
-        (Self { inlet: inlets.pop(), held: None }, outlet)
+        let (inlet, outlet) = single(capacity);
+        (Self { inlet: Some(inlet), held: None }, outlet)
     }
 
     /// Moves what there is; stops when there is nothing, when there is no room, or for good.
@@ -136,7 +150,7 @@ impl<T: Send> Feed<T> {
 
 /// The task.
 struct Keeper {
-    conn: local::Connection,
+    conn: local::Connection<Roaming>,
     shared: Arc<Shared>,
     bi: Feed<(SendStream, RecvStream)>,
     uni: Feed<RecvStream>,
@@ -144,18 +158,34 @@ struct Keeper {
     outbox: mailbox::Receiver<Chunk>,
     /// Taken from the outbox and not yet sent.
     unsent: VecDeque<Chunk>,
+    asks: mailbox::Receiver<Ask>,
+    /// Who waits for streams, first come first served.
+    opening_bi: VecDeque<Reply<Result<(SendStream, RecvStream), OperationError>>>,
+    opening_uni: VecDeque<Reply<Result<SendStream, OperationError>>>,
 }
 
-/// Starts the keeper of a connection, on its worker.
-pub(super) fn start(conn: local::Connection, shared: Arc<Shared>) -> Result<Outlets, crate::engine::EngineError> {
+/// Starts the keeper of a connection, on its worker. It goes where the connection goes.
+pub(super) fn start(conn: local::Connection, shared: Arc<Shared>) -> Result<Outlets, EngineError> {
     let (bi, bi_outlet) = Feed::new(ACCEPT_STREAMS);
     let (uni, uni_outlet) = Feed::new(ACCEPT_STREAMS);
     let (datagrams, datagram_outlet) = Feed::new(RECV_DATAGRAMS);
     let (sender, outbox) = mailbox::mailbox(SEND_DATAGRAMS);
+    let (ask_sender, asks) = mailbox::mailbox(ASKS);
     shared.datagram_max.store(conn.max_datagram_size().unwrap_or(NO_DATAGRAMS), Ordering::Relaxed);
-    let mut keeper = Keeper { conn, shared, bi, uni, datagrams, outbox, unsent: VecDeque::new() };
-    local::spawn_detached(poll_fn(move |cx| keeper.poll(cx)))?;
-    Ok(Outlets { bi: bi_outlet, uni: uni_outlet, datagrams: datagram_outlet, outbox: sender })
+    let mut keeper = Keeper {
+        conn: conn.into_roaming(),
+        shared,
+        bi,
+        uni,
+        datagrams,
+        outbox,
+        unsent: VecDeque::new(),
+        asks,
+        opening_bi: VecDeque::new(),
+        opening_uni: VecDeque::new(),
+    };
+    local::spawn_roaming(keeper.conn.key(), poll_fn(move |cx| keeper.poll(cx)))?;
+    Ok(Outlets { bi: bi_outlet, uni: uni_outlet, datagrams: datagram_outlet, outbox: sender, asks: ask_sender })
 }
 
 impl Keeper {
@@ -174,6 +204,7 @@ impl Keeper {
             }
         }
         self.send_datagrams(cx);
+        self.answer(cx);
         let conn = &self.conn;
         if self.wanted(Kind::Bi) {
             self.bi.pump(cx, |cx| conn.poll_accept_bi(cx).map(|pair| export_pair(pair.ok()?)));
@@ -185,6 +216,26 @@ impl Keeper {
             self.datagrams.pump(cx, |cx| conn.poll_recv_datagram(cx).map(Result::ok));
         }
         Poll::Pending
+    }
+
+    /// Answers what can be answered now.
+    fn answer(&mut self, cx: &Context<'_>) {
+        let mut any = false;
+        for ask in self.asks.drain() {
+            any = true;
+            match ask {
+                Ask::OpenBi(reply) => self.opening_bi.push_back(reply),
+                Ask::OpenUni(reply) => self.opening_uni.push_back(reply),
+                Ask::Question(question) => question(&self.conn),
+            }
+        }
+        if any {
+            self.shared.room.notify();
+        }
+        serve(&mut self.opening_bi, || {
+            self.conn.poll_open_bi(cx).map(|pair| export_pair(pair?).ok_or(EngineError::Stopped.into()))
+        });
+        serve(&mut self.opening_uni, || self.conn.poll_open_uni(cx).map(|stream| Ok(send::export(stream?)?)));
     }
 
     fn wanted(&self, kind: Kind) -> bool {
@@ -217,7 +268,23 @@ impl Drop for Keeper {
     }
 }
 
+/// Serves those who wait, in their order, as long as there is something for them. Who has given up is left out.
+fn serve<T: Send>(waiting: &mut VecDeque<Reply<T>>, mut next: impl FnMut() -> Poll<T>) {
+    loop {
+        while waiting.front().is_some_and(|reply| !reply.is_wanted()) {
+            waiting.pop_front();
+        }
+        if waiting.is_empty() {
+            return;
+        }
+        let Poll::Ready(item) = next() else { return };
+        if let Some(reply) = waiting.pop_front() {
+            reply.send(item);
+        }
+    }
+}
+
 /// The handles of a stream for other threads; `None` only when the worker is ending.
-pub(super) fn export_pair(pair: (local::SendStream, local::RecvStream)) -> Option<(SendStream, RecvStream)> {
+fn export_pair(pair: (local::SendStream<Roaming>, local::RecvStream<Roaming>)) -> Option<(SendStream, RecvStream)> {
     Some((send::export(pair.0).ok()?, recv::export(pair.1).ok()?))
 }

@@ -2,7 +2,7 @@
 
 use crate::engine::{EngineError, ReadError, ReadExactError, ReadToEndError};
 use crate::limits::RECV_CHUNKS;
-use crate::local;
+use crate::local::{self, Roaming};
 use crate::sync::{PipeReceiver, PipeSender, pipe};
 use crate::{Chunk, StreamId};
 use std::fmt;
@@ -35,11 +35,11 @@ pub struct RecvStream {
 }
 
 /// Starts the worker's half, on the worker.
-pub(super) fn export(stream: local::RecvStream) -> Result<RecvStream, EngineError> {
+pub(super) fn export(stream: local::RecvStream<Roaming>) -> Result<RecvStream, EngineError> {
     let (sender, receiver) = pipe(RECV_CHUNKS);
     let shared = Arc::new(Shared { end: OnceLock::new(), stop: AtomicU64::new(NO_STOP) });
     let remote = RecvStream { id: stream.id(), pipe: Some(receiver), shared: Arc::clone(&shared), rest: Chunk::new() };
-    local::spawn_detached(pump(stream, sender, shared))?;
+    local::spawn_roaming(stream.connection(), pump(stream, sender, shared))?;
     Ok(remote)
 }
 
@@ -184,7 +184,7 @@ impl tokio::io::AsyncRead for RecvStream {
 }
 
 /// The worker's half of a stream: reads and puts into the ring, until the end, an error, or nobody wants more.
-async fn pump(mut stream: local::RecvStream, mut pipe: PipeSender<Chunk>, shared: Arc<Shared>) {
+async fn pump(mut stream: local::RecvStream<Roaming>, mut pipe: PipeSender<Chunk>, shared: Arc<Shared>) {
     let mut held = None;
     let end = poll_fn(|cx| {
         loop {

@@ -2,7 +2,7 @@
 
 use crate::engine::{EngineError, OperationError, WriteError};
 use crate::limits::{SEND_CHUNKS, WRITE_BYTES_MAX};
-use crate::local;
+use crate::local::{self, Roaming};
 use crate::sync::{PipeReceiver, PipeSender, pipe};
 use crate::{Chunk, StreamId};
 use futures_util::task::AtomicWaker;
@@ -59,7 +59,7 @@ pub struct SendStream {
 }
 
 /// Starts the worker's half, on the worker.
-pub(super) fn export(stream: local::SendStream) -> Result<SendStream, EngineError> {
+pub(super) fn export(stream: local::SendStream<Roaming>) -> Result<SendStream, EngineError> {
     let (sender, receiver) = pipe(SEND_CHUNKS);
     let shared = Arc::new(Shared {
         settled: OnceLock::new(),
@@ -71,8 +71,9 @@ pub(super) fn export(stream: local::SendStream) -> Result<SendStream, EngineErro
         dropped: AtomicBool::new(false),
     });
     let remote = SendStream { id: stream.id(), pipe: Some(sender), shared: Arc::clone(&shared) };
+    let connection = stream.connection();
     let pump = Pump { stream, pipe: receiver, shared: Guard(shared) };
-    local::spawn_detached(pump.run())?;
+    local::spawn_roaming(connection, pump.run())?;
     Ok(remote)
 }
 
@@ -250,7 +251,7 @@ impl Drop for Guard {
 struct Pump {
     shared: Guard,
     pipe: PipeReceiver<Chunk>,
-    stream: local::SendStream,
+    stream: local::SendStream<Roaming>,
 }
 
 impl Pump {
@@ -329,12 +330,12 @@ impl Pump {
 
 impl Shared {
     /// The stream is to be reset behind a part, and that part was written.
-    fn has_kept_part(&self, stream: &local::SendStream) -> bool {
+    fn has_kept_part(&self, stream: &local::SendStream<Roaming>) -> bool {
         self.reset_at.get().is_some_and(|(_, reliable)| stream.written() >= *reliable)
     }
 
     /// Carries out what is wanted beside the data. Ready if that ends the stream.
-    fn poll_wishes(&self, cx: &Context<'_>, stream: &mut local::SendStream) -> Poll<Settled> {
+    fn poll_wishes(&self, cx: &Context<'_>, stream: &mut local::SendStream<Roaming>) -> Poll<Settled> {
         self.pump.register(cx.waker());
         if self.priority.load(Ordering::Relaxed) != SAME_PRIORITY {
             let priority = self.priority.swap(SAME_PRIORITY, Ordering::Acquire);

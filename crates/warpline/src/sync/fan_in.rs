@@ -3,51 +3,83 @@
 use crate::sync::WaitList;
 use futures_util::task::AtomicWaker;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use warpline_ring::spsc::{self, Consumer, Full, Producer};
 
 struct Shared<T> {
-    /// Used by the receiving tasks only.
+    /// Used by the receiving tasks, and when an inlet is added.
     outlets: Mutex<Outlets<T>>,
     items: WaitList,
-    /// Inlets that still exist.
+    /// Inlets and those who may add some.
     open: AtomicUsize,
-    /// By inlet: woken when there may be room.
-    room: Vec<AtomicWaker>,
 }
 
 struct Outlets<T> {
-    rings: Vec<Consumer<T>>,
+    /// Each with the waker of its inlet, for when there may be room.
+    rings: Vec<(Consumer<T>, Arc<AtomicWaker>)>,
     /// Where to look first next time, so that all workers get their turn.
     next: usize,
+}
+
+/// Adds inlets. While it exists more items may come.
+pub(crate) struct Inlets<T: Send> {
+    capacity: usize,
+    shared: Arc<Shared<T>>,
 }
 
 /// The side of one worker.
 pub(crate) struct Inlet<T: Send> {
     ring: Producer<T>,
-    index: usize,
+    room: Arc<AtomicWaker>,
     shared: Arc<Shared<T>>,
 }
 
 /// The side of the receiving tasks.
 pub(crate) struct FanIn<T>(Arc<Shared<T>>);
 
-/// A fan-in of `inlets` rings with room for at least `capacity` items each.
-pub(crate) fn fan_in<T: Send>(inlets: usize, capacity: usize) -> (Vec<Inlet<T>>, FanIn<T>) {
-    let (producers, rings): (Vec<_>, Vec<_>) = (0..inlets).map(|_| spsc::channel(capacity)).unzip();
+/// A fan-in whose inlets have room for at least `capacity` items each.
+pub(crate) fn fan_in<T: Send>(capacity: usize) -> (Inlets<T>, FanIn<T>) {
     let shared = Arc::new(Shared {
-        outlets: Mutex::new(Outlets { rings, next: 0 }),
+        outlets: Mutex::new(Outlets { rings: Vec::new(), next: 0 }),
         items: WaitList::default(),
-        open: AtomicUsize::new(inlets),
-        room: (0..inlets).map(|_| AtomicWaker::new()).collect(),
+        open: AtomicUsize::new(1),
     });
-    let inlets = producers
-        .into_iter()
-        .enumerate()
-        .map(|(index, ring)| Inlet { ring, index, shared: Arc::clone(&shared) })
-        .collect();
-    (inlets, FanIn(shared))
+    (Inlets { capacity, shared: Arc::clone(&shared) }, FanIn(shared))
+}
+
+/// A fan-in with one inlet.
+pub(crate) fn single<T: Send>(capacity: usize) -> (Inlet<T>, FanIn<T>) {
+    let (inlets, outlet) = fan_in(capacity);
+    (inlets.add(), outlet)
+}
+
+impl<T: Send> Inlets<T> {
+    /// One more inlet.
+    pub(crate) fn add(&self) -> Inlet<T> {
+        let (ring, consumer) = spsc::channel(self.capacity);
+        let room = Arc::new(AtomicWaker::new());
+        self.shared.open.fetch_add(1, Ordering::Relaxed);
+        self.shared.lock().rings.push((consumer, Arc::clone(&room)));
+        Inlet { ring, room, shared: Arc::clone(&self.shared) }
+    }
+}
+
+impl<T: Send> Drop for Inlets<T> {
+    fn drop(&mut self) {
+        self.shared.close_one();
+    }
+}
+
+impl<T> Shared<T> {
+    fn lock(&self) -> MutexGuard<'_, Outlets<T>> {
+        self.outlets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn close_one(&self) {
+        self.open.fetch_sub(1, Ordering::Release);
+        self.items.notify();
+    }
 }
 
 impl<T: Send> Inlet<T> {
@@ -56,7 +88,7 @@ impl<T: Send> Inlet<T> {
         if self.push(item) {
             return Poll::Ready(());
         }
-        self.shared.room[self.index].register(cx.waker());
+        self.room.register(cx.waker());
         if self.push(item) { Poll::Ready(()) } else { Poll::Pending }
     }
 
@@ -77,8 +109,7 @@ impl<T: Send> Inlet<T> {
 
 impl<T: Send> Drop for Inlet<T> {
     fn drop(&mut self) {
-        self.shared.open.fetch_sub(1, Ordering::Release);
-        self.shared.items.notify();
+        self.shared.close_one();
     }
 }
 
@@ -96,17 +127,21 @@ impl<T: Send> FanIn<T> {
     }
 
     fn try_recv(&self) -> Option<T> {
-        let mut outlets = self.0.outlets.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut outlets = self.0.lock();
         let count = outlets.rings.len();
         for offset in 0..count {
             let index = (outlets.next + offset) % count;
-            if let Some(item) = outlets.rings[index].pop() {
+            let (ring, room) = &mut outlets.rings[index];
+            if let Some(item) = ring.pop() {
+                let room = Arc::clone(room);
                 outlets.next = (index + 1) % count;
                 drop(outlets);
-                self.0.room[index].wake();
+                room.wake();
                 return Some(item);
             }
         }
+        // Nobody else refers to the waker of an inlet that is gone; seen gone, all it pushed is seen too.
+        outlets.rings.retain_mut(|(ring, room)| Arc::get_mut(room).is_none() || !ring.is_empty());
         None
     }
 }
@@ -119,9 +154,10 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn every_item_of_every_inlet_reaches_exactly_one_task() {
         const ITEMS: u64 = 3_000;
-        let (inlets, outlet) = fan_in::<u64>(3, 4);
+        let (inlets, outlet) = fan_in::<u64>(4);
         let outlet = Arc::new(outlet);
-        for mut inlet in inlets {
+        for _ in 0..3 {
+            let mut inlet = inlets.add();
             tokio::spawn(async move {
                 for i in 1..=ITEMS {
                     let mut item = Some(i);
@@ -129,6 +165,7 @@ mod tests {
                 }
             });
         }
+        drop(inlets);
         let tasks: Vec<_> = (0..4)
             .map(|_| {
                 let outlet = Arc::clone(&outlet);

@@ -1,0 +1,215 @@
+//! The thread that carries out changes, one at a time.
+
+use crate::engine::WorkerHandle;
+use crate::error::{EngineError, ScaleError, StartError};
+use crate::limits::{SLOTS_PER_CHANGE, WORKER_NUMBERS};
+use crate::scaling::ports::Ports;
+use crate::scaling::starter::{Starter, change_links};
+use crate::worker::LinkChange;
+use std::collections::BTreeSet;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::time::{Duration, Instant};
+use warpline_ring::oneshot::Reply;
+use warpline_ring::partition::{Plan, Point};
+
+/// How often the coordinator looks while a change is under way.
+const LOOK: Duration = Duration::from_micros(200);
+
+/// How often it looks otherwise.
+const SLOW_LOOK: Duration = Duration::from_secs(1);
+
+/// What the coordinator is told.
+pub(crate) enum Signal {
+    /// Have so many workers.
+    Scale(usize, Reply<Result<(), ScaleError>>),
+    /// A worker that was to go has finished everything.
+    Finished(usize),
+    /// A worker's thread has ended; whether it could not go on.
+    Ended { worker: usize, failed: bool },
+    /// The engine ends.
+    Stop,
+}
+
+/// The way to the coordinator. An engine of fixed size has none.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Coordinator(Option<Sender<Signal>>);
+
+impl Coordinator {
+    pub(crate) fn new(sender: Sender<Signal>) -> Self {
+        Self(Some(sender))
+    }
+
+    /// `false` if there is none.
+    pub(crate) fn tell(&self, signal: Signal) -> bool {
+        self.0.as_ref().is_some_and(|sender| sender.send(signal).is_ok())
+    }
+
+    pub(crate) fn finished(&self, worker: usize) {
+        // Without a coordinator nobody is ever to go, and at the end of the engine all do.
+        let _ = self.tell(Signal::Finished(worker));
+    }
+
+    pub(crate) fn ended(&self, worker: usize, failed: bool) {
+        // As above.
+        let _ = self.tell(Signal::Ended { worker, failed });
+    }
+}
+
+/// The coordinator's state.
+struct Chief {
+    starter: Starter,
+    ports: Box<dyn Ports>,
+    signals: Receiver<Signal>,
+    plan: Plan,
+    /// Numbers of all workers whose threads run.
+    present: BTreeSet<u16>,
+    /// Numbers whose back ends are not to be used again.
+    broken: BTreeSet<u16>,
+    stopping: bool,
+}
+
+/// Carries out changes until the engine ends.
+pub(crate) fn coordinate(starter: Starter, ports: Box<dyn Ports>, signals: Receiver<Signal>, plan: Plan) {
+    let present: BTreeSet<u16> = plan.active.iter().copied().collect();
+    let mut chief = Chief { starter, ports, signals, plan, present, broken: BTreeSet::new(), stopping: false };
+    while !chief.stopping {
+        chief.listen(SLOW_LOOK);
+    }
+}
+
+impl Chief {
+    /// Waits for one signal, at most so long, and acts on it.
+    fn listen(&mut self, limit: Duration) {
+        match self.signals.recv_timeout(limit) {
+            Ok(Signal::Scale(workers, reply)) => {
+                let result = self.scale(workers);
+                reply.send(result);
+            }
+            Ok(signal) => self.note(signal),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => self.stopping = true,
+        }
+    }
+
+    /// Takes in what needs no change.
+    fn note(&mut self, signal: Signal) {
+        match signal {
+            Signal::Stop => self.stopping = true,
+            Signal::Scale(_, reply) => reply.send(Err(EngineError::Overloaded.into())),
+            // No change is under way, or it will wait for this worker's steps: an end would count as all of them.
+            Signal::Finished(worker) => {
+                if let Some(handle) = self.handle_of(worker) {
+                    handle.set_may_leave(true);
+                    handle.home().mailbox().ring();
+                }
+            }
+            Signal::Ended { worker, failed } => self.bury(worker, failed),
+        }
+    }
+
+    fn handle_of(&self, worker: usize) -> Option<WorkerHandle> {
+        self.starter.crew.all().into_iter().find(|handle| handle.index() == worker)
+    }
+
+    fn bury(&mut self, worker: usize, failed: bool) {
+        let Ok(number) = u16::try_from(worker) else { return };
+        self.present.remove(&number);
+        self.starter.crew.remove(worker);
+        for other in self.starter.crew.all() {
+            change_links(&other, LinkChange::Close { worker });
+        }
+        if !failed || self.stopping {
+            return;
+        }
+        tracing::error!(worker, "a worker is lost, and with it its connections; its slots go to the others");
+        self.broken.insert(number);
+        self.plan.active.retain(|active| *active != number);
+        if self.plan.active.is_empty() {
+            return;
+        }
+        if let Err(error) = self.move_slots() {
+            tracing::error!(%error, "the slots of a lost worker could not be moved");
+        }
+    }
+
+    fn scale(&mut self, workers: usize) -> Result<(), ScaleError> {
+        let max = self.starter.config.workers_max();
+        if !(1..=max).contains(&workers) {
+            return Err(StartError::config("workers", format!("takes 1 to {max}")).into());
+        }
+        let before = self.plan.active.len();
+        let began = Instant::now();
+        while self.plan.active.len() < workers {
+            let number = self.add()?;
+            self.plan.active.push(number);
+            self.plan.active.sort_unstable();
+        }
+        for number in self.plan.active.split_off(workers) {
+            self.starter.crew.dismiss(number.into());
+        }
+        self.move_slots()?;
+        let took = began.elapsed();
+        tracing::info!(from = before, to = workers, changes = self.plan.change, ?took, "the number of workers changed");
+        Ok(())
+    }
+
+    /// Starts a worker, which owns nothing yet, and returns its number: the lowest that is free.
+    fn add(&mut self) -> Result<u16, ScaleError> {
+        let taken = |number: &u16| self.present.contains(number) || self.broken.contains(number);
+        let number = (0..).find(|number| !taken(number)).filter(|number| usize::from(*number) < WORKER_NUMBERS);
+        let why = "too many workers are still finishing their work";
+        let number = number.ok_or_else(|| StartError::config("workers", why))?;
+        let io = self.ports.open(number).map_err(|error| StartError::io("opening a worker's socket", error))?;
+        self.starter.progress.reset(number.into());
+        self.starter.start(number.into(), io)?;
+        self.present.insert(number);
+        Ok(number)
+    }
+
+    /// Spreads the slots over the active workers, some at a time.
+    fn move_slots(&mut self) -> Result<(), ScaleError> {
+        let goal = self.plan.new.spread(&self.plan.active);
+        loop {
+            // A last change without slots tells workers that they are to go on or not.
+            let table = self.plan.new.step_towards(&goal, SLOTS_PER_CHANGE);
+            let last = table == goal;
+            self.change(table)?;
+            if last || self.stopping {
+                return Ok(());
+            }
+        }
+    }
+
+    /// One change from beginning to end.
+    fn change(&mut self, table: warpline_ring::partition::Table) -> Result<(), ScaleError> {
+        let workers: Vec<u16> = self.present.iter().copied().collect();
+        let next = self.plan.next(table, workers, self.plan.active.clone());
+        self.publish(next.clone());
+        self.wait_for(Point::Prepared)?;
+        if let Err(error) = self.ports.steer(next.new.owners()) {
+            // The workers' own passing on does what the kernel will not.
+            tracing::warn!(%error, "the kernel does not steer by the new table");
+        }
+        self.publish(next.committed());
+        self.wait_for(Point::Settled)
+    }
+
+    fn publish(&mut self, plan: Plan) {
+        self.starter.plans.publish(std::sync::Arc::new(plan.clone()));
+        self.plan = plan;
+        self.starter.crew.all().iter().for_each(|worker| worker.home().mailbox().ring());
+    }
+
+    /// Waits until all members of the change have come so far.
+    fn wait_for(&mut self, point: Point) -> Result<(), ScaleError> {
+        let target = self.plan.point(point);
+        while !self.starter.progress.all_reached(self.plan.members(), target) {
+            if self.starter.stop.farewell().is_some() {
+                self.stopping = true;
+                return Err(EngineError::Stopped.into());
+            }
+            std::thread::sleep(LOOK);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,171 @@
+//! From the socket and the rings to the connections: whose is a datagram?
+
+use crate::limits::{HELD_PACKETS, HOPS_MAX};
+use crate::partition::slot_of;
+use crate::worker::Core;
+use crate::worker::links::{Links, Message, Packet, Stray};
+use crate::worker::run::Loop;
+use crate::worker::strays::Strays;
+use std::collections::VecDeque;
+use warpline_proto::{DatagramMeta, Instant};
+use warpline_ring::partition::{Member, Route};
+use warpline_wire::cid;
+
+/// A worker's share of the slots, and what is out of place.
+#[derive(Debug)]
+pub(crate) struct Share {
+    pub(crate) member: Member,
+    pub(crate) strays: Strays,
+    /// Datagrams for slots that are about to come here, in the order of their arrival.
+    pub(crate) held: VecDeque<Packet>,
+}
+
+impl std::fmt::Debug for Packet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Packet").field("len", &self.frame.len()).field("hops", &self.hops).finish_non_exhaustive()
+    }
+}
+
+/// What became of datagrams.
+#[derive(Default)]
+pub(crate) struct Fates {
+    pub(crate) handled: u64,
+    pub(crate) passed_on: u64,
+    pub(crate) dropped: u64,
+}
+
+impl Share {
+    pub(crate) fn new(member: Member) -> Self {
+        Self { member, strays: Strays::default(), held: VecDeque::new() }
+    }
+
+    /// Handles a datagram, keeps it, or passes it on.
+    #[inline]
+    pub(crate) fn dispatch(
+        &mut self,
+        now: Instant,
+        mut packet: Packet,
+        core: &mut Core,
+        links: &mut Links,
+        fates: &mut Fates,
+    ) {
+        let route = slot_of(&packet.frame).map_or(Route::Own, |slot| self.member.route(slot));
+        let to = match route {
+            Route::Own => match self.strays.holder(&packet.frame) {
+                Some(holder) if packet.hops < HOPS_MAX => holder,
+                _ => {
+                    fates.handled += 1;
+                    return core.endpoint.handle_datagram(now, &packet.meta, &mut packet.frame);
+                }
+            },
+            Route::Hold => {
+                if self.held.len() < HELD_PACKETS {
+                    self.held.push_back(packet);
+                } else {
+                    fates.dropped += 1;
+                }
+                return;
+            }
+            Route::To(owner) => {
+                let here = self.strays.holds_any() && core.endpoint.knows(&packet.frame);
+                // A datagram that wanders about is nobody's: it is dropped here, by reason.
+                if here || packet.hops >= HOPS_MAX {
+                    fates.handled += 1;
+                    return core.endpoint.handle_datagram(now, &packet.meta, &mut packet.frame);
+                }
+                owner
+            }
+        };
+        packet.hops += 1;
+        if links.send(to, Message::Packet(packet)) {
+            fates.passed_on += 1;
+        } else {
+            fates.dropped += 1;
+        }
+    }
+
+    /// Takes in, or passes on, what a holder says of an ID.
+    pub(crate) fn note_stray(&mut self, stray: Stray, me: u16, core: &mut Core, links: &mut Links) {
+        let Some(slot) = cid::partition_key(&stray.id).map(cid::slot) else { return };
+        if stray.holder == me {
+            // The slot came back to the holder: it knows better.
+            return;
+        }
+        let known = core.endpoint.has_issued(&stray.id);
+        match self.member.route(slot) {
+            Route::Own | Route::Hold if !(known && stray.added) => self.strays.note(&stray),
+            Route::Own | Route::Hold => {}
+            Route::To(owner) => drop(links.send(owner, Message::Stray(stray))),
+        }
+    }
+}
+
+impl Loop {
+    /// Takes a batch from the socket, then everything from the rings, and handles first what came by ring: what another
+    /// worker pushed before a datagram arrived here is known when the datagram is handled.
+    #[inline]
+    pub(crate) fn receive(&mut self, now: Instant) -> bool {
+        if let Err(error) = self.io.recv(&mut self.batch) {
+            self.fail("receiving", &error);
+        }
+        let taken = self.take_over(now);
+        if self.batch.is_empty() {
+            return taken;
+        }
+        let mut core = self.cx.core.borrow_mut();
+        core.now = now;
+        let mut fates = Fates::default();
+        for received in self.batch.drain(..) {
+            let meta = DatagramMeta {
+                remote: received.remote,
+                local: received.local,
+                ecn: received.ecn.map(super::run::ecn_from_io),
+            };
+            for frame in received.datagrams() {
+                let packet = Packet { meta, frame, hops: 0 };
+                self.share.dispatch(now, packet, &mut core, &mut self.links, &mut fates);
+            }
+        }
+        drop(core);
+        self.count(&fates);
+        true
+    }
+
+    pub(crate) fn count(&mut self, fates: &Fates) {
+        self.tally.datagrams += fates.handled;
+        self.tally.handed_over += fates.passed_on;
+        self.tally.handover_dropped += fates.dropped;
+    }
+
+    /// Takes what is in the rings from other workers: at most what they hold at a time.
+    #[inline]
+    pub(crate) fn take_over(&mut self, now: Instant) -> bool {
+        if self.links.inbound().all(|ring| ring.is_empty()) {
+            return false;
+        }
+        let me = self.number();
+        let mut messages = std::mem::take(&mut self.messages);
+        for ring in self.links.inbound() {
+            ring.pop_batch(&mut messages, usize::MAX);
+        }
+        let mut core = self.cx.core.borrow_mut();
+        core.now = now;
+        let mut fates = Fates::default();
+        for message in messages.drain(..) {
+            match message {
+                Message::Packet(packet) => {
+                    self.tally.taken_over += 1;
+                    self.share.dispatch(now, packet, &mut core, &mut self.links, &mut fates);
+                }
+                Message::Stray(stray) => self.share.note_stray(stray, me, &mut core, &mut self.links),
+                Message::Moved(moved) => {
+                    self.tally.moved_in += self.share.take_in(*moved, &mut core, &self.cx.exec, &mut self.links);
+                }
+            }
+        }
+        drop(core);
+        self.messages = messages;
+        self.count(&fates);
+        true
+    }
+}

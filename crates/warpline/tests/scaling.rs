@@ -1,0 +1,239 @@
+//! Workers come and go while connections transfer: nothing is lost, repeated or reordered.
+#![cfg(target_os = "linux")]
+
+mod common;
+
+use common::{configs, loopback};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+use warpline::{ClientConfig, Connection, Endpoint, Fault, ServerConfig, TransportConfig, local};
+
+/// Every byte of a stream is a function of its place and of the stream.
+fn fill(buf: &mut [u8], seed: u64, offset: u64) {
+    for (place, byte) in (offset..).zip(buf) {
+        *byte = (place.wrapping_mul(2_654_435_761).wrapping_add(seed.wrapping_mul(40_503)) >> 11) as u8;
+    }
+}
+
+fn fits(data: &[u8], seed: u64, offset: u64) -> bool {
+    let mut expected = vec![0; data.len()];
+    fill(&mut expected, seed, offset);
+    data == expected
+}
+
+fn setup() -> (ServerConfig, Arc<ClientConfig>) {
+    // What all connections together may have under way fits into the pools of one worker.
+    let transport = TransportConfig {
+        stream_window: 64 << 10,
+        stream_window_max: 64 << 10,
+        connection_window: 128 << 10,
+        connection_window_max: 128 << 10,
+        ..TransportConfig::default()
+    };
+    let (server, client) = configs(transport);
+    (server, Arc::new(client))
+}
+
+/// What a client's connection has done.
+#[derive(Default)]
+struct Account {
+    bytes: AtomicU64,
+    rounds: AtomicU64,
+}
+
+/// The server's side: pours a pattern into one stream without end, and echoes all others.
+async fn serve(connection: Connection) {
+    let Ok((mut pour, mut seed)) = connection.accept_bi().await else { return };
+    let Ok(seed) = seed.read_to_end(8).await else { return };
+    let seed = u64::from_be_bytes(seed.try_into().expect("the client sends eight bytes"));
+    let pouring = tokio::spawn(async move {
+        let (mut offset, mut buf) = (0, vec![0; 16 << 10]);
+        loop {
+            fill(&mut buf, seed, offset);
+            if pour.write_all(&buf).await.is_err() {
+                return;
+            }
+            offset += buf.len() as u64;
+        }
+    });
+    while let Ok((mut send, mut recv)) = connection.accept_bi().await {
+        tokio::spawn(async move {
+            while let Ok(Some(chunk)) = recv.read_chunk(usize::MAX).await {
+                if send.write_chunk(chunk).await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+    pouring.abort();
+}
+
+/// The client's side: reads what is poured, and has messages echoed, until told to stop.
+async fn use_connection(connection: Connection, seed: u64, account: Arc<Account>, stop: Arc<AtomicBool>) {
+    let (mut send, mut poured) = connection.open_bi().await.expect("streams are allowed");
+    send.write_all(&seed.to_be_bytes()).await.expect("the server reads");
+    send.finish().expect("the stream is open");
+    let echoing = {
+        let (connection, account, stop) = (connection.clone(), Arc::clone(&account), Arc::clone(&stop));
+        tokio::spawn(async move {
+            let mut message = vec![0; 3_000];
+            while !stop.load(Ordering::Relaxed) {
+                let round = account.rounds.load(Ordering::Relaxed);
+                fill(&mut message, seed ^ round, 0);
+                let (mut send, mut recv) = connection.open_bi().await.expect("the connection lives");
+                send.write_all(&message).await.expect("the server reads");
+                send.finish().expect("the stream is open");
+                let echo = recv.read_to_end(4_000).await.expect("the echo comes");
+                assert!(echo == message, "connection {seed}, round {round}");
+                account.rounds.fetch_add(1, Ordering::Relaxed);
+            }
+        })
+    };
+    let mut offset = 0;
+    while !stop.load(Ordering::Relaxed) {
+        let chunk = poured.read_chunk(usize::MAX).await.expect("the connection lives").expect("it has no end");
+        assert!(fits(&chunk, seed, offset), "connection {seed}: wrong bytes near {offset}");
+        offset += chunk.len() as u64;
+        account.bytes.store(offset, Ordering::Relaxed);
+    }
+    drop(poured);
+    echoing.await.expect("every echo is right");
+}
+
+/// Waits until every connection has got on since now.
+async fn all_get_on(accounts: &[Arc<Account>], tasks: &[tokio::task::JoinHandle<()>]) {
+    let look = || accounts.iter().map(|a| (a.bytes.load(Ordering::Relaxed), a.rounds.load(Ordering::Relaxed)));
+    let before: Vec<_> = look().collect();
+    while look().zip(&before).any(|(now, before)| now.0 < before.0 + 20_000 || now.1 < before.1 + 2) {
+        assert!(tasks.iter().all(|task| !task.is_finished()), "a connection failed");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+async fn connect_all(
+    client: &Endpoint,
+    to: SocketAddr,
+    config: &Arc<ClientConfig>,
+    count: u64,
+    stop: &Arc<AtomicBool>,
+) -> (Vec<Arc<Account>>, Vec<tokio::task::JoinHandle<()>>) {
+    let mut accounts = Vec::new();
+    let mut tasks = Vec::new();
+    for seed in 0..count {
+        let connection = client.connect(to, "localhost", Arc::clone(config)).await.expect("an answer");
+        let account = Arc::new(Account::default());
+        accounts.push(Arc::clone(&account));
+        tasks.push(tokio::spawn(use_connection(connection, seed, account, Arc::clone(stop))));
+    }
+    (accounts, tasks)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_move_whole_on_both_sides() {
+    let (server_config, client_config) = setup();
+    let server = loopback().workers(1).max_workers(5).server(server_config).start().expect("loopback is there");
+    let client = loopback().workers(1).max_workers(3).start().expect("loopback is there");
+    let accepting = server.clone();
+    tokio::spawn(async move {
+        while let Some(connection) = accepting.accept().await {
+            tokio::spawn(serve(connection));
+        }
+    });
+    let stop = Arc::new(AtomicBool::new(false));
+    let (accounts, tasks) = connect_all(&client, server.local_addr(), &client_config, 24, &stop).await;
+
+    for (server_workers, client_workers) in [(3, 1), (2, 3), (5, 2), (1, 1), (4, 3), (1, 1)] {
+        server.scale_to(server_workers).await.expect("there may be so many");
+        client.scale_to(client_workers).await.expect("there may be so many");
+        assert_eq!((server.workers().len(), client.workers().len()), (server_workers, client_workers));
+        all_get_on(&accounts, &tasks).await;
+    }
+    stop.store(true, Ordering::Relaxed);
+    for task in tasks {
+        task.await.expect("no connection fails");
+    }
+    for endpoint in [&server, &client] {
+        let stats = endpoint.stats();
+        assert!(stats.moved_out >= 24 && stats.moved_in == stats.moved_out, "{stats:?}");
+        assert_eq!((stats.handover_dropped, stats.panics, stats.task_panics), (0, 0, 0));
+    }
+    server.shutdown(0, b"").await;
+    client.shutdown(0, b"").await;
+    let again = loopback().bind(server.local_addr()).start();
+    assert!(again.is_ok(), "the port is free although a handle of the endpoint is left: {again:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_held_by_a_worker_s_program_stay_until_they_end() {
+    let (server_config, client_config) = setup();
+    let server = loopback().workers(3).max_workers(3).server(server_config);
+    // The futures are not `Send`: connections cannot move.
+    let server = server.serve_local(|connection| async move {
+        let not_send = std::rc::Rc::new(connection);
+        while let Ok((mut send, mut recv)) = not_send.accept_bi().await {
+            let task = local::spawn(async move {
+                while let Ok(Some(chunk)) = recv.read_chunk(usize::MAX).await {
+                    if send.write_chunk(chunk).await.is_err() {
+                        return;
+                    }
+                }
+            });
+            task.expect("handlers run on the worker").detach();
+        }
+    });
+    let server = server.expect("loopback is there");
+    let client = loopback().start().expect("loopback is there");
+    let to = server.local_addr();
+    let mut connections = Vec::new();
+    for _ in 0..20 {
+        connections.push(client.connect(to, "localhost", Arc::clone(&client_config)).await.expect("an answer"));
+    }
+    let ask = async |connection: &Connection, seed: u64| {
+        let mut message = vec![0; 30_000];
+        fill(&mut message, seed, 0);
+        let (mut send, mut recv) = connection.open_bi().await.expect("the connection lives");
+        send.write_all(&message).await.expect("the server reads");
+        send.finish().expect("the stream is open");
+        assert!(recv.read_to_end(40_000).await.expect("the echo comes") == message);
+    };
+    for (round, workers) in [1, 3, 2, 3, 1].into_iter().enumerate() {
+        server.scale_to(workers).await.expect("there may be so many");
+        for (seed, connection) in (0..).zip(&connections) {
+            ask(connection, seed ^ round as u64).await;
+        }
+    }
+    let stats = server.stats();
+    assert!(stats.strays > 0 && stats.handed_over > 0, "{stats:?}");
+    assert_eq!(stats.moved_out, 0, "{stats:?}");
+    let running = || server.running_workers();
+    assert!(running() > 1, "a worker that holds connections goes on");
+    for connection in connections {
+        connection.close(0, b"");
+    }
+    // Removed workers end once the last connection is gone.
+    while running() > 1 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let connection = client.connect(to, "localhost", client_config).await.expect("an answer");
+    ask(&connection, 99).await;
+    server.shutdown(0, b"").await;
+    client.shutdown(0, b"").await;
+}
+
+#[tokio::test]
+async fn numbers_that_cannot_be_honoured_are_refused() {
+    let fixed = loopback().start().expect("loopback is there");
+    assert_eq!(fixed.scale_to(2).await.err().map(|error| error.fault()), Some(Fault::Caller));
+    let scalable = loopback().max_workers(3).start().expect("loopback is there");
+    for wrong in [0, 4, 100_000] {
+        let error = scalable.scale_to(wrong).await.expect_err("there may be 1 to 3");
+        assert!(error.to_string().contains("1 to 3"), "{error}");
+    }
+    scalable.scale_to(3).await.expect("there may be three");
+    scalable.shutdown(0, b"").await;
+    assert!(scalable.scale_to(1).await.is_err(), "an endpoint that was shut down has no workers");
+    let refused = loopback().workers(4).max_workers(3).start().err();
+    assert_eq!(refused.map(|error| error.fault()), Some(Fault::Caller));
+}
