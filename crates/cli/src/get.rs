@@ -131,7 +131,7 @@ impl Way {
         transport.syscalls += stats.iter().map(|s| s.syscalls()).sum::<u64>();
         transport.datagrams += stats.iter().map(|s| s.rx_datagrams).sum::<u64>();
         transport.io = Some(self.endpoint.io_choice());
-        transport.xdp = xdp_report(self.endpoint.workers());
+        transport.xdp = xdp_report(&self.endpoint.workers());
         self.endpoint.shutdown(0, b"").await;
         lost
     }

@@ -61,7 +61,7 @@ async fn serve(args: &HostArgs) -> Result<(), ShareError> {
     if args.json {
         let ready = serde_json::json!({
             "ready": true, "code": code, "addr": host.local_addr().to_string(),
-            "io": io.kind.name(), "io_why": io.why, "xdp": xdp_report(host.endpoint().workers()),
+            "io": io.kind.name(), "io_why": io.why, "xdp": xdp_report(&host.endpoint().workers()),
         });
         println!("{ready}");
     } else {
