@@ -3,7 +3,7 @@
 use crate::sched::{Inner, WOKEN};
 use std::future::Future;
 use std::pin::pin;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 /// Waiting for any future inside a fiber.
 pub trait Wait: Future + Sized {
@@ -29,8 +29,7 @@ impl<F: Future> Wait for F {
         let mut future = pin!(self);
         Inner::with(|inner| {
             let Some(cell) = inner.current() else { return inner.block_on(future) };
-            let waker = Waker::from(inner.waker_of(cell));
-            let mut context = Context::from_waker(&waker);
+            let mut context = Context::from_waker(inner.waker_of(cell));
             loop {
                 cell.clear(WOKEN);
                 if let Poll::Ready(output) = future.as_mut().poll(&mut context) {

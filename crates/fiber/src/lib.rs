@@ -35,6 +35,8 @@ mod local;
 mod remote;
 mod sched;
 mod stack;
+pub mod sync;
+pub mod time;
 
 pub use baton::Baton;
 pub use cancel::{check_cancelled, is_cancelled, shield};

@@ -40,3 +40,10 @@ pub(crate) const HOG_FRAMES_MAX: usize = 64;
 
 /// Bytes of a fiber's name that signal handlers copy.
 pub(crate) const NAME_BYTES_MAX: usize = 64;
+
+/// The wheel's resolution as a power of two of nanoseconds: 131 µs. A timer in the wheel is late by up to one tick; finer
+/// ticks would only make an idle thread wake more often.
+pub const TICK_BITS: u32 = 17;
+
+/// Entries of cancelled precise timers are swept once they are more than the live ones and this.
+pub(crate) const STALE_PRECISE_MAX: usize = 64;

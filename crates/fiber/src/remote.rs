@@ -1,11 +1,11 @@
 //! What other threads may do: wake fibers and send closures.
 
 use crate::limits;
-use crate::sched::{FiberKey, Inner};
+use crate::sched::Inner;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Wake, Waker};
+use std::task::Wake;
 use std::thread::Thread;
 use warpline_ring::mailbox::{self, SendError};
 use warpline_ring::{Doorbell, Notify, WakeSet};
@@ -88,11 +88,6 @@ impl Wake for FiberWaker {
             self.shared.bell.ring();
         }
     }
-}
-
-/// The fiber that a waker of [`FiberWaker`]'s belongs to, if it is that of `waker`.
-pub(crate) fn is_waker_of(waker: &Waker, own: &Arc<FiberWaker>, key: FiberKey) -> Option<FiberKey> {
-    (waker.data() == Arc::as_ptr(own).cast::<()>()).then_some(key)
 }
 
 /// A handle with which any thread starts fibers on a scheduler. Cheap to clone.

@@ -3,7 +3,6 @@
 use crate::baton::Baton;
 use crate::limits::INLINE_BYTES;
 use crate::local::Locals;
-use crate::remote::FiberWaker;
 use crate::stack::{FiberStack, StackClass};
 use corosensei::{Coroutine, Yielder};
 use std::any::Any;
@@ -12,7 +11,7 @@ use std::cell::{Cell, OnceCell, RefCell, UnsafeCell};
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::ptr::NonNull;
-use std::sync::Arc;
+use std::task::Waker;
 
 pub(crate) type Co = Coroutine<(), (), (), FiberStack>;
 
@@ -85,7 +84,7 @@ pub(crate) struct FiberCell {
     pub(crate) joined: Baton,
     pub(crate) name: RefCell<Cow<'static, str>>,
     pub(crate) locals: Locals,
-    pub(crate) waker: OnceCell<Arc<FiberWaker>>,
+    pub(crate) waker: OnceCell<Waker>,
 }
 
 /// Where a fiber runs.

@@ -3,6 +3,7 @@
 use crate::hog::HogConfig;
 use crate::limits;
 use crate::stack::{StackConfig, StackStats};
+use crate::time::Clock;
 use std::fmt;
 use std::io;
 
@@ -14,6 +15,8 @@ pub struct Config {
     pub stacks: StackConfig,
     /// Fibers at once; rounded down to chunks of 256, at least one chunk.
     pub fibers_max: usize,
+    /// What time it is: the processor's counter, or a clock that a test or a simulator moves.
+    pub clock: Clock,
     /// Reports fibers that hold the thread.
     pub hog: Option<HogConfig>,
     /// Called by other threads when they wake a fiber while the thread sleeps: for a thread that sleeps in a loop of the
@@ -23,7 +26,14 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Config {
-        Config { core: None, stacks: StackConfig::default(), fibers_max: limits::FIBERS_MAX, hog: None, notify: None }
+        Config {
+            core: None,
+            stacks: StackConfig::default(),
+            fibers_max: limits::FIBERS_MAX,
+            clock: Clock::default(),
+            hog: None,
+            notify: None,
+        }
     }
 }
 
@@ -33,6 +43,7 @@ impl fmt::Debug for Config {
             .field("core", &self.core)
             .field("stacks", &self.stacks)
             .field("fibers_max", &self.fibers_max)
+            .field("clock", &self.clock)
             .field("hog", &self.hog)
             .field("notify", &self.notify.is_some())
             .finish()
@@ -84,6 +95,8 @@ pub struct Stats {
     pub switches: u64,
     /// Fibers that ended by a panic.
     pub panics: u64,
+    /// Timers that are set.
+    pub timers: usize,
     /// The stacks by class: small, medium, large.
     pub stacks: [StackStats; 3],
 }

@@ -13,8 +13,9 @@ pub use spawn::{Builder, SpawnError, spawn};
 
 use crate::hog::Watch;
 use crate::limits;
-use crate::remote::{FiberWaker, Injected, Notifier, Remote, Shared, is_waker_of};
+use crate::remote::{FiberWaker, Injected, Notifier, Remote, Shared};
 use crate::stack::StackPool;
+use crate::time::{Clock, Instant, Timers};
 use cell::{Cells, Co, DELAYED, HANDLE, Outcome, Queue, State};
 use corosensei::CoroutineResult;
 use corosensei::stack::Stack as _;
@@ -59,6 +60,8 @@ pub(crate) struct Inner {
     shared: Arc<Shared>,
     injected: RefCell<Receiver<Injected>>,
     wake_sets: RefCell<Vec<Arc<WakeSet>>>,
+    clock: Clock,
+    timers: Timers,
     watch: Option<Watch>,
     counts: Counts,
     /// A turn is running: a second one inside it would run fibers on top of each other.
@@ -107,6 +110,8 @@ impl Scheduler {
             shared,
             injected: RefCell::new(injected),
             wake_sets: RefCell::default(),
+            clock: config.clock,
+            timers: Timers::default(),
             watch: config.hog.map(Watch::start).transpose().map_err(SetupError::Watch)?,
             counts: Counts::default(),
             in_turn: Cell::new(false),
@@ -156,6 +161,17 @@ impl Scheduler {
         if self.inner.is_idle() {
             self.inner.sleep(at_most);
         }
+    }
+
+    /// When the next timer is due: how long a loop of the program's own may sleep at most. May be early by what the
+    /// timing wheel has to sort again on the way, never late.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.inner.timers.next_due()
+    }
+
+    /// The time of the scheduler's clock.
+    pub fn now(&self) -> Instant {
+        self.inner.now()
     }
 
     /// A handle for other threads.
@@ -241,22 +257,22 @@ impl Inner {
     }
 
     /// The waker of whatever fiber is in the cell; made once.
-    pub(crate) fn waker_of(&self, cell: &FiberCell) -> Arc<FiberWaker> {
+    pub(crate) fn waker_of<'a>(&self, cell: &'a FiberCell) -> &'a Waker {
         let make = || {
             let mut sets = self.wake_sets.borrow_mut();
             let set = cell.index as usize / WakeSet::CAPACITY;
             while sets.len() <= set {
                 sets.push(Arc::new(WakeSet::new(WakeSet::CAPACITY)));
             }
-            FiberWaker::new(self.shared.clone(), sets[set].clone(), cell.index)
+            Waker::from(FiberWaker::new(self.shared.clone(), sets[set].clone(), cell.index))
         };
-        cell.waker.get_or_init(make).clone()
+        cell.waker.get_or_init(make)
     }
 
     /// The running fiber's key, if the waker is its own.
     pub(crate) fn owner_of(&self, waker: &Waker) -> Option<FiberKey> {
         let cell = self.current()?;
-        is_waker_of(waker, cell.waker.get()?, cell.key())
+        (cell.waker.get()?.data() == waker.data()).then(|| cell.key())
     }
 
     /// Makes a fiber ready if it is parked.
@@ -363,6 +379,9 @@ impl Inner {
         let reset = Reset(&self.in_turn);
         if self.shared.bell.take() {
             self.take_remote();
+        }
+        if !self.timers.is_empty() {
+            self.timers.fire(self.clock.now());
         }
         let mut ran = 0;
         let mut io_in_a_row = 0;
@@ -479,8 +498,13 @@ impl Inner {
         self.counts.ready.get() == 0
     }
 
-    /// Sleeps until something rings, at most for `at_most`.
+    /// Sleeps until something rings or the next timer is due, at most for `at_most`.
     fn sleep(&self, at_most: Option<Duration>) {
+        let timer = self.next_timer().filter(|_| !self.clock.is_manual());
+        let at_most = at_most.into_iter().chain(timer).min();
+        if at_most == Some(Duration::ZERO) {
+            return;
+        }
         if self.shared.bell.prepare_sleep() {
             match at_most {
                 Some(duration) => thread::park_timeout(duration),
@@ -504,6 +528,20 @@ impl Inner {
                 self.sleep(None);
             }
         }
+    }
+
+    pub(crate) fn now(&self) -> Instant {
+        self.clock.now()
+    }
+
+    pub(crate) fn timers(&self) -> &Timers {
+        &self.timers
+    }
+
+    /// How long until the next timer is due.
+    fn next_timer(&self) -> Option<Duration> {
+        let due = self.timers.next_due()?;
+        Some(due.saturating_duration_since(self.clock.now()))
     }
 
     pub(crate) fn block_on<F: Future>(&self, mut future: Pin<&mut F>) -> F::Output {
@@ -531,6 +569,7 @@ impl Inner {
             spawned: self.counts.spawned.get(),
             switches: self.counts.switches.get(),
             panics: self.counts.panics.get(),
+            timers: self.timers.len(),
             stacks: self.stacks.stats(),
         }
     }
