@@ -130,9 +130,8 @@ impl Connection {
 
     /// The state is kept for three probe timeouts so that late packets meet an answer (RFC 9000 section 10.2).
     fn start_close_timer(&mut self, now: Instant) {
-        for timer in [Timer::Loss, Timer::Ack, Timer::Idle, Timer::KeepAlive, Timer::Path, Timer::Pacing, Timer::Mtu] {
-            self.timers.stop(timer);
-        }
+        // All others: none is looked at any more, and one that stays due would keep the worker awake.
+        self.timers = Default::default();
         self.timers.set(Timer::Close, now + self.pto_base() * 3);
     }
 

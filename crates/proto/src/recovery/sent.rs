@@ -115,6 +115,8 @@ pub struct SentPackets<T: Copy> {
     lost_remembered: u32,
     /// See [`Self::is_flooded`].
     is_flooded: bool,
+    /// Records at which that is looked at next.
+    flood_check_at: usize,
     /// A packet of this loss episode was forgotten unacknowledged: it was truly lost.
     episode_is_real: bool,
 }
@@ -138,6 +140,7 @@ impl<T: Copy> Default for SentPackets<T> {
             lost_remembered: 0,
             episode_is_real: false,
             is_flooded: false,
+            flood_check_at: UNANSWERED_FLOOD,
         }
     }
 }
@@ -533,10 +536,13 @@ impl<T: Copy> SentPackets<T> {
     fn forget_unanswered(&mut self) {
         self.pop_while(|record, _| record.flags & (IN_FLIGHT | ELICITING) == 0);
         self.open_from = self.open_from.max(self.base);
-        if self.records.len() % UNANSWERED_FLOOD == UNANSWERED_FLOOD - 1 {
-            let unanswered = self.records.iter().filter(|r| r.flags & (IN_FLIGHT | ELICITING | SKIPPED) == 0).count();
-            self.is_flooded |= unanswered >= UNANSWERED_FLOOD / 2;
+        if self.records.len() < self.flood_check_at {
+            return;
         }
+        let unanswered = self.records.iter().filter(|r| r.flags & (IN_FLIGHT | ELICITING | SKIPPED) == 0).count();
+        self.is_flooded |= unanswered >= UNANSWERED_FLOOD / 2;
+        // A large window may have as many records for good reason: not to be counted anew for each.
+        self.flood_check_at = self.records.len() * 2;
     }
 
     /// The peer takes in packet after packet and acknowledges none: what is kept for it grows without bound.

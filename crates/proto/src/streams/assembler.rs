@@ -10,6 +10,11 @@ use super::limits::{GAPS_MAX, SEGMENT_MIN};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TooManyGaps;
 
+/// Data that may have to wait for what is before it: a small piece must not pin the frame that it arrived in.
+fn unpinned(data: Chunk) -> Chunk {
+    if (data.len() as u64) < SEGMENT_MIN { Chunk::copy_from_slice(&data) } else { data }
+}
+
 /// Data beyond the read position: sorted segments that do not overlap.
 #[derive(Debug, Default)]
 pub(super) struct Assembler {
@@ -36,15 +41,16 @@ impl Assembler {
         match end {
             // In order: nearly every frame of a bulk transfer.
             Some(end) if end == offset => self.push_back(offset, data),
+            None if offset == read_at => self.push_back(offset, data),
             None => {
-                self.gaps += usize::from(offset != read_at);
-                self.push_back(offset, data);
+                self.gaps += 1;
+                self.push_back(offset, unpinned(data));
             }
             Some(end) if end < offset => {
                 self.gaps += 1;
-                self.push_back(offset, data);
+                self.push_back(offset, unpinned(data));
             }
-            Some(_) => self.insert_within(read_at, offset, data),
+            Some(_) => self.insert_within(read_at, offset, unpinned(data)),
         }
         self.check()
     }
@@ -90,6 +96,12 @@ impl Assembler {
             self.gaps += usize::from(*start != expected);
             expected = start + chunk.len() as u64;
         }
+    }
+
+    /// Segments that do not follow their predecessor directly.
+    #[inline]
+    pub(super) fn gaps(&self) -> usize {
+        self.gaps
     }
 
     /// Keeps the number of segments in proportion to the bytes in them.

@@ -4,6 +4,7 @@ use warpline_frame::Chunk;
 use warpline_wire::frame::ResetStreamAt;
 use warpline_wire::{Dir, StreamId, TransportErrorCode};
 
+use super::limits::GAPS_MAX;
 use super::recv::Counted;
 use super::state::SendEvent;
 use super::{StreamError, Streams, at};
@@ -66,7 +67,9 @@ impl Streams {
     pub(crate) fn on_stream(&mut self, id: StreamId, offset: u64, fin: bool, data: Chunk) -> Result<(), StreamError> {
         let Some(index) = self.locate_receiver(id)? else { return Ok(()) };
         let Some(recv) = self.slab[index as usize].recv.as_mut() else { return Ok(()) };
+        let gaps_before = recv.gaps();
         let counted = recv.on_data(offset, data, fin)?;
+        let more_gaps = recv.gaps().saturating_sub(gaps_before);
         recv.settle_stopped();
         if recv.read_blocked && recv.is_readable() {
             recv.read_blocked = false;
@@ -74,8 +77,28 @@ impl Streams {
         }
         let over = recv.state.is_terminal();
         self.count(counted)?;
+        if more_gaps > 0 {
+            self.count_gaps(more_gaps)?;
+        }
         if over {
             self.maybe_free(index);
+        }
+        Ok(())
+    }
+
+    /// Bounds the gaps of all streams together. The running count only goes up, and is set right when it reaches the bound: gaps
+    /// are closed in too many ways to follow each.
+    #[cold]
+    fn count_gaps(&mut self, more: usize) -> Result<(), StreamError> {
+        self.gaps += more;
+        if self.gaps <= GAPS_MAX {
+            return Ok(());
+        }
+        let receivers = self.slab.iter().filter(|s| s.live).filter_map(|s| s.recv.as_ref());
+        self.gaps = receivers.map(|r| r.gaps()).sum();
+        // Well below, or the sum would be made for every frame.
+        if self.gaps > GAPS_MAX / 4 * 3 {
+            return Err(StreamError::new(TransportErrorCode::INTERNAL_ERROR, "more gaps in streams than are kept"));
         }
         Ok(())
     }

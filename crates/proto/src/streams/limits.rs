@@ -1,6 +1,6 @@
 //! Bounds of the streams of a connection.
 
-/// Gaps in the received data of one stream. A path that loses one packet in twenty leaves about 1,200 in a window of 32 MiB; each costs some
+/// Gaps in the received data of a stream, and of all streams of a connection together. A path that loses one packet in twenty leaves about 1,200 in a window of 32 MiB; each costs some
 /// 40 bytes here.
 pub(super) const GAPS_MAX: usize = 16_384;
 

@@ -161,6 +161,8 @@ pub(crate) struct Streams {
     window: ReceiveWindow,
     /// Sum of the highest offsets of all streams.
     received: u64,
+    /// Gaps in the data of all streams, at least.
+    gaps: usize,
     sending: Sending,
     peer: PeerWindows,
     control: Control,
@@ -216,6 +218,7 @@ impl Streams {
             remote: [accepted(config.max_bidi), accepted(config.max_uni)],
             window: ReceiveWindow::new(config.connection_window, config.connection_window_max),
             received: 0,
+            gaps: 0,
             sending: Sending::default(),
             peer: PeerWindows::default(),
             control: Control::default(),

@@ -174,6 +174,12 @@ impl RecvHalf {
         if self.reset.is_some() { 0 } else { self.owed_end() - self.read_at }
     }
 
+    /// Gaps in what was received.
+    #[inline]
+    pub(super) fn gaps(&self) -> usize {
+        self.assembler.gaps()
+    }
+
     /// True when a frame made the half worth reading that a reader waits for.
     #[inline]
     pub(super) fn is_readable(&self) -> bool {

@@ -17,6 +17,16 @@ use warpline_proto::{
 
 pub const ALPN: &[u8] = b"test";
 
+/// A server's configuration with a certificate of its own.
+pub fn server_config(transport: &TransportConfig) -> ServerConfig {
+    let key = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let chain = vec![key.cert.der().clone()];
+    ServerConfig::with_single_cert(chain, key.signing_key.serialize_der().try_into().unwrap(), &[ALPN])
+        .unwrap()
+        .transport(transport.clone())
+        .unwrap()
+}
+
 /// A datagram under way.
 #[derive(Clone)]
 struct Flying {
@@ -52,14 +62,7 @@ pub struct Pair {
 
 impl Pair {
     pub fn new(transport: &TransportConfig) -> Self {
-        let key = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-        let chain = vec![key.cert.der().clone()];
-        let server =
-            ServerConfig::with_single_cert(chain, key.signing_key.serialize_der().try_into().unwrap(), &[ALPN])
-                .unwrap()
-                .transport(transport.clone())
-                .unwrap();
-        Self::with_server(transport, server)
+        Self::with_server(transport, server_config(transport))
     }
 
     /// The server's endpoint is set up with `endpoint`.

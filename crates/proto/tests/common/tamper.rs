@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, dead_code, missing_docs, reason = "shared by test binaries, each of which uses a part")]
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -15,6 +15,7 @@ use rustls::{CipherSuite, DigitallySignedStruct, KeyLog, NamedGroup, SignatureSc
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use warpline_proto::config::{ClientConfig, ServerConfig, TransportConfig};
 use warpline_proto::{ConnectionError, ConnectionHandle, Event, TransportErrorCode, provider};
+use warpline_wire::PacketNumber;
 
 use super::{ALPN, Pair};
 
@@ -100,6 +101,7 @@ fn expand(secret: &[u8], label: &str, len: usize) -> Vec<u8> {
 
 /// Keys of one level, TLS_AES_128_GCM_SHA256.
 struct Keys {
+    secret: Vec<u8>,
     packet: LessSafeKey,
     iv: Vec<u8>,
     header: aead::quic::HeaderProtectionKey,
@@ -110,6 +112,7 @@ impl Keys {
         let packet = UnboundKey::new(&aead::AES_128_GCM, &expand(secret, "quic key", 16)).unwrap();
         let header = expand(secret, "quic hp", 16);
         Self {
+            secret: secret.to_vec(),
             packet: LessSafeKey::new(packet),
             iv: expand(secret, "quic iv", 12),
             header: aead::quic::HeaderProtectionKey::new(&aead::quic::AES_128, &header).unwrap(),
@@ -125,19 +128,31 @@ impl Keys {
         Self::new(&out)
     }
 
-    fn nonce(&self, pn: u64) -> Nonce {
-        let mut nonce: [u8; 12] = self.iv.clone().try_into().unwrap();
-        for (byte, pn) in nonce[4..].iter_mut().zip(pn.to_be_bytes()) {
-            *byte ^= pn;
+    /// Key and IV after so many updates (RFC 9001 section 6.1); `None` for none.
+    fn updated(&self, generation: u32) -> Option<(LessSafeKey, Vec<u8>)> {
+        let mut secret = self.secret.clone();
+        for _ in 0..generation {
+            secret = expand(&secret, "quic ku", 32);
         }
-        Nonce::assume_unique_for_key(nonce)
+        let key = UnboundKey::new(&aead::AES_128_GCM, &expand(&secret, "quic key", 16)).unwrap();
+        (generation > 0).then(|| (LessSafeKey::new(key), expand(&secret, "quic iv", 12)))
     }
+}
+
+fn nonce(iv: &[u8], pn: u64) -> Nonce {
+    let mut nonce: [u8; 12] = iv.try_into().unwrap();
+    for (byte, pn) in nonce[4..].iter_mut().zip(pn.to_be_bytes()) {
+        *byte ^= pn;
+    }
+    Nonce::assume_unique_for_key(nonce)
 }
 
 /// What an edit sees of a packet: the first byte without protection, and the frames.
 pub struct Clear {
     pub first: u8,
     pub payload: Vec<u8>,
+    /// How many key updates it is sealed after; 1-RTT packets only.
+    pub generation: u32,
 }
 
 impl Clear {
@@ -161,7 +176,9 @@ type Edit = Box<dyn FnMut(&mut Clear)>;
 pub struct Tamper {
     secrets: Arc<Secrets>,
     initial_dcid: Vec<u8>,
-    edits: Vec<(Level, Edit)>,
+    edits: VecDeque<(Level, Edit)>,
+    /// Largest packet number that was rewritten.
+    largest: HashMap<Level, Option<u64>>,
     /// How many packets were rewritten.
     pub edited: usize,
 }
@@ -175,7 +192,7 @@ fn varint(bytes: &[u8]) -> (u64, usize) {
 impl Tamper {
     /// Applies `edit` to the next packet of `level`.
     pub fn edit(&mut self, level: Level, edit: impl FnMut(&mut Clear) + 'static) {
-        self.edits.push((level, Box::new(edit)));
+        self.edits.push_back((level, Box::new(edit)));
     }
 
     fn keys(&self, level: Level) -> Option<Keys> {
@@ -198,9 +215,10 @@ impl Tamper {
                 continue;
             };
             let Some(keys) = self.keys(level) else { return };
-            let (_, mut edit) = self.edits.remove(which);
+            let Some((_, mut edit)) = self.edits.remove(which) else { return };
             let packet = bytes[at..end].to_vec();
-            let rewritten = rewrite(&keys, &packet, length_at, pn_at, &mut edit);
+            let rewritten =
+                rewrite(&keys, &packet, (length_at, pn_at), self.largest.entry(level).or_default(), &mut edit);
             let len = rewritten.len();
             bytes.splice(at..end, rewritten);
             self.edited += 1;
@@ -229,7 +247,13 @@ impl Tamper {
     }
 }
 
-fn rewrite(keys: &Keys, packet: &[u8], length_at: Option<usize>, pn_at: usize, edit: &mut Edit) -> Vec<u8> {
+fn rewrite(
+    keys: &Keys,
+    packet: &[u8],
+    (length_at, pn_at): (Option<usize>, usize),
+    largest: &mut Option<u64>,
+    edit: &mut Edit,
+) -> Vec<u8> {
     let mut bytes = packet.to_vec();
     let low_bits = if length_at.is_some() { 0x0f } else { 0x1f };
     let mask = keys.header.new_mask(&bytes[pn_at + 4..pn_at + 20]).unwrap();
@@ -238,13 +262,14 @@ fn rewrite(keys: &Keys, packet: &[u8], length_at: Option<usize>, pn_at: usize, e
     for (byte, mask) in bytes[pn_at..pn_at + pn_len].iter_mut().zip(&mask[1..]) {
         *byte ^= mask;
     }
-    // Numbers are small here: what is sent is the whole of them.
-    let pn = bytes[pn_at..pn_at + pn_len].iter().fold(0u64, |pn, b| pn << 8 | u64::from(*b));
+    let truncated = bytes[pn_at..pn_at + pn_len].iter().fold(0u64, |pn, b| pn << 8 | u64::from(*b));
+    let pn = PacketNumber::expand(truncated, pn_len, *largest).0;
+    *largest = (*largest).max(Some(pn));
     let header_len = pn_at + pn_len;
     let (header, body) = bytes.split_at_mut(header_len);
     let payload =
-        keys.packet.open_in_place(keys.nonce(pn), Aad::from(&*header), body).expect("the client's own packet");
-    let mut clear = Clear { first: header[0], payload: payload.to_vec() };
+        keys.packet.open_in_place(nonce(&keys.iv, pn), Aad::from(&*header), body).expect("the client's own packet");
+    let mut clear = Clear { first: header[0], payload: payload.to_vec(), generation: 0 };
     edit(&mut clear);
     let mut out = header.to_vec();
     out[0] = clear.first;
@@ -262,7 +287,12 @@ fn rewrite(keys: &Keys, packet: &[u8], length_at: Option<usize>, pn_at: usize, e
         out[at..at + 2].copy_from_slice(&length.to_be_bytes());
     }
     let mut body = clear.payload;
-    keys.packet.seal_in_place_append_tag(keys.nonce(pn), Aad::from(&out), &mut body).unwrap();
+    let updated = keys.updated(clear.generation);
+    if clear.generation % 2 == 1 {
+        out[0] ^= 0x04;
+    }
+    let (packet, iv) = updated.as_ref().map_or((&keys.packet, &keys.iv), |(key, iv)| (key, iv));
+    packet.seal_in_place_append_tag(nonce(iv, pn), Aad::from(&out), &mut body).unwrap();
     out.extend_from_slice(&body);
     let mask = keys.header.new_mask(&out[pn_at + 4..pn_at + 20]).unwrap();
     out[0] ^= mask[0] & low_bits;
@@ -308,7 +338,8 @@ impl Tampered {
         tls.alpn_protocols = vec![alpn.to_vec()];
         tls.key_log = secrets.clone();
         pair.client_config = ClientConfig::with_rustls(Arc::new(tls)).unwrap().transport(transport.clone()).unwrap();
-        let tamper = Tamper { secrets, initial_dcid: Vec::new(), edits: Vec::new(), edited: 0 };
+        let tamper =
+            Tamper { secrets, initial_dcid: Vec::new(), edits: VecDeque::new(), largest: HashMap::new(), edited: 0 };
         let tamper = Rc::new(RefCell::new(tamper));
         let hand = Rc::clone(&tamper);
         pair.filter = Box::new(move |_, from_client, bytes| {

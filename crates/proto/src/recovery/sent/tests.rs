@@ -343,3 +343,43 @@ proptest! {
         prop_assert_eq!(b.packets.bytes_in_flight(), 0);
     }
 }
+
+/// A peer that has this side acknowledge packet after packet, and itself acknowledges none, must not make the record grow for
+/// ever; one that only never acknowledges acknowledgements is nothing special.
+#[test]
+fn a_flood_of_packets_that_nothing_is_owed_for_is_noticed() {
+    let ack_only = SentInfo { now: at(1), size: 40, ack_eliciting: false, in_flight: false };
+    let mut bench = Bench::default();
+    for pn in 0..200_000 {
+        bench.packets.on_sent(pn, &ack_only, &mut bench.delivery);
+    }
+    assert!(!bench.packets.is_flooded() && bench.packets.records.len() <= UNANSWERED_MAX);
+    bench.send(200_000, 2);
+    let noticed = (200_001..300_000).find(|pn| {
+        bench.packets.on_sent(*pn, &ack_only, &mut bench.delivery);
+        bench.packets.is_flooded()
+    });
+    assert!(noticed.is_some_and(|pn| pn < 200_001 + UNANSWERED_FLOOD as u64));
+    // A large window of real packets is none.
+    let mut bench = Bench::sent(3 * UNANSWERED_FLOOD as u64);
+    bench.send(3 * UNANSWERED_FLOOD as u64, 100_000);
+    assert!(!bench.packets.is_flooded());
+}
+
+/// RFC 9000 section 9.4: what is in flight when the path changes says nothing of the new one, but is not lost sight of.
+#[test]
+fn leaving_a_path_takes_packets_out_of_flight_and_keeps_them() {
+    let mut bench = Bench::sent(10);
+    bench.packets.leave_path();
+    assert_eq!(bench.packets.bytes_in_flight(), 0);
+    assert!(bench.packets.has_ack_eliciting_in_flight());
+    bench.send(10, 20);
+    let outcome = bench.ack(&[5..=10], 60).unwrap();
+    assert_eq!((outcome.acked_bytes, outcome.newly_acked_packets), (1_000, 6));
+    let lost = bench.detect(60);
+    assert_eq!((lost.lost_packets, lost.persistent), (0, false), "their loss is no sign of congestion");
+    assert_eq!(bench.settled, [0, 1, 2, 3, 4], "but they are made good");
+    let mut bench = Bench::sent(3);
+    bench.packets.leave_path();
+    assert_eq!(bench.ack(&[0..=2], 50).unwrap().largest_sent_at, None, "nor is it a sample of the round trip");
+}
