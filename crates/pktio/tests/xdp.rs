@@ -98,6 +98,39 @@ fn vlans_on_the_interface_are_served() {
 }
 
 #[test]
+fn packets_of_several_frames_travel_both_ways() {
+    let Some(pair) = Pair::new("jumbo") else { return };
+    for end in 0..2 {
+        pair.ip(end, &format!("link set wl{end} mtu 9000"));
+    }
+    let mut a = xdp(&pair, 0, "[::]:4000", XdpModes::Best);
+    assert_eq!(
+        (backend(&a).status().mode, a.tx_buffer().map(|buffer| buffer.len())),
+        (Some(XdpMode::Copy), Some(8972))
+    );
+    for xdp_too in [false, true] {
+        let mut b = if xdp_too { xdp(&pair, 1, "[::]:4001", XdpModes::Best) } else { udp(&pair, 1, "[::]:4001") };
+        for (to_a, to_b) in [("10.77.0.1:4000", "10.77.0.2:4001"), ("[fd77::1]:4000", "[fd77::2]:4001")] {
+            echo(&mut a, &mut b, addr(to_b));
+            for len in [8952, 4000, 3500, 3600, 3840, 3841, 8000, 1452] {
+                train(&mut a, addr(to_b), len, len, 3);
+                a.flush().expect("the socket is usable");
+                let seen = collect_driving(&mut b, &mut a, 1);
+                assert_eq!((seen[0].len, seen[0].fill, seen[0].remote), (len, 3, addr(to_a)));
+                train(&mut b, addr(to_a), len, len, 4);
+                b.flush().expect("the socket is usable");
+                let seen = collect_driving(&mut a, &mut b, 1);
+                assert_eq!((seen[0].len, seen[0].fill, seen[0].remote), (len, 4, addr(to_b)));
+            }
+        }
+    }
+    assert_eq!(backend(&a).by_kernel(), (0, 0));
+    a.flush().expect("the socket is usable");
+    let frames = backend(&a).frames();
+    assert_eq!((frames.with_program(), frames.sending, frames.kept), (0, 0, 1024), "{frames:?}");
+}
+
+#[test]
 fn long_trains_are_cut_into_packets() {
     let Some(pair) = Pair::new("cut") else { return };
     let mut a = xdp(&pair, 0, "10.77.0.1:4000", XdpModes::Best);

@@ -47,7 +47,7 @@ fn driver(area: &str, name: InterfaceName) -> Finding {
 
 fn xdp(area: &str, name: InterfaceName) -> Vec<Finding> {
     let modes = "AF_XDP: zero-copy is fastest, copy mode saves the stack, generic mode little";
-    let jumbo = "AF_XDP: packets above 3,498 bytes stay with the kernel's socket";
+    let jumbo = "AF_XDP in the driver takes this for an MTU above 3,498 bytes";
     match features(name) {
         Ok(features) => {
             let (found, state) = match (features.native && features.redirect, features.zero_copy) {

@@ -103,7 +103,8 @@ impl Xdp {
         let queues: Vec<u32> = (index..attachment.queues).step_by(workers as usize).collect();
         let lane = |&queue| Lane::new(queue, device.config(), io_config.huge_pages, link.mtu);
         let lanes = queues.iter().map(lane).collect::<io::Result<Vec<Lane>>>()?;
-        let copies = PoolConfig { frame_size: SMALL_FRAME, frames: io_config.small_frames.max(1), huge_pages: false };
+        let frame_size = lanes.iter().map(Lane::frame_size).max().unwrap_or(SMALL_FRAME);
+        let copies = PoolConfig { frame_size, frames: io_config.small_frames.max(1), huge_pages: false };
         let stats = kernel.stats();
         let status = XdpStatus { interface: name.as_str().to_owned(), queues, mode: None, reason: String::new() };
         let mut xdp = Xdp {
@@ -393,7 +394,9 @@ impl Xdp {
             sum.kept += kept;
             sum.capacity += capacity;
         }
-        sum.kept += usize::from(self.build.frame.is_some()) + self.waiting.len();
+        if !self.lanes[0].is_jumbo() {
+            sum.kept += usize::from(self.build.frame.is_some()) + self.waiting.len();
+        }
         sum
     }
 }
@@ -471,9 +474,9 @@ fn with_scope(mut remote: SocketAddr, router: &Router) -> SocketAddr {
 #[inline]
 fn deliver(mut received: Received, low: bool, copies: &mut Pool, out: &mut Vec<Received>, stats: &StatsHandle) {
     let len = received.frame.len();
-    if low {
-        let copy = copies.take().filter(|copy| copy.len() >= len);
-        let Some(mut copy) = copy else {
+    // What is longer was put together in memory of its own.
+    if low && len <= copies.frame_size() {
+        let Some(mut copy) = copies.take() else {
             stats.add(Stat::DropRxNoMemory, 1);
             return;
         };

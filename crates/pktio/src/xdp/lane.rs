@@ -2,13 +2,14 @@
 
 use std::io;
 
-use warpline_frame::{Frame, Pages};
+use warpline_frame::{Frame, Pages, Pool, PoolConfig};
 use warpline_wire::net::HEADERS_MAX;
 
 use super::config::{XdpConfig, XdpMode, XdpModes};
+use super::device::SINGLE_BUFFER_MTU;
 use super::socket::{BindTo, Socket};
 use super::umem::{KERNEL_HEADROOM, Umem};
-use crate::limits::{XDP_RECV_BATCH, XDP_RING_LEN, XDP_TX_FRAMES};
+use crate::limits::{XDP_JUMBO_FRAMES, XDP_RECV_BATCH, XDP_RING_LEN, XDP_TX_FRAMES, XDP_WAITING_MAX};
 use crate::stats::{Stat, StatsHandle};
 
 /// Where payloads are built in their frames: behind the longest headers, on a cache line.
@@ -26,6 +27,10 @@ pub(super) struct Lane {
     /// `None` while the interface does not exist.
     socket: Option<Socket>,
     umem: Umem,
+    /// Room for packets of several frames; `None` where one frame holds every packet.
+    jumbo: Option<Jumbo>,
+    /// The frames of a received packet whose last one has not come yet, in one piece.
+    partial: Option<Partial>,
     queue: u32,
     /// Frames for sending that are not in use.
     tx_free: Vec<Frame>,
@@ -36,6 +41,27 @@ pub(super) struct Lane {
     blocked: bool,
     /// All frames for sending are on their way.
     starved: bool,
+}
+
+/// Room for packets of several frames in one piece. Two pools, so that a program that holds received ones does not stop
+/// the sender.
+struct Jumbo {
+    rx: Pool,
+    tx: Pool,
+}
+
+impl Jumbo {
+    fn new(mtu: usize) -> io::Result<Jumbo> {
+        let pool = |frames| Pool::new(PoolConfig { frame_size: PAYLOAD_AT + mtu, frames, huge_pages: false });
+        Ok(Jumbo { rx: pool(XDP_JUMBO_FRAMES)?, tx: pool(2 * XDP_WAITING_MAX)? })
+    }
+}
+
+/// The beginning of a packet of several frames.
+enum Partial {
+    Kept(Frame, usize),
+    /// There was no room for it, or it was too long: the rest goes the same way.
+    Dropped,
 }
 
 /// How a lane came to its mode.
@@ -52,10 +78,13 @@ impl Lane {
         // for its own record (`skb_shared_info`, 320 bytes) behind it.
         let small = KERNEL_HEADROOM + 22 + mtu <= 2048;
         let mut umem = Umem::new(if small { 2048 } else { 4096 }, config.frames, huge_pages)?;
+        let jumbo = (mtu > SINGLE_BUFFER_MTU).then(|| Jumbo::new(mtu));
         let tx_free: Vec<Frame> = std::iter::from_fn(|| umem.take()).take(XDP_TX_FRAMES).collect();
         Ok(Lane {
             socket: None,
             umem,
+            jumbo: jumbo.transpose()?,
+            partial: None,
             queue,
             tx_free,
             batch: Vec::with_capacity(XDP_RECV_BATCH),
@@ -63,6 +92,16 @@ impl Lane {
             blocked: false,
             starved: false,
         })
+    }
+
+    /// Whether packets are built outside the memory that the kernel reads.
+    pub(super) fn is_jumbo(&self) -> bool {
+        self.jumbo.is_some()
+    }
+
+    /// Bytes of a frame of the memory that the kernel reads and writes.
+    pub(super) fn frame_size(&self) -> usize {
+        self.umem.frame_size()
     }
 
     pub(super) fn queue(&self) -> u32 {
@@ -80,7 +119,7 @@ impl Lane {
     /// Binds a socket, zero-copy first if the modes allow it. Fails as bind(2) does.
     pub(super) fn open(&mut self, ifindex: u32, native: bool, config: &XdpConfig) -> io::Result<Opened> {
         let bind = |umem: &Umem, zero_copy| {
-            Socket::new(umem, BindTo { ifindex, queue: self.queue, zero_copy, multi_buffer: false })
+            Socket::new(umem, BindTo { ifindex, queue: self.queue, zero_copy, multi_buffer: self.jumbo.is_some() })
         };
         let copy = if native { XdpMode::Copy } else { XdpMode::Generic };
         let (socket, mode, why) = match config.modes {
@@ -115,6 +154,7 @@ impl Lane {
             return;
         }
         self.umem.kernel_is_gone();
+        self.partial = None;
         self.blocked = false;
         while self.tx_free.len() < XDP_TX_FRAMES
             && let Some(frame) = self.umem.take()
@@ -127,15 +167,23 @@ impl Lane {
     #[inline]
     pub(super) fn receive(&mut self, stats: &StatsHandle) -> usize {
         let Some(socket) = &mut self.socket else { return 0 };
+        let mut any = false;
         for _ in 0..XDP_RECV_BATCH {
             let Some(descriptor) = socket.rx.pop() else { break };
+            any = true;
+            let last = descriptor.options & libc::XDP_PKT_CONTD == 0;
             match self.umem.received(descriptor.addr, descriptor.len) {
-                Some(frame) if descriptor.options == 0 => self.batch.push(frame),
-                // Several buffers were not asked for, and an address that was not given is nobody's.
-                _ => stats.add(Stat::DropRxTruncated, 1),
+                Some(frame) if last && self.partial.is_none() => self.batch.push(frame),
+                Some(frame) => {
+                    if let Some(whole) = join(&mut self.partial, self.jumbo.as_mut(), &frame, last, stats) {
+                        self.batch.push(whole);
+                    }
+                }
+                // An address that was not given is nobody's.
+                None => stats.add(Stat::DropRxTruncated, 1),
             }
         }
-        if !self.batch.is_empty() {
+        if any {
             socket.rx.release();
             // Before the packets are looked at: bursts must find the fill ring full.
             self.refill();
@@ -178,6 +226,19 @@ impl Lane {
     /// A frame to build a packet in; the payload goes to [`PAYLOAD_AT`].
     #[inline]
     pub(super) fn take_tx(&mut self, stats: &StatsHandle) -> Option<Frame> {
+        if let Some(jumbo) = &self.jumbo {
+            // What is built there needs up to so many frames of the kernel's when it is sent.
+            let pieces = jumbo.tx.frame_size().div_ceil(self.umem.frame_size()) + 1;
+            if self.tx_free.len() < pieces {
+                self.reap();
+            }
+            if self.tx_free.len() < pieces {
+                self.flush(stats);
+            }
+            let jumbo = self.jumbo.as_mut()?;
+            self.starved = self.tx_free.len() < pieces;
+            return if self.starved { None } else { jumbo.tx.take() };
+        }
         if self.tx_free.is_empty() {
             self.reap();
         }
@@ -191,17 +252,23 @@ impl Lane {
     /// Takes a frame for sending back unused.
     #[inline]
     pub(super) fn put_tx(&mut self, frame: Frame) {
-        self.tx_free.push(frame);
+        // Frames of the other pool find their way home.
+        if self.jumbo.is_none() {
+            self.tx_free.push(frame);
+        }
     }
 
     /// Bytes of the longest payload that a frame has room for.
     pub(super) fn payload_max(&self) -> usize {
-        self.umem.frame_size() - PAYLOAD_AT
+        self.jumbo.as_ref().map_or(self.umem.frame_size(), |jumbo| jumbo.tx.frame_size()) - PAYLOAD_AT
     }
 
     /// Queues the packet that lies in the frame from `start` on. False if it was dropped, since there is no socket.
     #[inline]
     pub(super) fn send(&mut self, frame: Frame, start: usize, len: usize) -> bool {
+        if self.jumbo.is_some() {
+            return self.send_pieces(&frame[start..start + len]);
+        }
         let Some(socket) = &mut self.socket else {
             self.tx_free.push(frame);
             return false;
@@ -218,6 +285,27 @@ impl Lane {
         let pushed = socket.tx.push(libc::xdp_desc { addr, len, options: 0 });
         // The ring has room for every frame that is kept for sending.
         assert!(pushed, "the TX ring is longer than there are frames for sending");
+        true
+    }
+
+    /// Queues a copy of a packet, in as many frames as it takes; all of it or nothing.
+    fn send_pieces(&mut self, packet: &[u8]) -> bool {
+        let size = self.umem.frame_size();
+        let Some(socket) = self.socket.as_mut().filter(|_| self.tx_free.len() >= packet.len().div_ceil(size)) else {
+            return false;
+        };
+        let mut pieces = packet.chunks(size).peekable();
+        while let Some(piece) = pieces.next() {
+            let mut frame = self.tx_free.pop().expect("as many were counted");
+            frame[..piece.len()].copy_from_slice(piece);
+            let Ok(addr) = self.umem.lend_to_send(frame, 0) else {
+                unreachable!("frames for sending are not shared");
+            };
+            let options = if pieces.peek().is_some() { libc::XDP_PKT_CONTD } else { 0 };
+            let len = u32::try_from(piece.len()).expect("frames are small");
+            let pushed = socket.tx.push(libc::xdp_desc { addr, len, options });
+            assert!(pushed, "the TX ring is longer than there are frames for sending");
+        }
         true
     }
 
@@ -291,6 +379,41 @@ impl Drop for Lane {
     fn drop(&mut self) {
         // The socket goes before the memory that it was told of.
         self.close();
+    }
+}
+
+/// Puts the frames of a packet together; the packet with its last one, or `None`.
+fn join(
+    partial: &mut Option<Partial>,
+    jumbo: Option<&mut Jumbo>,
+    piece: &[u8],
+    last: bool,
+    stats: &StatsHandle,
+) -> Option<Frame> {
+    let begun = partial.take().unwrap_or_else(|| match jumbo.and_then(|jumbo| jumbo.rx.take()) {
+        Some(frame) => Partial::Kept(frame, 0),
+        None => Partial::Dropped,
+    });
+    let grown = match begun {
+        Partial::Kept(mut frame, len) if frame.len() - len >= piece.len() => {
+            frame[len..len + piece.len()].copy_from_slice(piece);
+            Partial::Kept(frame, len + piece.len())
+        }
+        Partial::Kept(..) | Partial::Dropped => Partial::Dropped,
+    };
+    if !last {
+        *partial = Some(grown);
+        return None;
+    }
+    match grown {
+        Partial::Kept(mut frame, len) => {
+            frame.truncate(len);
+            Some(frame)
+        }
+        Partial::Dropped => {
+            stats.add(Stat::DropRxNoMemory, 1);
+            None
+        }
     }
 }
 

@@ -5,11 +5,12 @@
 //! not leave by the own interface (or a VLAN on it) is left to the kernel's socket.
 
 use std::collections::{HashMap, HashSet};
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::BorrowedFd;
 
+use foldhash::quality::RandomState;
 use warpline_wire::net::{IPV4_LEN, IPV6_LEN, Mac, Peer, Template, UDP_LEN, VLAN_TAGS_MAX, VlanTag};
 
 use super::netlink::{Event, LinkInfo, NeighbourInfo, NeighbourState, Netlink, RouteInfo, RouteKind};
@@ -95,9 +96,10 @@ pub(super) struct Router {
     /// The addresses of this host, and on which interface each is.
     addresses: HashSet<(IpAddr, u32)>,
     /// The same without the interfaces.
-    own_addresses: HashSet<IpAddr>,
+    own_addresses: HashSet<IpAddr, RandomState>,
     neighbours: HashMap<NeighbourKey, NeighbourState>,
-    paths: HashMap<PathKey, Path>,
+    /// Looked up with every packet; the hash is seeded, since strangers choose the addresses.
+    paths: HashMap<PathKey, Path, RandomState>,
     epoch: u64,
     port: u16,
     flow_labels: RandomState,
@@ -114,12 +116,12 @@ impl Router {
             links: HashMap::new(),
             own: None,
             addresses: HashSet::new(),
-            own_addresses: HashSet::new(),
+            own_addresses: HashSet::default(),
             neighbours: HashMap::new(),
-            paths: HashMap::new(),
+            paths: HashMap::default(),
             epoch: 0,
             port,
-            flow_labels: RandomState::new(),
+            flow_labels: RandomState::default(),
         };
         router.reload(&mut Changes::default())?;
         Ok(router)

@@ -81,6 +81,17 @@ impl Pair {
         run(&format!("ip netns exec {} {words}", self.names[end]))
     }
 
+    /// Writes a file of an interface's in `/sys`, as the namespace sees it.
+    pub fn write_sys(&self, end: usize, path: &str, value: &str) -> Result<(), String> {
+        let script = format!("echo {value} > /sys/class/net/{}/{path}", self.interface(end));
+        let output = Command::new("ip").args(["netns", "exec", &self.names[end], "sh", "-c", &script]).output();
+        match output {
+            Ok(output) if output.status.success() => Ok(()),
+            Ok(output) => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
     /// Runs code on a thread inside a namespace: sockets made there stay there.
     pub fn inside<T: Send>(&self, end: usize, code: impl FnOnce() -> T + Send) -> T {
         let file = File::open(format!("/run/netns/{}", self.names[end])).expect("the namespace exists");
