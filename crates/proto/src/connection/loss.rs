@@ -79,6 +79,7 @@ impl Connection {
             self.paths.current.congestion.on_spurious_loss(cx.now);
         }
         self.review_ack_frequency(cx.now);
+        self.rest_soon(cx.now);
         Ok(())
     }
 

@@ -16,6 +16,7 @@ mod loss;
 mod migration;
 mod open;
 mod packet_builder;
+mod rest;
 mod retry;
 mod stats;
 mod timeout;

@@ -39,6 +39,9 @@ impl Connection {
                 keys.forget_previous(not_before);
             }
         }
+        if self.timers.take_due(Timer::Rest, now) {
+            self.rest(now);
+        }
         self.timers.take_due(Timer::Pacing, now);
         self.timers.take_due(Timer::Mtu, now);
         if let Some(error) = self.limit_reached() {

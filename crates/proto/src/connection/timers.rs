@@ -23,9 +23,11 @@ pub(super) enum Timer {
     Pacing,
     /// Path MTU discovery tries again.
     Mtu,
+    /// Memory that a burst of work left behind is given back.
+    Rest,
 }
 
-const COUNT: usize = 9;
+const COUNT: usize = 10;
 
 /// The deadlines; an unset one lies in the far future.
 #[derive(Debug)]
@@ -51,6 +53,11 @@ impl Timers {
     #[inline]
     pub(super) fn stop(&mut self, timer: Timer) {
         self.0[timer as usize] = Instant::FAR_FUTURE;
+    }
+
+    #[inline]
+    pub(super) fn is_set(&self, timer: Timer) -> bool {
+        self.0[timer as usize] != Instant::FAR_FUTURE
     }
 
     /// Stops `timer` if it is due and says so.

@@ -455,6 +455,12 @@ impl<T: Copy> SentPackets<T> {
         self.lost_remembered = 0;
     }
 
+    /// Gives back the memory that the rings have in excess.
+    pub fn shrink(&mut self) {
+        self.records.shrink_to_fit();
+        self.tokens.shrink_to_fit();
+    }
+
     #[inline]
     fn next_pn(&self) -> u64 {
         self.base + self.records.len() as u64

@@ -377,6 +377,28 @@ impl Streams {
         }
     }
 
+    /// Gives back the memory that streams left behind. Only while nothing of a stream is under way: slots begin anew, and a token of
+    /// an earlier time would name another stream.
+    pub(crate) fn shrink(&mut self) {
+        self.sending.spares = Spares::new();
+        self.sending.starved.retain(|index| self.slab[*index as usize].live);
+        self.sending.starved.shrink_to_fit();
+        self.sending.blocked_writers.shrink_to_fit();
+        self.control.streams.shrink_to_fit();
+        self.events.shrink_to_fit();
+        for stream in self.slab.iter_mut().filter(|s| !s.live) {
+            (stream.send, stream.recv) = (None, None);
+            stream.starved = false;
+        }
+        if self.by_id.is_empty() && self.slab.iter().all(|s| !s.live && !s.queued && !s.pending.listed) {
+            self.sending.blocked_writers.clear();
+            self.slab = Vec::new();
+            self.free = Vec::new();
+        }
+        self.by_id.shrink_to_fit();
+        self.sending.scheduler.shrink();
+    }
+
     /// Lists a stream that has control frames to send.
     fn list(&mut self, index: u32) {
         let pending = &mut self.slab[index as usize].pending;

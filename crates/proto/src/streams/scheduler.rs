@@ -36,6 +36,12 @@ impl Scheduler {
         }
     }
 
+    /// Gives back what empty levels hold.
+    pub(super) fn shrink(&mut self) {
+        self.levels.retain(|(_, queue)| !queue.is_empty());
+        self.levels.shrink_to_fit();
+    }
+
     #[inline]
     pub(super) fn is_empty(&self) -> bool {
         self.queued == 0

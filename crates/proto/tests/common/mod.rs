@@ -165,6 +165,13 @@ impl Pair {
         }
     }
 
+    /// Gives back the memory of the network and of the events so far.
+    pub fn tidy(&mut self) {
+        self.flying.shrink_to_fit();
+        self.client_events = Vec::new();
+        self.server_events = Vec::new();
+    }
+
     /// Steps until `done`, or panics after `limit` of virtual time.
     pub fn run_until(&mut self, limit: Duration, mut done: impl FnMut(&mut Self) -> bool) {
         let end = self.now + limit;

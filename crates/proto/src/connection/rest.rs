@@ -1,0 +1,39 @@
+//! Giving back memory once a connection rests: rings and lists keep what they grew to while it works, so that nothing is
+//! allocated per packet, and shrink when it has had nothing to do for a while.
+
+use core::time::Duration;
+
+use super::Connection;
+use super::timers::Timer;
+use crate::time::Instant;
+
+/// A connection rests when it has sent nothing for this long and nothing is under way: longer than any round trip, so that a
+/// pause between two requests is none.
+const REST_AFTER: Duration = Duration::from_secs(1);
+
+impl Connection {
+    /// Everything was acknowledged: unless more is sent, it will be time to rest.
+    #[inline]
+    pub(super) fn rest_soon(&mut self, now: Instant) {
+        if !self.spaces.data.sent.has_ack_eliciting_in_flight() && !self.timers.is_set(Timer::Rest) {
+            self.timers.set(Timer::Rest, now + REST_AFTER);
+        }
+    }
+
+    /// The time is over: rest now, or try again after a pause that is one.
+    #[cold]
+    pub(super) fn rest(&mut self, now: Instant) {
+        if self.pto.since + REST_AFTER > now {
+            self.timers.set(Timer::Rest, self.pto.since + REST_AFTER);
+            return;
+        }
+        // With something under way the next acknowledgement sets the timer again.
+        if self.spaces.data.sent.has_ack_eliciting_in_flight() {
+            return;
+        }
+        self.spaces.data.sent.shrink();
+        self.streams.shrink();
+        self.pto.settled = Vec::new();
+        self.events.shrink_to_fit();
+    }
+}
