@@ -117,6 +117,26 @@ impl Baton {
         });
     }
 
+    /// Takes the mark, whatever happens: a cancellation calls `asked` once and the wait goes on. Returns whether it did.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn wait_to_the_end(&self, asked: impl FnOnce()) -> bool {
+        let mut asked = Some(asked);
+        Inner::with(|inner| {
+            let Some(cell) = inner.current() else {
+                self.wait_slow();
+                return;
+            };
+            while !self.try_wait() {
+                if let Some(call) = asked.take_if(|_| inner.cancel_due(cell)) {
+                    call();
+                }
+                self.claim(Slot::Fiber(cell.key()));
+                inner.park(cell);
+            }
+        });
+        asked.is_none()
+    }
+
     /// Takes the mark or leaves word whom to wake: the building block of futures. Only the last waker counts.
     pub fn poll_wait(&self, context: &mut Context<'_>) -> Poll<()> {
         if self.try_wait() {

@@ -6,7 +6,8 @@
 //! futures, though each side can wait for the other.
 //!
 //! Read [`Scheduler`] (runs the fibers of a thread), [`Baton`] (the one way to wait) and [`JoinHandle`] (a fiber's end)
-//! first.
+//! first; then [`sync`] (channels, locks), [`time`] (sleeps, timers), [`Wait`] (any future in a fiber) and [`reactor`]
+//! (sockets and files by `io_uring` or readiness). All but the last work without a reactor.
 //!
 //! ```
 //! use warpline_fiber::{Scheduler, spawn, yield_now};
@@ -32,6 +33,7 @@ mod future;
 mod hog;
 pub mod limits;
 mod local;
+pub mod reactor;
 mod remote;
 mod sched;
 mod stack;

@@ -35,6 +35,10 @@ pub const WARM_STACKS: usize = 1024;
 /// Destructors may spawn fibers while the scheduler ends. After so many passes the rest is reported and leaked.
 pub(crate) const SHUTDOWN_PASSES_MAX: usize = 64;
 
+/// How long each such pass waits for the kernel to end operations that were cancelled. Most end at once; a read of a slow
+/// disk cannot be cancelled.
+pub(crate) const SHUTDOWN_PATIENCE: std::time::Duration = std::time::Duration::from_millis(50);
+
 /// Frames of a fiber that holds its thread that are shown.
 pub(crate) const HOG_FRAMES_MAX: usize = 64;
 
@@ -47,3 +51,13 @@ pub const TICK_BITS: u32 = 17;
 
 /// Entries of cancelled precise timers are swept once they are more than the live ones and this.
 pub(crate) const STALE_PRECISE_MAX: usize = 64;
+
+/// Threads for calls that block: files where the kernel has no `io_uring`, name resolution. Disks and resolvers are not
+/// faster with more.
+pub const OFFLOAD_THREADS: usize = 4;
+
+/// Calls that wait for such a thread; beyond it the caller's thread waits.
+pub const OFFLOAD_JOBS_MAX: usize = 1024;
+
+/// The smallest ring that is tried when memory is short.
+pub(crate) const RING_ENTRIES_MIN: u32 = 8;

@@ -2,6 +2,7 @@
 
 use crate::hog::HogConfig;
 use crate::limits;
+use crate::reactor::{ReactorConfig, ReactorStats};
 use crate::stack::{StackConfig, StackStats};
 use crate::time::Clock;
 use std::fmt;
@@ -15,6 +16,8 @@ pub struct Config {
     pub stacks: StackConfig,
     /// Fibers at once; rounded down to chunks of 256, at least one chunk.
     pub fibers_max: usize,
+    /// How fibers wait for the kernel. None unless asked for.
+    pub reactor: ReactorConfig,
     /// What time it is: the processor's counter, or a clock that a test or a simulator moves.
     pub clock: Clock,
     /// Reports fibers that hold the thread.
@@ -30,6 +33,7 @@ impl Default for Config {
             core: None,
             stacks: StackConfig::default(),
             fibers_max: limits::FIBERS_MAX,
+            reactor: ReactorConfig::default(),
             clock: Clock::default(),
             hog: None,
             notify: None,
@@ -43,6 +47,7 @@ impl fmt::Debug for Config {
             .field("core", &self.core)
             .field("stacks", &self.stacks)
             .field("fibers_max", &self.fibers_max)
+            .field("reactor", &self.reactor)
             .field("clock", &self.clock)
             .field("hog", &self.hog)
             .field("notify", &self.notify.is_some())
@@ -63,6 +68,9 @@ pub enum SetupError {
     /// The handler that reports stack overflows was refused.
     #[error("the handler for stack overflows cannot be installed: {0}")]
     GuardHandler(#[source] io::Error),
+    /// The kernel interface that was asked for cannot be used.
+    #[error("the reactor cannot be set up: {0}")]
+    Reactor(#[source] io::Error),
     /// The watch for fibers that hold the thread could not start.
     #[error("the watch for fibers that hold the thread cannot be started: {0}")]
     Watch(#[source] io::Error),
@@ -97,6 +105,8 @@ pub struct Stats {
     pub panics: u64,
     /// Timers that are set.
     pub timers: usize,
+    /// The reactor, if there is one.
+    pub reactor: Option<ReactorStats>,
     /// The stacks by class: small, medium, large.
     pub stacks: [StackStats; 3],
 }

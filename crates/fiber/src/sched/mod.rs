@@ -13,6 +13,7 @@ pub use spawn::{Builder, SpawnError, spawn};
 
 use crate::hog::Watch;
 use crate::limits;
+use crate::reactor::Reactor;
 use crate::remote::{FiberWaker, Injected, Notifier, Remote, Shared};
 use crate::stack::StackPool;
 use crate::time::{Clock, Instant, Timers};
@@ -62,6 +63,7 @@ pub(crate) struct Inner {
     wake_sets: RefCell<Vec<Arc<WakeSet>>>,
     clock: Clock,
     timers: Timers,
+    reactor: Option<Reactor>,
     watch: Option<Watch>,
     counts: Counts,
     /// A turn is running: a second one inside it would run fibers on top of each other.
@@ -96,9 +98,11 @@ impl Scheduler {
         }
         #[cfg(unix)]
         crate::stack::overflow::install().map_err(SetupError::GuardHandler)?;
-        let notifier = match config.notify {
-            Some(notify) => Notifier::Call(notify),
-            None => Notifier::Thread(thread::current()),
+        let reactor = Reactor::new(&config.reactor)?;
+        let notifier = match (config.notify, &reactor) {
+            (Some(notify), _) => Notifier::Call(notify),
+            (None, Some(reactor)) => reactor.notifier(),
+            (None, None) => Notifier::Thread(thread::current()),
         };
         let (shared, injected) = Shared::new(notifier);
         let inner = Rc::new(Inner {
@@ -112,6 +116,7 @@ impl Scheduler {
             wake_sets: RefCell::default(),
             clock: config.clock,
             timers: Timers::default(),
+            reactor,
             watch: config.hog.map(Watch::start).transpose().map_err(SetupError::Watch)?,
             counts: Counts::default(),
             in_turn: Cell::new(false),
@@ -383,6 +388,9 @@ impl Inner {
         if !self.timers.is_empty() {
             self.timers.fire(self.clock.now());
         }
+        if let Some(reactor) = &self.reactor {
+            reactor.poll();
+        }
         let mut ran = 0;
         let mut io_in_a_row = 0;
         while ran < budget {
@@ -506,9 +514,10 @@ impl Inner {
             return;
         }
         if self.shared.bell.prepare_sleep() {
-            match at_most {
-                Some(duration) => thread::park_timeout(duration),
-                None => thread::park(),
+            match (&self.reactor, at_most) {
+                (Some(reactor), at_most) => reactor.sleep(at_most),
+                (None, Some(duration)) => thread::park_timeout(duration),
+                (None, None) => thread::park(),
             }
             if !self.shared.bell.wake() {
                 return;
@@ -532,6 +541,10 @@ impl Inner {
 
     pub(crate) fn now(&self) -> Instant {
         self.clock.now()
+    }
+
+    pub(crate) fn reactor(&self) -> Option<&Reactor> {
+        self.reactor.as_ref()
     }
 
     pub(crate) fn timers(&self) -> &Timers {
@@ -570,6 +583,7 @@ impl Inner {
             switches: self.counts.switches.get(),
             panics: self.counts.panics.get(),
             timers: self.timers.len(),
+            reactor: self.reactor.as_ref().map(Reactor::stats),
             stacks: self.stacks.stats(),
         }
     }

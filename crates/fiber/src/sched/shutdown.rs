@@ -34,6 +34,10 @@ impl Inner {
             if self.counts.live.get() == 0 {
                 return;
             }
+            // Operations that were asked to stop tell when they have.
+            if let Some(reactor) = &self.reactor {
+                reactor.sleep(Some(limits::SHUTDOWN_PATIENCE));
+            }
         }
     }
 

@@ -1,0 +1,376 @@
+//! Waiting for the kernel: the same stories on every back end.
+#![cfg(unix)]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::fs::OpenOptions;
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, SocketAddr};
+use std::os::unix::net::UnixStream;
+use std::rc::Rc;
+use std::time::Duration;
+use warpline_fiber::reactor::{
+    Backend, File, ReactorConfig, TcpListener, TcpStream, UdpSocket, UringConfig, blocking, readable,
+};
+use warpline_fiber::time::sleep;
+use warpline_fiber::{Baton, Config, JoinError, Scheduler, SetupError, spawn, yield_now};
+
+const LOCAL: &str = "127.0.0.1:0";
+
+fn local() -> SocketAddr {
+    LOCAL.parse().unwrap()
+}
+
+fn scheduler(reactor: ReactorConfig) -> Scheduler {
+    Scheduler::new(Config { reactor, ..Config::default() }).unwrap()
+}
+
+/// Runs a story on every back end that this kernel has.
+fn everywhere(story: impl Fn() + Clone + 'static) {
+    let small = UringConfig { entries: 8, ..UringConfig::default() };
+    let fixed = UringConfig { files: 64, ..UringConfig::default() };
+    let polled = UringConfig { sqpoll: Some(Duration::from_millis(5)), ..UringConfig::default() };
+    for uring in [small, fixed, polled] {
+        match Scheduler::new(Config { reactor: ReactorConfig::Uring(uring.clone()), ..Config::default() }) {
+            Ok(scheduler) => {
+                assert_eq!(scheduler.stats().reactor.unwrap().backend, Backend::Uring);
+                scheduler.run(story.clone());
+            }
+            Err(SetupError::Reactor(error)) => eprintln!("skipped {uring:?}: {error}"),
+            Err(error) => panic!("{error}"),
+        }
+    }
+    scheduler(ReactorConfig::Readiness).run(story);
+}
+
+fn pair() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind(local()).unwrap();
+    let address = listener.local_addr().unwrap();
+    let client = spawn(move || TcpStream::connect(address).unwrap());
+    let (server, _) = listener.accept().unwrap();
+    (client.join().unwrap(), server)
+}
+
+#[test]
+fn many_connections_echo_at_once() {
+    everywhere(|| {
+        let listener = TcpListener::bind(local()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = spawn(move || {
+            loop {
+                let (stream, _) = listener.accept().unwrap();
+                spawn(move || {
+                    let mut buffer = [0; 1000];
+                    loop {
+                        match stream.read(&mut buffer).unwrap() {
+                            0 => return,
+                            len => stream.write_all(&buffer[..len]).unwrap(),
+                        }
+                    }
+                })
+                .detach();
+            }
+        });
+        let clients: Vec<_> = (0..100u8)
+            .map(|index| {
+                spawn(move || {
+                    let stream = TcpStream::connect(address).unwrap();
+                    stream.set_nodelay(true).unwrap();
+                    for round in 0..5u8 {
+                        let sent = vec![index ^ round; 3000];
+                        stream.write_all(&sent).unwrap();
+                        let mut got = vec![0; sent.len()];
+                        stream.read_exact(&mut got).unwrap();
+                        assert_eq!(got, sent);
+                    }
+                    assert_eq!(stream.peer_addr().unwrap(), address);
+                })
+            })
+            .collect();
+        clients.into_iter().for_each(|client| client.join().unwrap());
+        server.cancel();
+        assert!(matches!(server.join(), Err(JoinError::Cancelled)));
+    });
+}
+
+#[test]
+fn one_fiber_reads_while_another_writes_the_same_connection() {
+    everywhere(|| {
+        const BYTES: usize = 3 << 20;
+        let (near, far) = pair();
+        let near = Rc::new(near);
+        let writer = {
+            let near = near.clone();
+            spawn(move || {
+                near.write_all(&vec![7; BYTES]).unwrap();
+                near.shutdown(Shutdown::Write).unwrap();
+            })
+        };
+        let echo = spawn(move || {
+            let mut buffer = vec![0; 64 << 10];
+            loop {
+                match far.read(&mut buffer).unwrap() {
+                    0 => return,
+                    len => far.write_all(&buffer[..len]).unwrap(),
+                }
+            }
+        });
+        let mut total = 0;
+        let mut buffer = vec![0; 64 << 10];
+        loop {
+            match near.read(&mut buffer).unwrap() {
+                0 => break,
+                len => {
+                    assert!(buffer[..len].iter().all(|byte| *byte == 7));
+                    total += len;
+                }
+            }
+        }
+        assert_eq!(total, BYTES);
+        writer.join().unwrap();
+        echo.join().unwrap();
+    });
+}
+
+#[test]
+fn errors_come_as_the_kernel_says_them() {
+    everywhere(|| {
+        let unused = TcpListener::bind(local()).unwrap().local_addr().unwrap();
+        let refused = TcpStream::connect(unused).unwrap_err();
+        assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+        let (near, far) = pair();
+        drop(far);
+        let mut byte = [0];
+        assert_eq!(near.read(&mut byte).unwrap(), 0);
+        let missing = File::open("/does/not/exist", OpenOptions::new().read(true)).unwrap_err();
+        assert_eq!(missing.kind(), std::io::ErrorKind::NotFound);
+    });
+}
+
+/// The buffer of a cancelled read is given up only when the kernel is done with it: the memory is written to afterwards by
+/// others, so a late write by the kernel would show.
+#[test]
+fn cancelled_reads_leave_nothing_behind() {
+    everywhere(|| {
+        let (near, far) = pair();
+        let near = Rc::new(near);
+        for round in 0..50u8 {
+            let reader = {
+                let near = near.clone();
+                spawn(move || {
+                    let mut buffer = vec![0u8; 4096];
+                    near.read(&mut buffer).map(|len| buffer[..len].to_vec())
+                })
+            };
+            yield_now();
+            reader.cancel();
+            if round % 2 == 0 {
+                yield_now();
+            }
+            assert!(matches!(reader.join(), Err(JoinError::Cancelled)), "round {round}");
+            far.write_all(&[round]).unwrap();
+            let mut byte = [0];
+            near.read_exact(&mut byte).unwrap();
+            assert_eq!(byte, [round], "no byte went to a read that was cancelled");
+        }
+    });
+}
+
+#[test]
+fn a_descriptor_that_closes_under_a_pending_operation_harms_nobody() {
+    everywhere(|| {
+        // Shut down by another fiber: the read ends.
+        let (near, _far) = pair();
+        let near = Rc::new(near);
+        let reader = {
+            let near = near.clone();
+            spawn(move || near.read(&mut [0; 16]))
+        };
+        yield_now();
+        near.shutdown(Shutdown::Both).unwrap();
+        assert_eq!(reader.join().unwrap().unwrap(), 0);
+        // Closed behind the back of a wait, and its number used again: the wait can be cancelled, the new one works.
+        let (foreign, _other) = UnixStream::pair().unwrap();
+        let watched = foreign.try_clone().unwrap();
+        let waiter = spawn(move || readable(&watched));
+        yield_now();
+        drop(foreign);
+        yield_now();
+        waiter.cancel();
+        assert!(matches!(waiter.join(), Err(JoinError::Cancelled)));
+        let (mut left, right) = UnixStream::pair().unwrap();
+        left.write_all(b"x").unwrap();
+        readable(&right).unwrap();
+    });
+}
+
+#[test]
+fn foreign_descriptors_can_be_waited_for_by_several_fibers() {
+    everywhere(|| {
+        let (mut left, right) = UnixStream::pair().unwrap();
+        let right = Rc::new(right);
+        let waiters: Vec<_> = (0..3)
+            .map(|_| {
+                let right = right.clone();
+                spawn(move || readable(&*right).unwrap())
+            })
+            .collect();
+        yield_now();
+        assert!(waiters.iter().all(|waiter| !waiter.is_finished()));
+        left.write_all(b"!").unwrap();
+        waiters.into_iter().for_each(|waiter| waiter.join().unwrap());
+        let mut byte = [0];
+        (&*right).read_exact(&mut byte).unwrap();
+    });
+}
+
+#[test]
+fn datagrams_go_both_ways() {
+    everywhere(|| {
+        let [left, right] = [(), ()].map(|()| UdpSocket::bind(local()).unwrap());
+        let to = right.local_addr().unwrap();
+        let echo = spawn(move || {
+            let mut buffer = [0; 100];
+            for _ in 0..20 {
+                let (len, from) = right.recv_from(&mut buffer).unwrap();
+                right.send_to(&buffer[..len], from).unwrap();
+            }
+        });
+        let mut buffer = [0; 100];
+        for round in 0..20u8 {
+            left.send_to(&[round; 3], to).unwrap();
+            assert_eq!(left.recv_from(&mut buffer).unwrap(), (3, to));
+            assert_eq!(buffer[..3], [round; 3]);
+        }
+        echo.join().unwrap();
+    });
+}
+
+#[test]
+fn files_are_written_and_read_at_positions() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("file");
+    everywhere(move || {
+        let file = File::open(&path, OpenOptions::new().create(true).truncate(true).read(true).write(true)).unwrap();
+        let file = Rc::new(file);
+        let writers: Vec<_> = (0..40u64)
+            .map(|part| {
+                let file = file.clone();
+                spawn(move || assert_eq!(file.write_at(&[part as u8; 500], part * 500).unwrap(), 500))
+            })
+            .collect();
+        writers.into_iter().for_each(|writer| writer.join().unwrap());
+        file.sync_all().unwrap();
+        assert_eq!(file.len().unwrap(), 20_000);
+        let mut buffer = [0; 500];
+        for part in (0..40u64).rev() {
+            assert_eq!(file.read_at(&mut buffer, part * 500).unwrap(), 500);
+            assert_eq!(buffer, [part as u8; 500]);
+        }
+        assert_eq!(file.read_at(&mut buffer, 20_000).unwrap(), 0);
+    });
+}
+
+#[test]
+fn timers_and_other_threads_end_the_sleep_in_the_kernel() {
+    everywhere(|| {
+        sleep(Duration::from_millis(3));
+        assert_eq!(blocking(|| 6 * 7), 42);
+        let bad = spawn(|| blocking(|| panic!("in the helper")));
+        assert!(bad.join().unwrap_err().to_string().contains("in the helper"));
+    });
+}
+
+#[test]
+fn ten_times_the_queue_waits_in_order_and_nothing_is_lost() {
+    const ENTRIES: u32 = 8;
+    let config = ReactorConfig::Uring(UringConfig { entries: ENTRIES, ..UringConfig::default() });
+    let scheduler = match Scheduler::new(Config { reactor: config, ..Config::default() }) {
+        Ok(scheduler) => scheduler,
+        Err(error) => return eprintln!("skipped: {error}"),
+    };
+    let done = scheduler.run(|| {
+        let pairs: Vec<_> = (0..10 * ENTRIES).map(|_| pair()).collect();
+        let mut writers = Vec::new();
+        let readers: Vec<_> = pairs
+            .into_iter()
+            .enumerate()
+            .map(|(index, (near, far))| {
+                let byte = [index as u8];
+                writers.push((far, byte));
+                spawn(move || {
+                    let mut got = [0];
+                    near.read_exact(&mut got).unwrap();
+                    assert_eq!(got, byte);
+                })
+            })
+            .collect();
+        // Every reader asks for its read in one turn, before the kernel is entered.
+        yield_now();
+        for (far, byte) in &writers {
+            far.write_all(byte).unwrap();
+        }
+        let done = readers.len();
+        readers.into_iter().for_each(|reader| reader.join().unwrap());
+        done
+    });
+    assert_eq!(done, 80);
+    let stats = scheduler.stats().reactor.unwrap();
+    assert!(stats.overflow_max >= 9 * ENTRIES as usize, "{stats:?}");
+}
+
+#[test]
+fn registered_files_and_buffers_are_used_and_given_back() {
+    use warpline_fiber::reactor::RegisteredBuffer;
+    let uring = UringConfig { files: 4, buffers: (2, 8192), ..UringConfig::default() };
+    let scheduler = match Scheduler::new(Config { reactor: ReactorConfig::Uring(uring), ..Config::default() }) {
+        Ok(scheduler) => scheduler,
+        Err(error) => return eprintln!("skipped: {error}"),
+    };
+    let registered = Rc::new(Baton::new());
+    let gate = registered.clone();
+    let user = scheduler.spawn(move || {
+        let mut named = tempfile::NamedTempFile::new().unwrap();
+        named.write_all(&[9; 10_000]).unwrap();
+        let files: Vec<_> = (0..6).map(|_| File::from_std(named.reopen().unwrap()).unwrap()).collect();
+        gate.wait();
+        let mut buffers = [RegisteredBuffer::take().unwrap(), RegisteredBuffer::take().unwrap()];
+        assert!(RegisteredBuffer::take().is_none());
+        for file in &files {
+            assert_eq!(file.read_fixed(&mut buffers[1], 5000).unwrap(), 5000);
+            assert_eq!(buffers[1].as_ref()[..5000], [9; 5000]);
+        }
+        drop(buffers);
+        RegisteredBuffer::take().unwrap();
+    });
+    scheduler.turn(1);
+    assert_eq!(scheduler.stats().reactor.unwrap().registered_files, 4, "the other two are used as they are");
+    registered.post();
+    user.join().unwrap();
+    assert_eq!(scheduler.stats().reactor.unwrap().registered_files, 0);
+}
+
+#[test]
+fn the_end_of_the_scheduler_ends_pending_operations() {
+    for reactor in [ReactorConfig::Auto(UringConfig::default()), ReactorConfig::Readiness] {
+        let scheduler = scheduler(reactor);
+        let (streams, handles) = scheduler.run(|| {
+            let pairs: Vec<_> = (0..20).map(|_| pair()).collect();
+            let (far, near): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
+            let read = |stream: TcpStream| move || stream.read(&mut [0; 100]).unwrap();
+            (far, near.into_iter().map(|stream| spawn(read(stream))).collect::<Vec<_>>())
+        });
+        scheduler.turn(100);
+        drop(scheduler);
+        for handle in handles {
+            assert!(matches!(handle.join(), Err(JoinError::Cancelled)));
+        }
+        drop(streams);
+    }
+}
+
+#[test]
+fn without_a_reactor_the_error_says_so() {
+    let scheduler = scheduler(ReactorConfig::None);
+    let error = scheduler.run(|| TcpListener::bind(local()).unwrap().accept().unwrap_err());
+    assert!(error.to_string().contains("no reactor"), "{error}");
+}
