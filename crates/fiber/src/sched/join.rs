@@ -44,8 +44,8 @@ impl<T: 'static> JoinHandle<T> {
     /// Asks the fiber to end: its next wait unwinds, or the one in which it is parked, and destructors on its stack run.
     /// A fiber that has not run yet is dropped. From then on every wait outside [`shield`](crate::shield) unwinds, so
     /// one that catches the unwinding and waits again is cancelled again. Waits in destructors that run because of an
-    /// unwinding are not interrupted. A fiber that never waits is not ended: see [`check_cancelled`]
-    /// (crate::check_cancelled).
+    /// unwinding are not interrupted. A fiber that never waits is not ended: see
+    /// [`check_cancelled`](crate::check_cancelled).
     pub fn cancel(&self) {
         self.inner.cancel(self.cell());
     }

@@ -69,8 +69,8 @@ pub struct StackStats {
     pub free: usize,
     /// How often the pages of a free stack were given back.
     pub released: u64,
-    /// The deepest use of any stack in bytes, by pages that were touched. Found by [`Scheduler::stats`]
-    /// (crate::Scheduler::stats) looking at the stacks, and when pages are given back: nothing is paid for it while
+    /// The deepest use of any stack in bytes, by pages that were touched. Found by
+    /// [`Scheduler::stats`](crate::Scheduler::stats) looking at the stacks, and when pages are given back: nothing is paid for it while
     /// fibers run. Zero where the platform does not tell (Windows).
     pub high_water: usize,
 }
