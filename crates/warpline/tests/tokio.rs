@@ -211,6 +211,16 @@ async fn dropping_handles_finishes_stops_and_closes() {
 }
 
 #[tokio::test]
+async fn a_close_is_not_lost_when_the_handle_goes_right_after_it() {
+    for _ in 0..20 {
+        let (_server, _client, near, far) = connected(1).await;
+        near.close(24, b"done");
+        drop(near);
+        assert_eq!(far.closed().await, ConnectionError::ApplicationClosed { code: 24, reason: "done".to_owned() });
+    }
+}
+
+#[tokio::test]
 async fn a_slow_reader_holds_the_writer_back() {
     const WINDOW: u64 = 64 << 10;
     let transport = TransportConfig {

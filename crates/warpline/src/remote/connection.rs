@@ -9,6 +9,7 @@ use std::fmt;
 use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use warpline_ring::mailbox::SendError;
 use warpline_ring::oneshot::{Reply, oneshot};
 
@@ -78,8 +79,7 @@ impl Connection {
     /// # Errors
     /// If the connection ends; streams that the peer had opened before are handed out first.
     pub async fn accept_bi(&self) -> Result<(SendStream, RecvStream), OperationError> {
-        self.0.shared.want(Kind::Bi);
-        poll_fn(|cx| self.0.outlets.bi.poll_recv(cx)).await.ok_or_else(|| self.end())
+        poll_fn(|cx| self.poll_accept_bi(cx)).await
     }
 
     /// Waits for the peer to open a unidirectional stream.
@@ -87,8 +87,25 @@ impl Connection {
     /// # Errors
     /// As [`accept_bi`](Self::accept_bi).
     pub async fn accept_uni(&self) -> Result<RecvStream, OperationError> {
+        poll_fn(|cx| self.poll_accept_uni(cx)).await
+    }
+
+    /// See [`accept_bi`](Self::accept_bi).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn poll_accept_bi(&self, cx: &Context<'_>) -> Poll<Result<(SendStream, RecvStream), OperationError>> {
+        self.0.shared.want(Kind::Bi);
+        self.0.outlets.bi.poll_recv(cx).map(|pair| pair.ok_or_else(|| self.end()))
+    }
+
+    /// See [`accept_uni`](Self::accept_uni).
+    ///
+    /// # Errors
+    /// As [`accept_bi`](Self::accept_bi).
+    pub fn poll_accept_uni(&self, cx: &Context<'_>) -> Poll<Result<RecvStream, OperationError>> {
         self.0.shared.want(Kind::Uni);
-        poll_fn(|cx| self.0.outlets.uni.poll_recv(cx)).await.ok_or_else(|| self.end())
+        self.0.outlets.uni.poll_recv(cx).map(|stream| stream.ok_or_else(|| self.end()))
     }
 
     /// The next datagram from the peer.

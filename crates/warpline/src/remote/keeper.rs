@@ -192,16 +192,18 @@ impl Keeper {
     /// Ready when nobody holds a handle any more.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.shared.keeper.register(cx.waker());
-        if self.shared.released.load(Ordering::Acquire) {
-            return Poll::Ready(());
-        }
+        let released = self.shared.released.load(Ordering::Acquire);
         if self.shared.ended.get().is_none() {
+            // Also if the handle was dropped right after: what it said counts, not that it went.
             if let Some((code, reason)) = self.shared.close.get() {
                 self.conn.close(*code, reason);
             }
             if let Poll::Ready(error) = self.conn.poll_closed(cx) {
                 self.shared.end(error);
             }
+        }
+        if released {
+            return Poll::Ready(());
         }
         self.send_datagrams(cx);
         self.answer(cx);

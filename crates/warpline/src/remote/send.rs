@@ -90,8 +90,16 @@ impl SendStream {
     /// # Errors
     /// [`WriteError`], after which nothing more can be written. What was written just before may be lost then too.
     pub async fn write_chunk(&mut self, chunk: Chunk) -> Result<(), WriteError> {
-        let mut chunk = Some(chunk);
-        poll_fn(|cx| self.poll_push(cx, || chunk.take())).await
+        let mut chunk = chunk;
+        poll_fn(|cx| self.poll_write_chunk(cx, &mut chunk)).await
+    }
+
+    /// Takes the whole chunk, and leaves an empty one, or waits. See [`write_chunk`](Self::write_chunk).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn poll_write_chunk(&mut self, cx: &mut Context<'_>, chunk: &mut Chunk) -> Poll<Result<(), WriteError>> {
+        self.poll_push(cx, || Some(std::mem::take(chunk)))
     }
 
     /// Writes the whole slice; its bytes are copied once. Cancelled, it may have written a part.
