@@ -2,11 +2,13 @@
 //!
 //! `compare` runs [rows] of load over Warpline and [peers], in turns, each server and each client a process on a core
 //! of its own, and prints medians with their spread; `plot` draws the results. `bench/README.md` has the rules of the
-//! comparison and what every peer's program has to understand. To read first: [`rows::Row`], [`measure::run`],
+//! comparison and what every peer's program has to understand. `chaos` is about Warpline alone: workers that come and go
+//! under load. To read first: [`rows::Row`], [`measure::run`],
 //! [`results::Results`].
 #![forbid(unsafe_code)]
 
 mod certs;
+mod chaos;
 mod compare;
 mod machine;
 mod measure;
@@ -42,6 +44,8 @@ enum Action {
     Compare(CompareArgs),
     /// Draw a results file as SVG.
     Plot(PlotArgs),
+    /// Change the number of workers of a server under load, and verify every byte.
+    Chaos(chaos::ChaosArgs),
     /// List scenarios and peers.
     List,
 }
@@ -99,6 +103,7 @@ fn main() -> ExitCode {
     let outcome = match Args::parse().action {
         Action::Compare(args) => run_compare(&args),
         Action::Plot(args) => run_plot(&args),
+        Action::Chaos(args) => chaos::run(&args).map(|()| ExitCode::SUCCESS),
         Action::List => {
             println!("scenarios: {}", rows::ROWS.iter().map(|row| row.name).collect::<Vec<_>>().join(" "));
             println!("peers:     {}", peers::PEERS.iter().map(|peer| peer.name).collect::<Vec<_>>().join(" "));

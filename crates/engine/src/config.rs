@@ -2,6 +2,7 @@
 
 use crate::error::StartError;
 use crate::limits::{ACCEPT_BACKLOG, HANDOVER_LEN, SHUTDOWN_TIMEOUT, SPIN, TASK_BUDGET, WORKERS_MAX};
+use crate::scaling::ScalingPolicy;
 use std::fmt;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -19,6 +20,8 @@ pub struct EngineConfig {
     /// Number of workers that there may be at a time, at least `workers`, if their number is to be changed while traffic
     /// flows ([`Engine::scale_to`](crate::Engine::scale_to)); 0 if it is not.
     pub workers_max: usize,
+    /// When the number of workers changes by itself, within 1 and `workers_max`. `None`: only when asked to.
+    pub scaling: Option<ScalingPolicy>,
     /// Cores to pin the workers to, the first worker to the first; as many as there may be workers. `None`: the system schedules
     /// them.
     pub cores: Option<Vec<usize>>,
@@ -56,6 +59,7 @@ impl EngineConfig {
             bind: SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
             workers: 1,
             workers_max: 0,
+            scaling: None,
             cores: None,
             server: None,
             secret,
@@ -75,6 +79,9 @@ impl EngineConfig {
         check((1..=WORKERS_MAX).contains(&self.workers), "workers", &format!("takes 1 to {WORKERS_MAX}"))?;
         let max = self.workers_max == 0 || (self.workers..=WORKERS_MAX).contains(&self.workers_max);
         check(max, "workers_max", &format!("takes {} to {WORKERS_MAX}, or 0", self.workers))?;
+        check(self.scaling.is_none() || self.is_scalable(), "scaling", "needs workers_max")?;
+        let percent = self.scaling.as_ref().is_none_or(|policy| (1..=99).contains(&policy.shrink_percent));
+        check(percent, "scaling", "shrink_percent takes 1 to 99")?;
         check(self.accept_backlog > 0, "accept_backlog", "must hold at least one connection")?;
         check(self.task_budget > 0, "task_budget", "must allow at least one poll")?;
         check((1..=1 << 20).contains(&self.handover_len), "handover_len", "takes 1 to 2^20 datagrams")?;

@@ -67,6 +67,15 @@ counters! {
     task_panics,
     /// Connections closed because the accept queue was full.
     accept_refused,
+    /// Nanoseconds asleep.
+    asleep_ns,
+    /// Times the worker asked for another one.
+    growth_asked,
+    /// Datagrams found at the last look at the socket and the rings, now.
+    queue,
+    /// Running average of the time from a datagram's arrival until it is handled, in nanoseconds, now. Estimated from
+    /// when the worker looked: a datagram came on average in the middle between two looks.
+    delay_ns,
     /// Connections now.
     connections,
     /// Tasks now.
@@ -81,6 +90,7 @@ impl WorkerStats {
     /// Leaves what only grows: for a worker that is gone.
     pub(crate) fn forget_now(&mut self) {
         (self.connections, self.tasks, self.strays, self.accept_queue) = (0, 0, 0, 0);
+        (self.queue, self.delay_ns) = (0, 0);
     }
 }
 

@@ -68,4 +68,4 @@ pub use error::{
 };
 pub use local::ConnectionKey;
 pub use mailbox::{Command, Rejected};
-pub use scaling::Ports;
+pub use scaling::{Ports, ScalingPolicy};

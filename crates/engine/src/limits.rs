@@ -78,3 +78,9 @@ pub const SLOTS_PER_CHANGE: usize = 128;
 
 /// Panics outside of any connection's code after which a worker gives up instead of going on.
 pub const PANICS_MAX: u64 = 16;
+
+/// The share of a new sample in the running average of delays: 1/16, so that it follows within some dozen turns.
+pub const DELAY_SHARE: u32 = 16;
+
+/// How often a worker that is pressed says so, at most. The coordinator looks about as often.
+pub const ASK_EVERY: Duration = Duration::from_millis(500);

@@ -1,7 +1,7 @@
 //! How an endpoint is set up.
 
 use crate::endpoint::Endpoint;
-use crate::engine::{Engine, EngineConfig, StartError};
+use crate::engine::{Engine, EngineConfig, ScalingPolicy, StartError};
 use crate::limits::ACCEPT_CONNECTIONS;
 use crate::local::{self, Worker};
 use crate::remote::Connection;
@@ -20,6 +20,7 @@ pub struct EndpointBuilder {
     bind: Option<SocketAddr>,
     workers: Option<usize>,
     workers_max: Option<usize>,
+    scaling: Option<ScalingPolicy>,
     cores: Option<Vec<usize>>,
     server: Option<Arc<ServerConfig>>,
     secret: Option<[u8; 32]>,
@@ -49,6 +50,13 @@ impl EndpointBuilder {
     #[must_use]
     pub fn max_workers(mut self, workers: usize) -> Self {
         self.workers_max = Some(workers);
+        self
+    }
+
+    /// Has the number of workers change by itself, between 1 and [`max_workers`](Self::max_workers).
+    #[must_use]
+    pub fn scaling(mut self, policy: ScalingPolicy) -> Self {
+        self.scaling = Some(policy);
         self
     }
 
@@ -118,6 +126,7 @@ impl EndpointBuilder {
         config.bind = self.bind.unwrap_or(config.bind);
         config.workers = self.workers.unwrap_or(config.workers);
         config.workers_max = self.workers_max.unwrap_or(config.workers_max);
+        config.scaling = self.scaling;
         config.cores = self.cores;
         config.server = self.server;
         config.secret = self.secret.unwrap_or(config.secret);

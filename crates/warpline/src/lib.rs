@@ -74,7 +74,7 @@ pub use builder::{EndpointBuilder, RunError};
 pub use endpoint::Endpoint;
 pub use engine::{
     ConnectError, EngineError, Fault, OperationError, ReadError, ReadExactError, ReadToEndError, RebindError,
-    ScaleError, StartError, WorkerStats, WriteError,
+    ScaleError, ScalingPolicy, StartError, WorkerStats, WriteError,
 };
 pub use identity::{Fingerprint, Identity};
 pub use remote::{Connection, RecvStream, SendDatagramError, SendStream};

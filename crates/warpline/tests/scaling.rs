@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
-use warpline::{ClientConfig, Connection, Endpoint, Fault, ServerConfig, TransportConfig, local};
+use warpline::{ClientConfig, Connection, Endpoint, Fault, ScalingPolicy, ServerConfig, TransportConfig, local};
 
 /// Every byte of a stream is a function of its place and of the stream.
 fn fill(buf: &mut [u8], seed: u64, offset: u64) {
@@ -220,6 +220,43 @@ async fn connections_held_by_a_worker_s_program_stay_until_they_end() {
     ask(&connection, 99).await;
     server.shutdown(0, b"").await;
     client.shutdown(0, b"").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn workers_come_with_load_and_go_without() {
+    let (server_config, client_config) = setup();
+    // Any traffic at all is pressure, and any rest calls for fewer.
+    let policy = ScalingPolicy {
+        grow_queue: 1,
+        shrink_percent: 99,
+        patience: Duration::ZERO,
+        cooldown: Duration::from_millis(50),
+        ..ScalingPolicy::default()
+    };
+    let server = loopback().max_workers(3).scaling(policy).server(server_config).start().expect("loopback is there");
+    let client = loopback().start().expect("loopback is there");
+    let accepting = server.clone();
+    tokio::spawn(async move {
+        while let Some(connection) = accepting.accept().await {
+            tokio::spawn(serve(connection));
+        }
+    });
+    let stop = Arc::new(AtomicBool::new(false));
+    let (accounts, tasks) = connect_all(&client, server.local_addr(), &client_config, 6, &stop).await;
+    while server.workers().len() < 3 {
+        all_get_on(&accounts, &tasks).await;
+    }
+    assert!(server.stats().growth_asked >= 2);
+    stop.store(true, Ordering::Relaxed);
+    for task in tasks {
+        task.await.expect("no connection fails");
+    }
+    while server.workers().len() > 1 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    server.shutdown(0, b"").await;
+    let refused = loopback().scaling(ScalingPolicy::default()).start().err();
+    assert_eq!(refused.map(|error| error.fault()), Some(Fault::Caller), "without max_workers nothing can scale");
 }
 
 #[tokio::test]

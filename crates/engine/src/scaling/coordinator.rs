@@ -3,6 +3,7 @@
 use crate::engine::WorkerHandle;
 use crate::error::{EngineError, ScaleError, StartError};
 use crate::limits::{SLOTS_PER_CHANGE, WORKER_NUMBERS};
+use crate::scaling::judge::{Judge, Verdict};
 use crate::scaling::ports::Ports;
 use crate::scaling::starter::{Starter, change_links};
 use crate::worker::LinkChange;
@@ -22,6 +23,8 @@ const SLOW_LOOK: Duration = Duration::from_secs(1);
 pub(crate) enum Signal {
     /// Have so many workers.
     Scale(usize, Reply<Result<(), ScaleError>>),
+    /// A worker is pressed and asks for another one.
+    Grow(usize),
     /// A worker that was to go has finished everything.
     Finished(usize),
     /// A worker's thread has ended; whether it could not go on.
@@ -42,6 +45,11 @@ impl Coordinator {
     /// `false` if there is none.
     pub(crate) fn tell(&self, signal: Signal) -> bool {
         self.0.as_ref().is_some_and(|sender| sender.send(signal).is_ok())
+    }
+
+    pub(crate) fn grow(&self, worker: usize) {
+        // Without a coordinator there is no policy by which to ask.
+        let _ = self.tell(Signal::Grow(worker));
     }
 
     pub(crate) fn finished(&self, worker: usize) {
@@ -65,15 +73,35 @@ struct Chief {
     present: BTreeSet<u16>,
     /// Numbers whose back ends are not to be used again.
     broken: BTreeSet<u16>,
+    judge: Option<Judge>,
+    /// Workers that asked for growth since the last judgement.
+    asked: BTreeSet<usize>,
+    began: Instant,
+    /// When the workers' time asleep was looked at last, and what it was.
+    seen: (Duration, u64),
     stopping: bool,
 }
 
 /// Carries out changes until the engine ends.
 pub(crate) fn coordinate(starter: Starter, ports: Box<dyn Ports>, signals: Receiver<Signal>, plan: Plan) {
     let present: BTreeSet<u16> = plan.active.iter().copied().collect();
-    let mut chief = Chief { starter, ports, signals, plan, present, broken: BTreeSet::new(), stopping: false };
+    let judge = starter.config.scaling.clone().map(Judge::new);
+    let mut chief = Chief {
+        starter,
+        ports,
+        signals,
+        plan,
+        present,
+        broken: BTreeSet::new(),
+        judge,
+        asked: BTreeSet::new(),
+        began: Instant::now(),
+        seen: (Duration::ZERO, 0),
+        stopping: false,
+    };
     while !chief.stopping {
         chief.listen(SLOW_LOOK);
+        chief.judge();
     }
 }
 
@@ -95,6 +123,7 @@ impl Chief {
     fn note(&mut self, signal: Signal) {
         match signal {
             Signal::Stop => self.stopping = true,
+            Signal::Grow(worker) => drop(self.asked.insert(worker)),
             Signal::Scale(_, reply) => reply.send(Err(EngineError::Overloaded.into())),
             // No change is under way, or it will wait for this worker's steps: an end would count as all of them.
             Signal::Finished(worker) => {
@@ -104,6 +133,42 @@ impl Chief {
                 }
             }
             Signal::Ended { worker, failed } => self.bury(worker, failed),
+        }
+    }
+
+    /// Decides, with a policy, whether there should be more workers or fewer, at most once per second unless one asks.
+    fn judge(&mut self) {
+        let now = self.began.elapsed();
+        let since = now - self.seen.0;
+        if self.judge.is_none() || self.stopping || (self.asked.is_empty() && since < SLOW_LOOK) {
+            return;
+        }
+        let crew = self.starter.crew.active();
+        let stats: Vec<_> = crew.iter().map(WorkerHandle::stats).collect();
+        let asleep: u64 = self.starter.crew.stats().asleep_ns;
+        let slept = Duration::from_nanos(asleep.saturating_sub(self.seen.1));
+        let workers = crew.len();
+        let share = slept.as_nanos() * 100 / since.as_nanos().max(1);
+        let busy = (workers as u64 * 100).saturating_sub(u64::try_from(share).unwrap_or(u64::MAX));
+        self.seen = (now, asleep);
+        let asked = std::mem::take(&mut self.asked);
+        let max = self.starter.config.workers_max();
+        let Some(judge) = &mut self.judge else { return };
+        let target = match judge.judge(now, !asked.is_empty(), workers, max, busy) {
+            Verdict::Stay => return,
+            Verdict::Grow => workers + 1,
+            Verdict::Shrink => workers - 1,
+        };
+        judge.changed(now);
+        let delays: Vec<_> = stats.iter().map(|stats| Duration::from_nanos(stats.delay_ns)).collect();
+        let queues: Vec<_> = stats.iter().map(|stats| stats.queue).collect();
+        let connections: Vec<_> = stats.iter().map(|stats| stats.connections).collect();
+        tracing::info!(
+            from = workers, to = target, ?asked, busy_percent = busy, ?delays, ?queues, ?connections,
+            policy = ?judge.policy(), "the number of workers is changed"
+        );
+        if let Err(error) = self.scale(target) {
+            tracing::warn!(%error, "the number of workers could not be changed");
         }
     }
 

@@ -128,6 +128,7 @@ impl Loop {
         }
         drop(core);
         self.count(&fates);
+        self.signals.looked(now, self.setup.clock.now(), fates.handled + fates.passed_on);
         true
     }
 

@@ -9,6 +9,7 @@ mod links;
 mod moving;
 mod rebind;
 mod run;
+mod signals;
 mod spin;
 mod strays;
 mod waiters;

@@ -19,6 +19,7 @@ use crate::stop::Stop;
 use crate::worker::Core;
 use crate::worker::ingress::Share;
 use crate::worker::links::{LinkChange, Links, Message};
+use crate::worker::signals::Signals;
 use crate::worker::spin::Spin;
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -61,7 +62,8 @@ pub(crate) struct Loop {
     pub(super) tally: WorkerStats,
     published: WorkerStats,
     command_panics: u64,
-    setup: Facts,
+    pub(super) setup: Facts,
+    pub(super) signals: Signals,
     /// When the worker ends although connections still drain; set once the end was asked for.
     deadline: Option<Instant>,
     spin: Spin,
@@ -71,10 +73,10 @@ pub(crate) struct Loop {
 }
 
 /// What stays as it is.
-struct Facts {
+pub(super) struct Facts {
     handle: WorkerHandle,
     config: Arc<EngineConfig>,
-    clock: Clock,
+    pub(super) clock: Clock,
     stop: Arc<Stop>,
     coordinator: Coordinator,
 }
@@ -121,6 +123,7 @@ impl Loop {
             published: WorkerStats::default(),
             command_panics: 0,
             spin: Spin::new(config.spin),
+            signals: Signals::default(),
             setup: Facts { handle, config, clock, stop, coordinator },
             deadline: None,
             departure: Departure::No,
@@ -193,6 +196,10 @@ impl Loop {
         }
         self.rebind(now);
         self.tend_strays();
+        if self.signals.asks(self.setup.config.scaling.as_ref(), now) {
+            self.tally.growth_asked += 1;
+            self.setup.coordinator.grow(self.setup.handle.index());
+        }
         let mut unfinished = !self.links.flush() || stepped;
         self.links.ring();
         unfinished |= self.transmit(now) || self.cx.exec.has_ready();
@@ -395,6 +402,8 @@ impl Loop {
             self.tally.strays = self.share.strays.held().len() as u64;
         }
         self.tally.task_panics = self.cx.exec.panics() + self.command_panics;
+        self.tally.queue = self.signals.queue();
+        self.tally.delay_ns = u64::try_from(self.signals.delay().as_nanos()).unwrap_or(u64::MAX);
         self.tally.tasks = self.cx.exec.len() as u64;
         self.cx.workers.set(self.share.member.active());
         self.setup.handle.board().publish(&self.published, &self.tally);
@@ -429,7 +438,10 @@ impl Loop {
         if let Err(error) = self.io.wait(Some(timeout)) {
             self.fail("waiting", &error);
         }
-        self.spin.slept(self.setup.clock.now() - before);
+        let slept = self.setup.clock.now() - before;
+        self.tally.asleep_ns += u64::try_from(slept.as_nanos()).unwrap_or_default();
+        self.signals.slept();
+        self.spin.slept(slept);
     }
 }
 
