@@ -39,7 +39,7 @@ RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR="$LOOM_TARGET" cargo test --quiet --rele
 RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR="$LOOM_TARGET" cargo test --quiet --release -p warpline-frame --lib
 
 step "simulation, quick form"
-cargo run --quiet --release -p warpline-sim -- --seeds 50
+cargo run --quiet --release -p warpline-sim -- --seeds 1000
 
 step "interoperation with quinn and aioquic"
 ./interop/setup-aioquic.sh

@@ -1,7 +1,13 @@
 //! Runs scenarios with many seeds, or one seed again.
 #![forbid(unsafe_code)]
 
+use std::fmt;
+use std::num::NonZero;
+use std::ops::Range;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use clap::Parser;
 use warpline_sim::run::run;
@@ -19,7 +25,10 @@ struct Cli {
     /// Only this seed
     #[arg(long)]
     seed: Option<u64>,
-    /// Print every event
+    /// Runs at the same time, each on a thread of its own [default: one per core]
+    #[arg(long)]
+    jobs: Option<NonZero<usize>>,
+    /// Print every event; one run at a time
     #[arg(long)]
     verbose: bool,
     /// Name the scenarios and stop
@@ -37,32 +46,76 @@ fn main() -> ExitCode {
     }
     let scenarios = cli.scenario.map_or(ALL, std::slice::from_ref);
     let seeds = cli.seed.map_or(0..cli.seeds, |seed| seed..seed + 1);
+    let jobs = if cli.verbose { NonZero::<usize>::MIN } else { cli.jobs.unwrap_or_else(cores) };
     let mut failures = 0u64;
     for scenario in scenarios {
-        failures += all_seeds(scenario, seeds.clone(), cli.verbose);
+        let tally = all_seeds(scenario, seeds.clone(), jobs, cli.verbose);
+        println!("{:<18} {tally}", scenario.name);
+        failures += tally.failures;
     }
     if failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Runs one scenario and returns how many seeds failed.
-fn all_seeds(scenario: &Scenario, seeds: std::ops::Range<u64>, verbose: bool) -> u64 {
-    let (mut runs, mut events, mut failures) = (0u64, 0, 0);
-    let mut longest = std::time::Duration::ZERO;
-    for seed in seeds {
-        match run(scenario, seed, verbose) {
-            Ok(outcome) => {
-                events += outcome.events;
-                longest = longest.max(outcome.took);
-            }
-            Err(failure) => {
-                failures += 1;
-                eprintln!("{failure}");
-            }
+fn cores() -> NonZero<usize> {
+    thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN)
+}
+
+/// What the runs of one scenario came to.
+#[derive(Default)]
+struct Tally {
+    runs: u64,
+    failures: u64,
+    events: u64,
+    longest: Duration,
+}
+
+impl Tally {
+    fn add(self, other: Self) -> Self {
+        Self {
+            runs: self.runs + other.runs,
+            failures: self.failures + other.failures,
+            events: self.events + other.events,
+            longest: self.longest.max(other.longest),
         }
-        runs += 1;
     }
-    println!("{:<18} {runs} runs, {failures} failed, {events} events, longest {longest:.1?}", scenario.name);
-    failures
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { runs, failures, events, longest } = self;
+        write!(f, "{runs} runs, {failures} failed, {events} events, longest {longest:.1?}")
+    }
+}
+
+/// Runs one scenario with all seeds; a run shares nothing with another, so they may go side by side.
+fn all_seeds(scenario: &Scenario, seeds: Range<u64>, jobs: NonZero<usize>, verbose: bool) -> Tally {
+    let next = AtomicU64::new(seeds.start);
+    let take_seeds = || {
+        let mut tally = Tally::default();
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= seeds.end {
+                return tally;
+            }
+            tally = tally.add(one_seed(scenario, seed, verbose));
+        }
+    };
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..jobs.get()).map(|_| scope.spawn(take_seeds)).collect();
+        // A panic of the code under test is a failure that was counted; one of this program is not to be hidden.
+        let tallies = threads.into_iter().map(|t| t.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        tallies.fold(Tally::default(), Tally::add)
+    })
+}
+
+fn one_seed(scenario: &Scenario, seed: u64, verbose: bool) -> Tally {
+    match run(scenario, seed, verbose) {
+        Ok(outcome) => Tally { runs: 1, failures: 0, events: outcome.events, longest: outcome.took },
+        Err(failure) => {
+            eprintln!("{failure}");
+            Tally { runs: 1, failures: 1, ..Tally::default() }
+        }
+    }
 }
 
 fn scenario(name: &str) -> Result<&'static Scenario, String> {

@@ -136,7 +136,7 @@ impl Connection {
     fn write_datagram(&mut self, cx: &mut Cx<'_>, room: &mut [u8], budget: &mut Budget, in_train: bool) -> usize {
         let limit = room.len().min(usize::try_from(budget.amplification).unwrap_or(usize::MAX));
         // RFC 9000 section 14.1: a datagram with an Initial packet has at least 1,200 bytes.
-        let least = if self.spaces.initial.is_some() { INITIAL_DATAGRAM_MIN } else { PACKET_ROOM_MIN * 2 };
+        let least = if self.spaces.initial.is_some() { INITIAL_DATAGRAM_MIN } else { PACKET_ROOM_MIN };
         if limit < least {
             return 0;
         }
@@ -145,7 +145,8 @@ impl Connection {
             if level != Level::OneRtt && self.spaces.at(level).is_none() {
                 continue;
             }
-            if !self.wants_packet(level, budget, limit) || limit - len < PACKET_ROOM_MIN * 2 {
+            let least = if len > 0 { PACKET_ROOM_MIN * 2 } else { PACKET_ROOM_MIN };
+            if !self.wants_packet(level, budget, limit) || limit - len < least {
                 continue;
             }
             let pad = self.padding_for(level, len, limit, budget);
@@ -195,7 +196,7 @@ impl Connection {
         }
         let wants_data = level == Level::OneRtt && self.wants_one_rtt();
         let Some(space) = self.spaces.at(level) else { return false };
-        if space.acks.is_due() || space.probes > 0 {
+        if space.acks.is_due() || space.probes > 0 || (level == Level::OneRtt && self.paths.current.owes_challenge()) {
             return true;
         }
         if !(space.has_own_frames() || wants_data) {
@@ -222,7 +223,7 @@ impl Connection {
             || self.wants_ack_frequency()
             || self.wants_observation()
             || self.paths.responses.goes(&self.paths.current.route())
-            || self.paths.current.challenge.is_some_and(|c| c.to_send)
+            || self.paths.current.owes_challenge()
     }
 
     /// Writes, seals and records one packet at the front of `room`.
@@ -234,8 +235,10 @@ impl Connection {
         budget: &mut Budget,
         pad_to: usize,
     ) -> Built {
+        // A challenge waits for no window: what fills it may have gone to an address where the peer is no more.
         let may_elicit = level != Level::OneRtt
             || budget.eliciting >= room.len() as u64
+            || self.paths.current.owes_challenge()
             || self.spaces.at(level).is_some_and(|s| s.probes > 0);
         if !may_elicit {
             budget.throttled = true;

@@ -229,6 +229,8 @@ impl Connection {
         if let Some(challenge) = self.paths.current.challenge.filter(|c| c.is_answered_by(data)) {
             self.paths.current.validated = true;
             self.paths.current.challenge = None;
+            // The peer is here: what was sent to where it was before need not back off any further.
+            self.pto.count = 0;
             if challenge.is_full_size {
                 self.drop_path(cx.now, |paths| paths.previous.take());
             } else {
@@ -318,9 +320,7 @@ impl Connection {
             return None;
         }
         let current = self.paths.current.route();
-        let wants = |path: &Option<Box<Path>>| {
-            path.as_deref().filter(|p| p.challenge.is_some_and(|c| c.to_send)).map(Path::route)
-        };
+        let wants = |path: &Option<Box<Path>>| path.as_deref().filter(|p| p.owes_challenge()).map(Path::route);
         while let Some(route) = self
             .paths
             .responses
@@ -398,8 +398,7 @@ impl Connection {
 
     /// The full-size padding that a datagram with path frames on the path in use needs (sections 8.2.1 and 8.2.2).
     pub(super) fn path_frames_pad(&self, room: usize) -> usize {
-        let challenge = self.paths.current.challenge.is_some_and(|c| c.to_send);
-        let wants = challenge || self.paths.responses.goes(&self.paths.current.route());
+        let wants = self.paths.current.owes_challenge() || self.paths.responses.goes(&self.paths.current.route());
         if wants { INITIAL_DATAGRAM_MIN.min(room) } else { 0 }
     }
 }

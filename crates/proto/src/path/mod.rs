@@ -74,6 +74,12 @@ impl Path {
         std::mem::swap(&mut self.ecn, &mut other.ecn);
     }
 
+    /// A PATH_CHALLENGE is to be sent here.
+    #[inline]
+    pub(crate) fn owes_challenge(&self) -> bool {
+        self.challenge.is_some_and(|c| c.to_send)
+    }
+
     pub(crate) fn on_received(&mut self, bytes: usize) {
         self.received = self.received.saturating_add(bytes as u64);
     }
