@@ -122,6 +122,11 @@ impl Connection {
             self.stats.packets_dropped += 1;
             return Ok(());
         }
+        if level == Level::Initial && self.identity.side == Side::Client && !header.token.is_empty() {
+            // RFC 9000 section 17.2.2: servers send no tokens in Initial packets.
+            self.stats.packets_dropped += 1;
+            return Ok(());
+        }
         let Some(opened) = self.open_packet(cx, memory, header, level)? else {
             self.stats.packets_dropped += 1;
             return Ok(());

@@ -15,10 +15,15 @@ use crate::time::Instant;
 
 /// Shortest destination ID that a client may choose (RFC 9000 section 7.2).
 const INITIAL_DCID_MIN: usize = 8;
+/// Shortest stateless reset (RFC 9000 section 10.3).
+const STATELESS_RESET_MIN: usize = 21;
 
 impl Endpoint {
     /// A datagram whose destination ID leads to no connection.
     pub(super) fn handle_unrouted(&mut self, now: Instant, meta: &DatagramMeta, memory: &mut Memory) {
+        if self.is_stateless_reset(now, memory) {
+            return;
+        }
         match header::parse(memory, self.routes.cid_len()) {
             Err(HeaderError::UnsupportedVersion { dcid, scid, .. }) => {
                 if self.server.is_some() && memory.len() >= INITIAL_DATAGRAM_MIN {
@@ -34,15 +39,20 @@ impl Endpoint {
         }
     }
 
-    /// A short header packet for an unknown ID: a stateless reset of the peer, or one that deserves ours.
-    fn handle_unknown_short(&mut self, now: Instant, meta: &DatagramMeta, memory: &Memory) {
-        if let Some(handle) = memory.last_chunk::<16>().and_then(|token| self.routes.find_reset_token(token)) {
-            self.stats.stateless_resets_received += 1;
-            if let Some(connection) = self.connection(handle) {
-                connection.on_stateless_reset(now);
-            }
-            return;
+    /// A datagram that ends in the token of a connection is that connection's stateless reset, whatever else it looks like
+    /// (RFC 9000 section 10.3).
+    fn is_stateless_reset(&mut self, now: Instant, memory: &Memory) -> bool {
+        let token = memory.last_chunk::<16>().filter(|_| memory.len() >= STATELESS_RESET_MIN);
+        let Some(handle) = token.and_then(|token| self.routes.find_reset_token(token)) else { return false };
+        self.stats.stateless_resets_received += 1;
+        if let Some(connection) = self.connection(handle) {
+            connection.on_stateless_reset(now);
         }
+        true
+    }
+
+    /// A short header packet for an unknown ID deserves our stateless reset.
+    fn handle_unknown_short(&mut self, now: Instant, meta: &DatagramMeta, memory: &Memory) {
         self.stats.dropped_unknown_cid += 1;
         if self.server.is_some() {
             self.reply_stateless_reset(now, meta, memory);
