@@ -37,17 +37,18 @@ enum Mode {
 #[derive(Debug, Clone, Copy, Args)]
 pub struct IoArgs {
     /// How packets move; what is named outright is used or the command fails.
-    #[arg(long = "io", value_enum, value_name = "BACKEND", default_value_t)]
+    #[arg(long = "io", env = "WARPLINE_IO", value_enum, value_name = "BACKEND", default_value_t)]
     name: Name,
     /// The interface for AF_XDP; its VLANs are served too.
-    #[arg(long, value_name = "NAME", value_parser = InterfaceName::new, required_if_eq("name", "xdp"))]
+    #[arg(long, env = "WARPLINE_INTERFACE", value_name = "NAME", value_parser = InterfaceName::new)]
+    #[arg(required_if_eq("name", "xdp"))]
     interface: Option<InterfaceName>,
     /// Which modes of AF_XDP are acceptable.
-    #[arg(long, value_enum, value_name = "MODE", default_value_t, requires = "interface")]
+    #[arg(long, env = "WARPLINE_XDP_MODE", value_enum, value_name = "MODE", default_value_t, requires = "interface")]
     xdp_mode: Mode,
     /// Packets that the device's queue handles at most when a worker looks for some (busy polling); 0 leaves that to
     /// the kernel.
-    #[arg(long, value_name = "PACKETS", default_value_t = 0, requires = "interface")]
+    #[arg(long, env = "WARPLINE_XDP_BUSY_POLL", value_name = "PACKETS", default_value_t = 0, requires = "interface")]
     xdp_busy_poll: u16,
 }
 

@@ -242,6 +242,40 @@ fn what_cannot_be_is_refused_with_the_reason() {
 }
 
 #[test]
+fn missing_privileges_are_named() {
+    use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
+    let Some(pair) = Pair::new("caps") else { return };
+    let open_without = |dropped: CapabilitySet| {
+        pair.inside(0, || {
+            // Only this thread's, which ends here.
+            let mut sets = capabilities(None).expect("a thread has some");
+            sets.effective -= dropped | CapabilitySet::SYS_ADMIN;
+            set_capabilities(None, sets).expect("giving up is allowed");
+            let xdp = XdpConfig::new(InterfaceName::new("wl0").expect("a short name"));
+            let error = Io::xdp_group(addr("0.0.0.0:4005"), 1, &config(), xdp, &STEERING);
+            error.map(drop).map_err(|error| error.to_string())
+        })
+    };
+    for (dropped, part) in [
+        (CapabilitySet::BPF, "CAP_BPF and CAP_NET_ADMIN"),
+        (CapabilitySet::NET_ADMIN, "CAP_BPF and CAP_NET_ADMIN"),
+        (CapabilitySet::NET_RAW, "CAP_NET_RAW"),
+    ] {
+        let error = open_without(dropped).expect_err("it takes this");
+        assert!(error.contains(part), "{error:?} does not say {part:?}");
+    }
+    // Without that one it is the limit that counts.
+    match (
+        open_without(CapabilitySet::IPC_LOCK),
+        rustix::process::getrlimit(rustix::process::Resource::Memlock).current,
+    ) {
+        (Err(error), Some(limit)) => assert!(limit < 20 << 20 && error.contains("limit of locked memory"), "{error}"),
+        (Ok(()), limit) => assert!(limit.is_none_or(|limit| limit >= 16 << 20), "{limit:?}"),
+        (Err(error), None) => panic!("there is no limit: {error}"),
+    }
+}
+
+#[test]
 fn a_program_that_keeps_everything_stops_neither_reception_nor_sending() {
     let Some(pair) = Pair::new("keep") else { return };
     let mut a = xdp(&pair, 0, "0.0.0.0:4000", XdpModes::Best);

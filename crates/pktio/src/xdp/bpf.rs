@@ -150,7 +150,7 @@ impl Map {
         let mut attr =
             MapCreate { map_type: kind as u32, key_size, value_size, max_entries, map_name, ..Default::default() };
         // SAFETY: the structure has no addresses.
-        let fd = unsafe { bpf_fd(BPF_MAP_CREATE, &mut attr) }?;
+        let fd = unsafe { bpf_fd(BPF_MAP_CREATE, &mut attr) }.map_err(explain_privilege)?;
         Ok(Map { fd, key_size, value_size })
     }
 
@@ -199,14 +199,9 @@ impl Program {
             Ok(program) => return Ok(program),
             Err(error) => error,
         };
-        match error.raw_os_error() {
-            Some(libc::EPERM) => {
-                let what = "loading the XDP program needs the capabilities CAP_BPF and CAP_NET_ADMIN";
-                return Err(io::Error::new(io::ErrorKind::PermissionDenied, what));
-            }
-            // Only these are the verifier's.
-            Some(libc::EINVAL | libc::EACCES | libc::E2BIG) => (),
-            _ => return Err(error),
+        // Only these are the verifier's.
+        if !matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EACCES | libc::E2BIG)) {
+            return Err(explain_privilege(error));
         }
         let mut log = vec![0; LOG_LEN];
         if let Ok(program) = Program::load_with(code, frags, &mut log) {
@@ -249,7 +244,7 @@ impl Program {
         let prog_fd = raw(self.0.as_fd());
         let mut attr = LinkCreate { prog_fd, target_ifindex: ifindex, attach_type: BPF_XDP, flags };
         // SAFETY: the structure has no addresses.
-        unsafe { bpf_fd(BPF_LINK_CREATE, &mut attr) }.map(|fd| Link { _fd: fd })
+        unsafe { bpf_fd(BPF_LINK_CREATE, &mut attr) }.map(|fd| Link { _fd: fd }).map_err(explain_privilege)
     }
 }
 
@@ -257,6 +252,17 @@ impl Program {
 #[derive(Debug)]
 pub(super) struct Link {
     _fd: OwnedFd,
+}
+
+/// Which privilege is missing.
+fn explain_privilege(error: io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(libc::EPERM) => {
+            let what = "the XDP program needs the capabilities CAP_BPF and CAP_NET_ADMIN";
+            io::Error::new(io::ErrorKind::PermissionDenied, what)
+        }
+        _ => error,
+    }
 }
 
 /// Sets one value of an array of sockets.

@@ -9,9 +9,11 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::backend::Xdp;
 use super::lane::Lane;
 use crate::bell::Waker;
-use crate::limits::{DEVICE_RETRY, XDP_QUEUES_MAX};
+use crate::limits::DEVICE_RETRY;
 use crate::stats::Stat;
 
+/// Queues of a worker for which a wait allocates nothing.
+const FEW: usize = 5;
 /// How often packets that wait for a neighbour are looked at.
 const WAITING_LOOK: Duration = Duration::from_millis(500);
 
@@ -58,21 +60,35 @@ impl Xdp {
         }
         let kernel_interest = self.kernel.interest(&mut at_most);
         let Waker::Event(event) = self.bell.inner().notifier() else { return Ok(()) };
-        let mut fds: Vec<PollFd<'_>> = Vec::new();
-        fds.push(PollFd::new(event, PollFlags::IN));
-        fds.push(PollFd::from_borrowed_fd(self.router.fd(), PollFlags::IN));
-        fds.push(PollFd::from_borrowed_fd(self.kernel.as_fd(), kernel_interest));
-        for socket in self.lanes.iter().filter_map(Lane::socket) {
-            fds.push(PollFd::from_borrowed_fd(socket.as_fd(), PollFlags::IN | send));
-            send = PollFlags::empty();
-        }
-        debug_assert!(fds.len() <= XDP_QUEUES_MAX as usize + 3, "a worker has no more queues than there are");
+        let first = [
+            PollFd::new(event, PollFlags::IN),
+            PollFd::from_borrowed_fd(self.router.fd(), PollFlags::IN),
+            PollFd::from_borrowed_fd(self.kernel.as_fd(), kernel_interest),
+        ];
+        let sockets = self.lanes.iter().filter_map(Lane::socket).map(|socket| {
+            let interest = PollFlags::IN | std::mem::replace(&mut send, PollFlags::empty());
+            PollFd::from_borrowed_fd(socket.as_fd(), interest)
+        });
+        // Most workers have few queues: then nothing is allocated.
+        let (mut few, mut many);
+        let fds: &mut [PollFd<'_>] = if self.lanes.len() <= FEW {
+            few = std::array::from_fn::<_, { 3 + FEW }, _>(|_| PollFd::new(event, PollFlags::empty()));
+            let mut count = 0;
+            for fd in first.into_iter().chain(sockets) {
+                few[count] = fd;
+                count += 1;
+            }
+            &mut few[..count]
+        } else {
+            many = first.into_iter().chain(sockets).collect::<Vec<_>>();
+            &mut many
+        };
         let timeout = timeout.map(|limit| Timespec {
             tv_sec: limit.as_secs().try_into().unwrap_or(i64::MAX),
             tv_nsec: limit.subsec_nanos().into(),
         });
         self.stats.add(Stat::WaitCalls, 1);
-        match poll(&mut fds, timeout.as_ref()) {
+        match poll(fds, timeout.as_ref()) {
             Ok(_) => {
                 if fds[0].revents().contains(PollFlags::IN) {
                     crate::udp::clear(event);
