@@ -45,6 +45,9 @@ step "interoperation with quinn and aioquic"
 ./interop/setup-aioquic.sh
 cargo test --quiet -p warpline-interop
 
+step "workers that come and go under load, short form"
+cargo run --quiet --release -p warpline-bench -- chaos --seconds 10 --connections 400 --every 500
+
 step "the demo"
 cargo run --quiet --release -p warpline-cli -- demo --size 128 --files 2000 --json
 

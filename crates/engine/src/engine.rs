@@ -13,12 +13,12 @@ use crate::stop::Stop;
 use std::future::{Future, poll_fn};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, mpsc};
 use std::thread;
 use warpline_pktio::xdp::XdpStatus;
 use warpline_pktio::{Choice, Io, IoStats, StatsHandle};
 use warpline_ring::partition::{Plan, Table};
-use warpline_ring::{EpochCell, Progress, oneshot};
+use warpline_ring::{EpochCell, Lock, Progress, oneshot};
 use warpline_wire::cid::PARTITION_SLOTS;
 
 /// A group of workers that serve one address.
@@ -32,7 +32,7 @@ pub struct Engine {
     stop: Arc<Stop>,
     local_addr: SocketAddr,
     coordinator: Coordinator,
-    coordinator_thread: Mutex<Option<thread::JoinHandle<()>>>,
+    coordinator_thread: Lock<Option<thread::JoinHandle<()>>>,
 }
 
 /// The way to one worker from any thread. Clones name the same worker.
@@ -42,7 +42,7 @@ pub struct WorkerHandle {
     home: Arc<Home>,
     board: Arc<Board>,
     io_stats: StatsHandle,
-    local_addr: Arc<Mutex<SocketAddr>>,
+    local_addr: Arc<Lock<SocketAddr>>,
     /// The coordinator agrees to the worker's end.
     may_leave: Arc<AtomicBool>,
 }
@@ -54,7 +54,7 @@ impl WorkerHandle {
             home,
             board: Arc::default(),
             io_stats: io.stats(),
-            local_addr: Arc::new(Mutex::new(io.local_addr())),
+            local_addr: Arc::new(Lock::new(io.local_addr())),
             may_leave: Arc::default(),
         }
     }
@@ -81,11 +81,11 @@ impl WorkerHandle {
     /// The address of the worker's socket.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
-        *self.local_addr.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.local_addr.lock()
     }
 
     pub(crate) fn set_local_addr(&self, address: SocketAddr) {
-        *self.local_addr.lock().unwrap_or_else(PoisonError::into_inner) = address;
+        *self.local_addr.lock() = address;
     }
 
     pub(crate) fn home(&self) -> &Arc<Home> {
@@ -228,7 +228,7 @@ impl Engine {
             stop: Arc::clone(&starter.stop),
             local_addr: ios[0].local_addr(),
             coordinator,
-            coordinator_thread: Mutex::default(),
+            coordinator_thread: Lock::default(),
         };
         for (index, io) in ios.into_iter().enumerate() {
             starter.start(index, io)?;
@@ -261,7 +261,7 @@ impl Engine {
             coordinate(starter, ports, signals, plan);
         });
         let thread = thread.map_err(|error| StartError::io("starting the coordinator's thread", error))?;
-        *self.coordinator_thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
+        *self.coordinator_thread.lock() = Some(thread);
         Ok(())
     }
 
@@ -337,7 +337,7 @@ impl Engine {
         if self.crew.all().iter().any(WorkerHandle::is_current) {
             return Err(EngineError::OffWorker);
         }
-        let coordinator = self.coordinator_thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let coordinator = self.coordinator_thread.lock().take();
         if coordinator.is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("the coordinator panicked");
         }

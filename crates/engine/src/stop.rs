@@ -1,8 +1,9 @@
 //! Ending an engine: who asked for it, how far it has come, who waits for it.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
+use warpline_ring::Lock;
 
 /// Shared by an engine and its workers.
 #[derive(Debug, Default)]
@@ -12,7 +13,7 @@ pub(crate) struct Stop {
     farewell: OnceLock<(u64, Vec<u8>)>,
     /// Threads that run: workers and the coordinator.
     running: AtomicUsize,
-    waiters: Mutex<Vec<Waker>>,
+    waiters: Lock<Vec<Waker>>,
 }
 
 impl Stop {
@@ -39,7 +40,7 @@ impl Stop {
     /// One thread has ended, and lets go of the port.
     pub(crate) fn worker_ended(&self) {
         if self.running.fetch_sub(1, Ordering::AcqRel) == 1 {
-            let waiters = std::mem::take(&mut *self.waiters.lock().unwrap_or_else(PoisonError::into_inner));
+            let waiters = std::mem::take(&mut *self.waiters.lock());
             waiters.into_iter().for_each(Waker::wake);
         }
     }
@@ -49,7 +50,7 @@ impl Stop {
         if self.running.load(Ordering::Acquire) == 0 {
             return Poll::Ready(());
         }
-        let mut waiters = self.waiters.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiters = self.waiters.lock();
         // The last worker takes the list after it has counted itself out, so one of both sees the other.
         if self.running.load(Ordering::Acquire) == 0 {
             return Poll::Ready(());

@@ -3,10 +3,10 @@
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, PoisonError};
 use std::time::Duration;
 
-use warpline_ring::Notify;
+use warpline_ring::{Lock, Notify};
 
 /// The handle with which other threads end a worker's [`wait`](crate::Io::wait), or keep the next one from sleeping.
 ///
@@ -43,7 +43,7 @@ pub(crate) enum Waker {
     /// An empty datagram to the worker's own socket, where there is nothing to poll several things with.
     Datagram { socket: UdpSocket, to: SocketAddr },
     /// A worker without a socket.
-    Thread { woken: Mutex<bool>, condvar: Condvar },
+    Thread { woken: Lock<bool>, condvar: Condvar },
 }
 
 impl Notify for Waker {
@@ -57,7 +57,7 @@ impl Notify for Waker {
             // It fails if the socket's buffer is full; what fills it wakes the worker as well.
             Waker::Datagram { socket, to } => drop(socket.send_to(&[], to)),
             Waker::Thread { woken, condvar } => {
-                *woken.lock().unwrap_or_else(PoisonError::into_inner) = true;
+                *woken.lock() = true;
                 condvar.notify_one();
             }
         }
@@ -83,13 +83,13 @@ impl Waker {
     }
 
     pub(crate) fn thread() -> Waker {
-        Waker::Thread { woken: Mutex::new(false), condvar: Condvar::new() }
+        Waker::Thread { woken: Lock::new(false), condvar: Condvar::new() }
     }
 
     /// Sleeps until notified, for [`Waker::Thread`]; others have nothing to sleep on here and return at once.
     pub(crate) fn sleep(&self, timeout: Option<Duration>) {
         let Waker::Thread { woken, condvar } = self else { return };
-        let guard = woken.lock().unwrap_or_else(PoisonError::into_inner);
+        let guard = woken.lock();
         let mut guard = match timeout {
             Some(limit) => {
                 condvar.wait_timeout_while(guard, limit, |woken| !*woken).unwrap_or_else(PoisonError::into_inner).0

@@ -7,10 +7,11 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use warpline_frame::Frame;
+use warpline_ring::Lock;
 
 use crate::Io;
 use crate::bell::{Doorbell, Waker};
@@ -22,12 +23,12 @@ use crate::tx::TxQueue;
 
 /// A network that ports attach to.
 #[derive(Debug, Clone, Default)]
-pub struct Hub(Arc<Mutex<BTreeMap<SocketAddr, Arc<Inbox>>>>);
+pub struct Hub(Arc<Lock<BTreeMap<SocketAddr, Arc<Inbox>>>>);
 
 /// What has arrived at a port.
 #[derive(Debug)]
 struct Inbox {
-    queue: Mutex<Queue>,
+    queue: Lock<Queue>,
     bell: Doorbell,
 }
 
@@ -45,8 +46,8 @@ impl Hub {
 
     /// A port at `addr`. Fails with `AddrInUse` if there is one.
     pub fn attach(&self, addr: SocketAddr) -> io::Result<Io> {
-        let inbox = Arc::new(Inbox { queue: Mutex::default(), bell: Doorbell::new(Waker::thread()) });
-        let mut ports = lock(&self.0);
+        let inbox = Arc::new(Inbox { queue: Lock::default(), bell: Doorbell::new(Waker::thread()) });
+        let mut ports = self.0.lock();
         if ports.contains_key(&addr) {
             return Err(io::ErrorKind::AddrInUse.into());
         }
@@ -75,7 +76,7 @@ impl Port {
     pub(crate) fn recv(&mut self, out: &mut Vec<Received>) -> io::Result<usize> {
         out.clear();
         self.stats.add(Stat::RecvCalls, 1);
-        let mut queue = lock(&self.inbox.queue);
+        let mut queue = self.inbox.queue.lock();
         let count = queue.trains.len().min(RECV_BATCH);
         for train in queue.trains.drain(..count) {
             self.stats.add(Stat::RxTrains, 1);
@@ -112,14 +113,14 @@ impl Port {
     fn send(&self, remote: SocketAddr, train: Received) {
         self.stats.add(Stat::SendCalls, 1);
         let (count, len) = (train.count(), train.frame.len());
-        let Some(inbox) = lock(&self.hub.0).get(&remote).cloned() else {
+        let Some(inbox) = self.hub.0.lock().get(&remote).cloned() else {
             self.stats.add(Stat::DropTxRefused, count);
             return;
         };
         self.stats.add(Stat::TxTrains, 1);
         self.stats.add(Stat::TxDatagrams, count);
         self.stats.add(Stat::TxBytes, len);
-        let mut queue = lock(&inbox.queue);
+        let mut queue = inbox.queue.lock();
         // Beyond the bound it is lost, as in a socket buffer: the sender cannot know.
         if queue.datagrams + count <= MEMORY_QUEUE_MAX {
             queue.datagrams += count;
@@ -131,7 +132,7 @@ impl Port {
 
     pub(crate) fn wait(&mut self, timeout: Option<Duration>) {
         let bell = self.inbox.bell.inner();
-        if bell.take() || timeout == Some(Duration::ZERO) || !lock(&self.inbox.queue).trains.is_empty() {
+        if bell.take() || timeout == Some(Duration::ZERO) || !self.inbox.queue.lock().trains.is_empty() {
             return;
         }
         if !bell.prepare_sleep() {
@@ -157,10 +158,6 @@ impl Port {
 
 impl Drop for Port {
     fn drop(&mut self) {
-        lock(&self.hub.0).remove(&self.addr);
+        self.hub.0.lock().remove(&self.addr);
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,8 +1,8 @@
 //! What a backend counts.
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
-use warpline_ring::Counters;
+use warpline_ring::{Counters, Lock};
 
 use crate::kind::IoKind;
 use crate::select::Choice;
@@ -43,12 +43,12 @@ struct Shared {
     kind: IoKind,
     why: OnceLock<String>,
     /// Of AF_XDP: how the interface is used now. Written when that changes, which is rare.
-    xdp: Mutex<Option<XdpStatus>>,
+    xdp: Lock<Option<XdpStatus>>,
 }
 
 impl StatsHandle {
     pub(crate) fn new(kind: IoKind) -> StatsHandle {
-        StatsHandle(Arc::new(Shared { counters: Counters::new(), kind, why: OnceLock::new(), xdp: Mutex::default() }))
+        StatsHandle(Arc::new(Shared { counters: Counters::new(), kind, why: OnceLock::new(), xdp: Lock::default() }))
     }
 
     /// Says why the backend was taken; the first reason counts.
@@ -59,13 +59,13 @@ impl StatsHandle {
     /// Says how the interface is used.
     #[cfg(target_os = "linux")]
     pub(crate) fn set_xdp_status(&self, status: &XdpStatus) {
-        *self.0.xdp.lock().unwrap_or_else(PoisonError::into_inner) = Some(status.clone());
+        *self.0.xdp.lock() = Some(status.clone());
     }
 
     /// How AF_XDP uses its interface now; `None` for other backends.
     #[must_use]
     pub fn xdp_status(&self) -> Option<XdpStatus> {
-        self.0.xdp.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.xdp.lock().clone()
     }
 
     /// Which backend it is, and why no faster one.

@@ -2,10 +2,10 @@
 
 use std::fmt;
 use std::sync::Arc as Table;
-use std::sync::PoisonError;
 
+use crate::lock::Lock;
 use crate::pad::CachePadded;
-use crate::sync::{Arc, AtomicU64, Mutex, Ordering};
+use crate::sync::{Arc, AtomicU64, Ordering};
 
 /// The current version of a table. Each reader keeps the version that it last saw and checks with one load whether
 /// there is a newer one; only then, once per publication and reader, it takes a lock.
@@ -17,18 +17,18 @@ use crate::sync::{Arc, AtomicU64, Mutex, Ordering};
 pub struct EpochCell<T> {
     /// Alone on its lines: all workers read it for every batch.
     epoch: CachePadded<AtomicU64>,
-    current: Mutex<Table<T>>,
+    current: Lock<Table<T>>,
 }
 
 impl<T> EpochCell<T> {
     /// The first version, at epoch 0.
     pub fn new(table: Table<T>) -> EpochCell<T> {
-        EpochCell { epoch: CachePadded(AtomicU64::new(0)), current: Mutex::new(table) }
+        EpochCell { epoch: CachePadded(AtomicU64::new(0)), current: Lock::new(table) }
     }
 
     /// Replaces the table; returns its epoch.
     pub fn publish(&self, table: Table<T>) -> u64 {
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut current = self.current.lock();
         let old = std::mem::replace(&mut *current, table);
         let epoch = self.epoch.load(Ordering::Relaxed) + 1;
         self.epoch.store(epoch, Ordering::Release);
@@ -45,7 +45,7 @@ impl<T> EpochCell<T> {
 
     /// The current table with its epoch. Takes the lock.
     pub fn load(&self) -> (u64, Table<T>) {
-        let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let current = self.current.lock();
         (self.epoch.load(Ordering::Relaxed), current.clone())
     }
 }

@@ -15,7 +15,7 @@
 //! | [`partition`] | one coordinator ↔ all workers | moving slots between workers |
 //! | [`Progress`] | each worker → all others | how far each has come while slots move between workers |
 //!
-//! All queues are bounded: their memory is allocated when they are made, and what does not fit comes back to the
+//! Whatever needs a mutex beside that uses [`Lock`], which can be counted. All queues are bounded: their memory is allocated when they are made, and what does not fit comes back to the
 //! caller. Read [`spsc::channel`], [`mailbox::mailbox`] and [`Doorbell`] first.
 //!
 //! ```
@@ -29,6 +29,7 @@
 mod counters;
 mod doorbell;
 mod epoch;
+mod lock;
 pub mod mailbox;
 pub mod oneshot;
 mod pad;
@@ -41,6 +42,9 @@ mod wakeset;
 pub use counters::{Counter, Counters};
 pub use doorbell::{Doorbell, Notify};
 pub use epoch::{EpochCell, EpochReader};
+pub use lock::Lock;
+#[cfg(feature = "count-locks")]
+pub use lock::locks_taken;
 pub use pad::CachePadded;
 pub use progress::Progress;
 pub use wakeset::WakeSet;

@@ -4,11 +4,14 @@
 pub(crate) use loom::{
     cell::UnsafeCell,
     sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, MutexGuard},
 };
 #[cfg(not(loom))]
+#[expect(clippy::disallowed_types, reason = "what `Lock` is made of")]
+pub(crate) use std::sync::Mutex;
+#[cfg(not(loom))]
 pub(crate) use std::sync::{
-    Arc, Mutex,
+    Arc,
     atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering},
 };
 

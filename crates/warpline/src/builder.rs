@@ -9,8 +9,9 @@ use crate::sync::{Inlet, fan_in};
 use crate::{IoConfig, ServerConfig};
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
+use warpline_ring::Lock;
 
 /// Sets an [`Endpoint`] up. Made by [`Endpoint::builder`].
 ///
@@ -197,9 +198,9 @@ impl EndpointBuilder {
         F::Output: Send + 'static,
     {
         let (done, result) = mpsc::channel();
-        let main = Mutex::new(Some((program, done)));
+        let main = Lock::new(Some((program, done)));
         let endpoint = self.start_with(move |worker| {
-            let main = (worker.index() == 0).then(|| main.lock().unwrap_or_else(PoisonError::into_inner).take());
+            let main = (worker.index() == 0).then(|| main.lock().take());
             async move {
                 let Some(Some((program, done))) = main else { return };
                 let Ok(task) = worker.spawn(program(worker.clone())) else { return };

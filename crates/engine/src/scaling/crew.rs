@@ -2,8 +2,9 @@
 
 use crate::counters::WorkerStats;
 use crate::engine::WorkerHandle;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::MutexGuard;
 use std::thread::JoinHandle;
+use warpline_ring::Lock;
 
 #[derive(Debug, Default)]
 struct Members {
@@ -18,11 +19,11 @@ struct Members {
 
 /// The workers of an engine, for everybody but the workers. The lock is not on the packet path.
 #[derive(Debug, Default)]
-pub(crate) struct Crew(Mutex<Members>);
+pub(crate) struct Crew(Lock<Members>);
 
 impl Crew {
     fn lock(&self) -> MutexGuard<'_, Members> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// A worker that was started.

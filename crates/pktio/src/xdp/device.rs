@@ -3,7 +3,9 @@
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::MutexGuard;
+
+use warpline_ring::Lock;
 
 use super::bpf::{Hook, Link, Map, MapKind, Program, set_socket};
 use super::config::{InterfaceName, XdpConfig, XdpModes};
@@ -27,7 +29,7 @@ pub(super) struct Device {
     only_ipv4: bool,
     workers: u32,
     steering: Steering,
-    attached: Mutex<Option<Attached>>,
+    attached: Lock<Option<Attached>>,
 }
 
 /// The program on an interface.
@@ -72,7 +74,7 @@ impl Device {
             only_ipv4: ip.is_ipv4(),
             workers: service.workers.into(),
             steering: service.steering,
-            attached: Mutex::new(None),
+            attached: Lock::new(None),
         }
     }
 
@@ -81,7 +83,7 @@ impl Device {
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Attached>> {
-        self.attached.lock().unwrap_or_else(PoisonError::into_inner)
+        self.attached.lock()
     }
 
     /// Attaches the program, unless it is on this interface already. Fails with `ResourceBusy` if there is a foreign one.

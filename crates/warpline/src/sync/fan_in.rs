@@ -3,13 +3,14 @@
 use crate::sync::WaitList;
 use futures_util::task::AtomicWaker;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 use std::task::{Context, Poll};
+use warpline_ring::Lock;
 use warpline_ring::spsc::{self, Consumer, Full, Producer};
 
 struct Shared<T> {
     /// Used by the receiving tasks, and when an inlet is added.
-    outlets: Mutex<Outlets<T>>,
+    outlets: Lock<Outlets<T>>,
     items: WaitList,
     /// Inlets and those who may add some.
     open: AtomicUsize,
@@ -41,7 +42,7 @@ pub(crate) struct FanIn<T>(Arc<Shared<T>>);
 /// A fan-in whose inlets have room for at least `capacity` items each.
 pub(crate) fn fan_in<T: Send>(capacity: usize) -> (Inlets<T>, FanIn<T>) {
     let shared = Arc::new(Shared {
-        outlets: Mutex::new(Outlets { rings: Vec::new(), next: 0 }),
+        outlets: Lock::new(Outlets { rings: Vec::new(), next: 0 }),
         items: WaitList::default(),
         open: AtomicUsize::new(1),
     });
@@ -73,7 +74,7 @@ impl<T: Send> Drop for Inlets<T> {
 
 impl<T> Shared<T> {
     fn lock(&self) -> MutexGuard<'_, Outlets<T>> {
-        self.outlets.lock().unwrap_or_else(PoisonError::into_inner)
+        self.outlets.lock()
     }
 
     fn close_one(&self) {

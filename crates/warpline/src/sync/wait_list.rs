@@ -1,8 +1,8 @@
 //! Tasks of several threads that wait for one condition.
 
 use std::sync::atomic::{AtomicBool, Ordering, fence};
-use std::sync::{Mutex, PoisonError, TryLockError};
 use std::task::{Context, Poll, Waker};
+use warpline_ring::Lock;
 
 /// Wakers of tasks that wait for a condition, which is kept elsewhere.
 ///
@@ -11,7 +11,7 @@ use std::task::{Context, Poll, Waker};
 /// flag.
 #[derive(Debug, Default)]
 pub(crate) struct WaitList {
-    waiters: Mutex<Vec<Waker>>,
+    waiters: Lock<Vec<Waker>>,
     notified: AtomicBool,
 }
 
@@ -22,7 +22,7 @@ impl WaitList {
             return Poll::Ready(result);
         }
         {
-            let mut waiters = self.waiters.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut waiters = self.waiters.lock();
             if !waiters.iter().any(|waker| waker.will_wake(cx.waker())) {
                 waiters.push(cx.waker().clone());
             }
@@ -48,11 +48,7 @@ impl WaitList {
             if !self.notified.load(Ordering::SeqCst) {
                 return;
             }
-            let mut waiters = match self.waiters.try_lock() {
-                Ok(waiters) => waiters,
-                Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-                Err(TryLockError::WouldBlock) => return,
-            };
+            let Some(mut waiters) = self.waiters.try_lock() else { return };
             self.notified.store(false, Ordering::SeqCst);
             let woken = std::mem::take(&mut *waiters);
             drop(waiters);
