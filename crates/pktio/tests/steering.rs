@@ -5,7 +5,7 @@
 mod common;
 
 use common::{addr, collect, config, socket};
-use warpline_pktio::udp::{Group, Steering};
+use warpline_pktio::udp::{Group, Neighbour, Steering};
 use warpline_pktio::{Backend, Io, IoConfig, TxMeta};
 
 on_each_backend! {
@@ -14,6 +14,7 @@ on_each_backend! {
     answers_come_from_the_shared_port,
     a_group_needs_workers_and_slots,
     a_table_is_replaced_while_packets_come,
+    two_processes_share_a_port_by_a_mark_in_the_ids,
 }
 
 const STEERING: Steering = Steering { key_offset: 6, slots: 1021 };
@@ -140,4 +141,52 @@ fn a_table_is_replaced_while_packets_come(backend: Backend) {
     for wrong in [&[4; 1021][..], &[0; 1020]] {
         assert_eq!(group.steer(wrong).unwrap_err().kind(), std::io::ErrorKind::InvalidInput);
     }
+}
+
+fn two_processes_share_a_port_by_a_mark_in_the_ids(backend: Backend) {
+    let Some(mut sender) = socket(backend, "127.0.0.1:0") else { return };
+    let config = IoConfig { backend, ..config() };
+    let mut first = Group::new(addr("127.0.0.1:0"), &config, STEERING);
+    let mut ios: Vec<Io> = (0..2).map(|number| first.open(number).expect("loopback is there")).collect();
+    first.steer(&(0..STEERING.slots).map(|slot| slot % 2).collect::<Vec<_>>()).unwrap();
+    let (to, export) = (ios[0].local_addr(), first.export().unwrap());
+    assert_eq!((export.sockets.len(), &export.used[..]), (2, &[0, 1][..]));
+
+    // What would be another process joins with descriptors of its own.
+    let mut second = Group::adopt(export.sockets, &config, STEERING).unwrap();
+    let theirs = Neighbour { mark: false, table: export.table, used: export.used, takes_long: true };
+    second.share(Some(theirs.clone())).unwrap();
+    ios.extend((0..2).map(|number| second.open(number).expect("loopback is there")));
+    let split = |key: u16| usize::from(key % STEERING.slots >= 500);
+    let check = |ios: &mut [Io], sender: &mut Io, expected: &dyn Fn(bool, bool, u16) -> usize| {
+        for key in (0..=u16::MAX).step_by(1_999) {
+            for (long, at) in [(true, 12), (false, 7)] {
+                for mark in [false, true] {
+                    let mut packet = payload(if long { 0xC3 } else { 0x43 }, at, key);
+                    packet[at - 1] = 0xA0 | u8::from(mark);
+                    send(sender, to, &packet);
+                    let mut counted = vec![0; 4];
+                    counted[expected(long, mark, key)] = 1;
+                    assert_eq!(counts(ios), counted, "long {long}, mark {mark}, key {key}");
+                }
+            }
+        }
+    };
+    let old = |key: u16| usize::from(key % STEERING.slots % 2);
+    check(&mut ios, &mut sender, &|_, _, key| old(key));
+    let table: Vec<u16> = (0..STEERING.slots).map(|slot| split(slot) as u16).collect();
+    second.steer(&table).unwrap();
+    check(&mut ios, &mut sender, &|long, mark, key| if long || !mark { old(key) } else { 2 + split(key) });
+    second.share(Some(Neighbour { takes_long: false, ..theirs })).unwrap();
+    check(&mut ios, &mut sender, &|_, mark, key| if mark { 2 + split(key) } else { old(key) });
+    // The first is gone; its sockets live on and are used again.
+    let kept = ios.split_off(2);
+    drop((ios, first));
+    second.share(None).unwrap();
+    let mut ios = kept;
+    ios.extend((2..4).map(|number| second.open(number).expect("two are free")));
+    assert_eq!(second.opened(), 4);
+    check(&mut ios, &mut sender, &|_, _, key| split(key));
+    second.steer(&[3; 1021]).unwrap();
+    check(&mut ios, &mut sender, &|_, _, _| 3);
 }

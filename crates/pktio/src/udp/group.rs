@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use super::Udp;
@@ -17,17 +18,107 @@ use crate::uring::Uring;
 ///
 /// A socket that was opened gets nothing until a [table](Self::steer) names it. It stays open as long as the group, so
 /// that it can be used again: dropping its [`Io`] frees everything but the socket.
+///
+/// Two processes may have one group: one [exports](Self::export) the sockets, the other [adopts](Self::adopt) them and
+/// binds what it needs beyond. Each process has a table of its own, and the [mark](Neighbour::mark) in an ID says whose it is.
 pub struct Group {
     addr: SocketAddr,
     config: IoConfig,
     steering: Steering,
+    /// In the kernel's order.
     sockets: Vec<Arc<Bound>>,
+    /// The socket of each number.
+    places: Vec<u16>,
+    /// The socket of each slot.
+    table: Vec<u16>,
+    neighbour: Option<Neighbour>,
+}
+
+/// The other process that has sockets in the group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Neighbour {
+    /// The lowest bit of the byte before the partition key in the IDs that it issues. Ours have the other one.
+    pub mark: bool,
+    /// The socket of each slot in its table, by position in the group.
+    pub table: Vec<u16>,
+    /// The sockets that it uses, by position in the group.
+    pub used: Vec<u16>,
+    /// It gets all packets with long headers.
+    pub takes_long: bool,
+}
+
+/// What another process needs to join a group.
+#[derive(Debug)]
+pub struct Export {
+    /// The sockets in their order.
+    pub sockets: Vec<OwnedFd>,
+    /// The socket of each slot.
+    pub table: Vec<u16>,
+    /// The sockets that are in use.
+    pub used: Vec<u16>,
 }
 
 impl Group {
     /// A group at `addr`, which may leave the port to the system; nothing is bound yet.
     pub fn new(addr: SocketAddr, config: &IoConfig, steering: Steering) -> Group {
-        Group { addr, config: *config, steering, sockets: Vec::new() }
+        let (sockets, places, table) = (Vec::new(), Vec::new(), Vec::new());
+        Group { addr, config: *config, steering, sockets, places, table, neighbour: None }
+    }
+
+    /// Joins the group of another process, all of whose sockets these are, in their order. The kernel goes on to steer as it did until
+    /// [`share`](Self::share). Fails with `InvalidInput` without sockets, or if one is no UDP socket.
+    pub fn adopt(sockets: Vec<OwnedFd>, config: &IoConfig, steering: Steering) -> io::Result<Group> {
+        let sockets: Vec<_> =
+            sockets.into_iter().map(|fd| Bound::adopt(fd).map(Arc::new)).collect::<io::Result<_>>()?;
+        let Some(first) = sockets.first() else {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a group has at least one socket"));
+        };
+        let addr = first.local_addr();
+        if sockets.iter().any(|socket| socket.local_addr() != addr) {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "the sockets of a group have one address"));
+        }
+        let neighbour = None;
+        Ok(Group { addr, config: *config, steering, sockets, places: Vec::new(), table: Vec::new(), neighbour })
+    }
+
+    /// What another process needs to join. Fails if descriptors cannot be copied.
+    pub fn export(&self) -> io::Result<Export> {
+        let sockets = self.sockets.iter().map(|bound| bound.socket().as_fd().try_clone_to_owned());
+        let sockets = sockets.collect::<io::Result<_>>()?;
+        Ok(Export { sockets, table: self.table.clone(), used: self.places.clone() })
+    }
+
+    /// The address, with the port once there is a socket.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// From now on another process has a part of the group, or none has any more. Sockets that it used are ours to use
+    /// after that. Fails as [`steer`](Self::steer).
+    pub fn share(&mut self, neighbour: Option<Neighbour>) -> io::Result<()> {
+        self.neighbour = neighbour;
+        if self.table.is_empty() { Ok(()) } else { self.attach() }
+    }
+
+    /// The socket that `number` has, or gets: one that nobody uses, or a new one.
+    fn place(&mut self, number: u16) -> io::Result<u16> {
+        if let Some(place) = self.places.get(usize::from(number)) {
+            return Ok(*place);
+        }
+        if usize::from(number) > self.places.len() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "sockets are opened in their order"));
+        }
+        let theirs = self.neighbour.as_ref().map_or(&[][..], |neighbour| &neighbour.used);
+        let is_free = |place: &u16| !self.places.contains(place) && !theirs.contains(place);
+        let next = u16::try_from(self.sockets.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+        let place = (0..next).find(is_free).unwrap_or(next);
+        if place == next {
+            let bound = Bound::new(self.addr, &self.config, true)?;
+            self.addr = bound.local_addr();
+            self.sockets.push(Arc::new(bound));
+        }
+        self.places.push(place);
+        Ok(place)
     }
 
     /// A back end on socket `number`, which is one that nobody uses, or the next one. It is an io_uring if the
@@ -35,15 +126,8 @@ impl Group {
     /// number beyond the next one.
     pub fn open(&mut self, number: u16) -> io::Result<Io> {
         crate::select::check(&self.config)?;
-        if usize::from(number) > self.sockets.len() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "sockets are opened in their order"));
-        }
-        if usize::from(number) == self.sockets.len() {
-            let bound = Bound::new(self.addr, &self.config, true)?;
-            self.addr = bound.local_addr();
-            self.sockets.push(Arc::new(bound));
-        }
-        let bound = Arc::clone(&self.sockets[usize::from(number)]);
+        let place = self.place(number)?;
+        let bound = Arc::clone(&self.sockets[usize::from(place)]);
         let (io, why) = match self.config.backend {
             Backend::Uring => (Io::Uring(Box::new(Uring::new(bound, &self.config)?)), "asked for"),
             Backend::Udp => (Io::Udp(Box::new(Udp::new(bound, &self.config, IoKind::Udp)?)), "asked for"),
@@ -60,20 +144,33 @@ impl Group {
         Ok(io)
     }
 
-    /// How many sockets there are.
+    /// How many sockets there are, those of another process included.
     pub fn opened(&self) -> usize {
         self.sockets.len()
     }
 
-    /// From now on packets of slot `i` go to socket `owners[i]`. Each packet is steered by either the old or the new
-    /// table. Fails with `InvalidInput` if the table has another length than there are slots or names a socket that was
-    /// not opened, or as the kernel does.
+    /// From now on packets of slot `i` go to the socket of number `owners[i]`. Each packet is steered by either the old or
+    /// the new table. Fails with `InvalidInput` if the table has another length than there are slots or names a number
+    /// that was not opened, or as the kernel does.
     pub fn steer(&mut self, owners: &[u16]) -> io::Result<()> {
-        match self.sockets.first() {
-            Some(first) if owners.iter().all(|&owner| usize::from(owner) < self.sockets.len()) => {
-                self.steering.attach_table(first.socket(), owners)
+        let place = |owner: &u16| self.places.get(usize::from(*owner)).copied();
+        let Some(table) = owners.iter().map(place).collect::<Option<Vec<u16>>>() else {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "the table names a socket that was not opened"));
+        };
+        let before = std::mem::replace(&mut self.table, table);
+        self.attach().inspect_err(|_| self.table = before)
+    }
+
+    fn attach(&self) -> io::Result<()> {
+        let Some(first) = self.sockets.first() else {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "there is no socket to steer to"));
+        };
+        match &self.neighbour {
+            None => self.steering.attach_table(first.socket(), &self.table),
+            Some(Neighbour { mark, table, takes_long, .. }) => {
+                let tables = if *mark { [&self.table[..], table] } else { [&table[..], &self.table] };
+                self.steering.attach_two(first.socket(), tables, takes_long.then_some(*mark))
             }
-            _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "the table names a socket that was not opened")),
         }
     }
 }

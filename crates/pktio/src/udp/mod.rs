@@ -16,7 +16,7 @@ pub(crate) mod socket;
 mod steering;
 pub(crate) mod transmit;
 
-pub use group::Group;
+pub use group::{Export, Group, Neighbour};
 pub(crate) use socket::set_option;
 pub use steering::Steering;
 

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
@@ -38,6 +38,17 @@ impl Bound {
         }
         let gro = set_option(&socket, libc::SOL_UDP, libc::UDP_GRO, 1).is_ok();
         socket.bind(&addr.into())?;
+        let socket = UdpSocket::from(socket);
+        Ok(Bound { addr: socket.local_addr()?, socket, gro })
+    }
+
+    /// A socket that another process has bound, with its options set. Fails with `InvalidInput` if it is none of UDP.
+    pub(crate) fn adopt(fd: OwnedFd) -> io::Result<Bound> {
+        let socket = Socket::from(fd);
+        if socket.r#type()? != Type::DGRAM || socket.protocol()? != Some(Protocol::UDP) {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "this is no UDP socket"));
+        }
+        let gro = set_option(&socket, libc::SOL_UDP, libc::UDP_GRO, 1).is_ok();
         let socket = UdpSocket::from(socket);
         Ok(Bound { addr: socket.local_addr()?, socket, gro })
     }

@@ -16,6 +16,9 @@
 //! of the logarithm of their number. Attaching a new program replaces the old one at once: each packet is steered by
 //! either the old or the new table.
 //!
+//! Two processes may share a port, one of which takes over from the other (`docs/scaling.md`): the lowest bit of the byte
+//! before the key then says whose an ID is, and each has a table of its own.
+//!
 //! Closing a socket moves the last one of its group to its place, so sockets of a group are closed together, after all
 //! of them have gone out of use.
 
@@ -39,6 +42,9 @@ const JUMP_IF_SET: u16 = (libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K) as u16;
 const JUMP: u16 = (libc::BPF_JMP | libc::BPF_JA) as u16;
 const MODULO: u16 = (libc::BPF_ALU | libc::BPF_MOD | libc::BPF_K) as u16;
 const JUMP_IF_NOT_BELOW: u16 = (libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K) as u16;
+const LOAD_CONSTANT: u16 = (libc::BPF_LD | libc::BPF_IMM) as u16;
+const LOAD_MEMORY: u16 = (libc::BPF_LD | libc::BPF_MEM) as u16;
+const STORE: u16 = libc::BPF_ST as u16;
 const RETURN: u16 = (libc::BPF_RET | libc::BPF_A) as u16;
 const RETURN_CONSTANT: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
 
@@ -79,6 +85,38 @@ impl Steering {
         let mut program = self.slot();
         program.extend([op(MODULO, workers.into()), op(RETURN, 0)]);
         attach(socket, program)
+    }
+
+    /// Attaches a program for two tables: that of the IDs with the mark bit clear, and that of those with it set. With
+    /// `long` all packets with long headers count as having that mark. Fails as [`attach_table`](Self::attach_table).
+    pub(super) fn attach_two(&self, socket: &UdpSocket, tables: [&[u16]; 2], long: Option<bool>) -> io::Result<()> {
+        let fits = tables.iter().all(|owners| owners.len() == usize::from(self.slots));
+        if self.slots == 0 || self.key_offset == 0 || !fits {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a table names one owner for each slot"));
+        }
+        attach(socket, self.two(tables, long))
+    }
+
+    fn two(&self, tables: [&[u16]; 2], long: Option<bool>) -> Vec<libc::sock_filter> {
+        let key = u32::from(self.key_offset);
+        // The slot goes to memory, the byte with the mark to the accumulator.
+        let load = |cid: u32, mark: libc::sock_filter| {
+            [op(LOAD_HALF, cid + key), op(MODULO, self.slots.into()), op(STORE, 0), mark]
+        };
+        let mark_of_long = match long {
+            Some(mark) => op(LOAD_CONSTANT, mark.into()),
+            None => op(LOAD_BYTE, LONG_CID + key - 1),
+        };
+        let mut program = vec![op(LOAD_BYTE, 0), libc::sock_filter { code: JUMP_IF_SET, jt: 0, jf: 5, k: LONG_HEADER }];
+        program.extend(load(LONG_CID, mark_of_long));
+        program.push(op(JUMP, 4));
+        program.extend(load(SHORT_CID, op(LOAD_BYTE, SHORT_CID + key - 1)));
+        let [clear, set] = tables.map(|owners| [vec![op(LOAD_MEMORY, 0)], search(&runs(owners))].concat());
+        program.push(libc::sock_filter { code: JUMP_IF_SET, jt: 0, jf: 1, k: 1 });
+        program.push(op(JUMP, clear.len() as u32));
+        program.extend(clear);
+        program.extend(set);
+        program
     }
 
     /// Attaches the program of a table, which says for each slot which socket of the group gets its packets, in place of
