@@ -62,6 +62,23 @@ fn closing_reaches_the_peer_and_both_sides_forget() {
 }
 
 #[test]
+fn a_client_that_closes_at_once_completes_the_handshake_all_the_same() {
+    let mut pair = Pair::new(&TransportConfig::default());
+    pair.reaction = Some(Box::new(|client, now, handle, event| {
+        if *event == Event::Connected {
+            client.connection(handle).unwrap().close(now, 7, b"enough");
+        }
+    }));
+    pair.connect();
+    // Three probe timeouts on a path with a round trip of 20 ms, not of the 333 ms that are assumed before it is measured.
+    pair.run_for(Duration::from_millis(500));
+    assert!(pair.server_events.iter().any(|(_, e)| *e == Event::Connected), "{:?}", pair.server_events);
+    let closed = Event::Closed(ConnectionError::ApplicationClosed { code: 7, reason: "enough".into() });
+    assert!(pair.server_events.iter().any(|(_, e)| *e == closed), "{:?}", pair.server_events);
+    assert!(pair.client.is_idle() && pair.server.is_idle(), "{} {}", pair.client.len(), pair.server.len());
+}
+
+#[test]
 fn silence_ends_a_connection_and_keep_alive_prevents_it() {
     let short = TransportConfig { max_idle_timeout: Some(Duration::from_secs(5)), ..TransportConfig::default() };
     let mut pair = Pair::new(&short);

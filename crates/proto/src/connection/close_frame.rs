@@ -12,6 +12,18 @@ use crate::datagram_meta::Transmit;
 use crate::limits::INITIAL_DATAGRAM_MIN;
 
 impl Connection {
+    /// The end of a client's handshake goes out even if the program closes at once: with it the server can read what the
+    /// close says, and knows the path's round trip.
+    pub(super) fn write_last_flight(&mut self, cx: &mut Cx<'_>, buf: &mut [u8]) -> Option<Transmit> {
+        let is_due = self.handshake.complete && self.spaces.handshake.as_ref().is_some_and(|s| s.crypto.has_data());
+        if !is_due || matches!(self.lifecycle.state, State::Closing { to_send: false, .. }) {
+            return None;
+        }
+        let flight = self.write_train(cx, buf);
+        self.keep_close_timer_only();
+        flight
+    }
+
     /// Writes the datagram that closes the connection, in every level that the peer may be able to read.
     pub(super) fn write_close(&mut self, cx: &mut Cx<'_>, buf: &mut [u8]) -> Option<Transmit> {
         let State::Closing { why, to_send, .. } = &mut self.lifecycle.state else { return None };

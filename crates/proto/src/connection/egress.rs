@@ -42,7 +42,7 @@ impl Connection {
     pub(crate) fn poll_transmit(&mut self, cx: &mut Cx<'_>, buf: &mut [u8]) -> Option<Transmit> {
         match self.lifecycle.state {
             State::Open => {}
-            State::Closing { .. } => return self.write_close(cx, buf),
+            State::Closing { .. } => return self.write_last_flight(cx, buf).or_else(|| self.write_close(cx, buf)),
             State::Draining | State::Closed => return None,
         }
         if self.handshake.confirmed {
@@ -58,7 +58,7 @@ impl Connection {
         self.write_train(cx, buf)
     }
 
-    fn write_train(&mut self, cx: &mut Cx<'_>, buf: &mut [u8]) -> Option<Transmit> {
+    pub(super) fn write_train(&mut self, cx: &mut Cx<'_>, buf: &mut [u8]) -> Option<Transmit> {
         let segment = self.segment_size().min(buf.len());
         let end = buf.len().min(TRAIN_BYTES_MAX);
         let mut budget = self.budget(cx);

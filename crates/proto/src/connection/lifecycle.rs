@@ -130,9 +130,13 @@ impl Connection {
 
     /// The state is kept for three probe timeouts so that late packets meet an answer (RFC 9000 section 10.2).
     fn start_close_timer(&mut self, now: Instant) {
-        // All others: none is looked at any more, and one that stays due would keep the worker awake.
-        self.timers = Default::default();
         self.timers.set(Timer::Close, now + self.pto_base() * 3);
+        self.keep_close_timer_only();
+    }
+
+    /// No other is looked at any more, and one that stays due would keep the worker awake.
+    pub(super) fn keep_close_timer_only(&mut self) {
+        self.timers.keep_only(Timer::Close);
     }
 
     /// The peer closed the connection.

@@ -55,6 +55,13 @@ impl Timers {
         self.0[timer as usize] = Instant::FAR_FUTURE;
     }
 
+    /// Stops all but `timer`.
+    pub(super) fn keep_only(&mut self, timer: Timer) {
+        let at = self.0[timer as usize];
+        *self = Self::default();
+        self.set(timer, at);
+    }
+
     #[inline]
     pub(super) fn is_set(&self, timer: Timer) -> bool {
         self.0[timer as usize] != Instant::FAR_FUTURE

@@ -41,6 +41,9 @@ struct Flying {
 /// Decides about every datagram: number, to the server, bytes. `false` drops it.
 type Filter = Box<dyn FnMut(u64, bool, &mut Vec<u8>) -> bool>;
 
+/// What the client's program does at once when something happens, before anything is sent.
+type Reaction = Box<dyn FnMut(&mut Endpoint, Instant, ConnectionHandle, &Event)>;
+
 pub struct Pair {
     pub now: Instant,
     pub client: Endpoint,
@@ -52,6 +55,7 @@ pub struct Pair {
     pub filter: Filter,
     /// Decides by where a datagram goes. `false` drops it.
     pub route_filter: Option<Box<dyn FnMut(SocketAddr) -> bool>>,
+    pub reaction: Option<Reaction>,
     flying: VecDeque<Flying>,
     pub count: u64,
     pub client_events: Vec<(ConnectionHandle, Event)>,
@@ -85,6 +89,7 @@ impl Pair {
             delay: Duration::from_millis(10),
             filter: Box::new(|_, _, _| true),
             route_filter: None,
+            reaction: None,
             flying: VecDeque::new(),
             count: 0,
             client_events: Vec::new(),
@@ -148,6 +153,9 @@ impl Pair {
         self.client.handle_timeout(self.now);
         self.server.handle_timeout(self.now);
         while let Some(e) = self.client.poll_event() {
+            if let Some(react) = &mut self.reaction {
+                react(&mut self.client, self.now, e.0, &e.1);
+            }
             self.client_events.push(e);
         }
         while let Some(e) = self.server.poll_event() {
