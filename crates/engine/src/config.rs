@@ -5,6 +5,7 @@ use crate::limits::{ACCEPT_BACKLOG, HANDOVER_LEN, SHUTDOWN_TIMEOUT, SPIN, TASK_B
 use crate::scaling::ScalingPolicy;
 use std::fmt;
 use std::net::{Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use warpline_pktio::IoConfig;
@@ -22,6 +23,9 @@ pub struct EngineConfig {
     pub workers_max: usize,
     /// When the number of workers changes by itself, within 1 and `workers_max`. `None`: only when asked to.
     pub scaling: Option<ScalingPolicy>,
+    /// A Unix socket by which the next process takes over the port without a dropped connection: it is started with the same
+    /// path while this one runs. Linux only, on UDP sockets or an io_uring.
+    pub restart: Option<PathBuf>,
     /// Cores to pin the workers to, the first worker to the first; as many as there may be workers. `None`: the system schedules
     /// them.
     pub cores: Option<Vec<usize>>,
@@ -60,6 +64,7 @@ impl EngineConfig {
             workers: 1,
             workers_max: 0,
             scaling: None,
+            restart: None,
             cores: None,
             server: None,
             secret,
@@ -82,6 +87,7 @@ impl EngineConfig {
         check(self.scaling.is_none() || self.is_scalable(), "scaling", "needs workers_max")?;
         let percent = self.scaling.as_ref().is_none_or(|policy| (1..=99).contains(&policy.shrink_percent));
         check(percent, "scaling", "shrink_percent takes 1 to 99")?;
+        check(cfg!(target_os = "linux") || self.restart.is_none(), "restart", "only Linux hands a port over")?;
         check(self.accept_backlog > 0, "accept_backlog", "must hold at least one connection")?;
         check(self.task_budget > 0, "task_budget", "must allow at least one poll")?;
         check((1..=1 << 20).contains(&self.handover_len), "handover_len", "takes 1 to 2^20 datagrams")?;
@@ -101,9 +107,14 @@ impl EngineConfig {
         self.workers_max > 0
     }
 
-    /// The protocol's configuration.
-    pub(crate) fn endpoint(&self) -> EndpointConfig {
-        EndpointConfig::new(&self.secret)
+    /// Whether sockets are opened one by one and steered by a table.
+    pub(crate) fn has_ports(&self) -> bool {
+        self.is_scalable() || self.restart.is_some()
+    }
+
+    /// The protocol's configuration, for connection IDs with a mark or without.
+    pub(crate) fn endpoint(&self, mark: Option<bool>) -> EndpointConfig {
+        EndpointConfig { mark, ..EndpointConfig::new(&self.secret) }
     }
 }
 

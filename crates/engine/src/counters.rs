@@ -57,6 +57,8 @@ counters! {
     moved_in,
     /// Connections that went to other workers.
     moved_out,
+    /// Datagrams passed on to the process that takes over the port.
+    bequeathed,
     /// Panics of the protocol's code; each cost one connection.
     panics,
     /// Commands carried out for other threads.
@@ -78,6 +80,8 @@ counters! {
     delay_ns,
     /// Connections now.
     connections,
+    /// Connections of clients whose handshake is not done now.
+    handshakes,
     /// Tasks now.
     tasks,
     /// Connections now that are here although their slots belong to other workers.
@@ -90,7 +94,7 @@ impl WorkerStats {
     /// Leaves what only grows: for a worker that is gone.
     pub(crate) fn forget_now(&mut self) {
         (self.connections, self.tasks, self.strays, self.accept_queue) = (0, 0, 0, 0);
-        (self.queue, self.delay_ns) = (0, 0);
+        (self.queue, self.delay_ns, self.handshakes) = (0, 0, 0);
     }
 }
 

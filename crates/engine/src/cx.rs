@@ -6,7 +6,7 @@
 use crate::engine::WorkerHandle;
 use crate::error::EngineError;
 use crate::exec::Executor;
-use crate::worker::{Core, LinkChange};
+use crate::worker::{Core, Order};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
@@ -17,8 +17,8 @@ pub(crate) struct WorkerCx {
     pub(crate) workers: Cell<usize>,
     pub(crate) exec: Rc<Executor>,
     pub(crate) core: RefCell<Core>,
-    /// Rings to be opened and closed, for the loop.
-    pub(crate) link_changes: RefCell<Vec<LinkChange>>,
+    /// What the loop is to do.
+    pub(crate) orders: RefCell<Vec<Order>>,
 }
 
 thread_local! {

@@ -1,5 +1,6 @@
 //! Starting workers, reaching them from other threads, and ending them.
 
+use crate::bind::{Bound, bind, first_plan, open};
 use crate::clock::Clock;
 use crate::config::EngineConfig;
 use crate::counters::{Board, WorkerStats};
@@ -8,18 +9,19 @@ use crate::exec::Home;
 use crate::limits::WORKER_NUMBERS;
 use crate::local::Worker as LocalWorker;
 use crate::mailbox::{Command, Rejected};
+#[cfg(target_os = "linux")]
+use crate::restart::{Doorway, Stage, Surroundings};
 use crate::scaling::{Coordinator, Crew, Ports, Program, Signal, Starter, coordinate};
 use crate::stop::Stop;
 use std::future::{Future, poll_fn};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
 use warpline_pktio::xdp::XdpStatus;
 use warpline_pktio::{Choice, Io, IoStats, StatsHandle};
-use warpline_ring::partition::{Plan, Table};
+use warpline_ring::partition::Plan;
 use warpline_ring::{EpochCell, Lock, Progress, oneshot};
-use warpline_wire::cid::PARTITION_SLOTS;
 
 /// A group of workers that serve one address.
 ///
@@ -33,6 +35,8 @@ pub struct Engine {
     local_addr: SocketAddr,
     coordinator: Coordinator,
     coordinator_thread: Lock<Option<thread::JoinHandle<()>>>,
+    #[cfg(target_os = "linux")]
+    doorway: Option<Doorway>,
 }
 
 /// The way to one worker from any thread. Clones name the same worker.
@@ -143,14 +147,14 @@ impl Engine {
     ///
     /// # Errors
     /// [`StartError`]: a field that cannot be honoured, or what the machine refused.
-    pub fn start<P, F>(config: EngineConfig, program: P) -> Result<Self, StartError>
+    pub fn start<P, F>(mut config: EngineConfig, program: P) -> Result<Self, StartError>
     where
         P: Fn(LocalWorker) -> F + Send + Sync + 'static,
         F: Future<Output = ()> + 'static,
     {
         config.validate()?;
-        let (ios, ports) = bind(&config)?;
-        Self::launch(ios, ports, config, program)
+        let bound = bind(&mut config)?;
+        Self::launch(bound, config, program)
     }
 
     /// The same on packet back ends of the caller's, one per worker, that share one address: in-memory networks for
@@ -164,10 +168,10 @@ impl Engine {
         F: Future<Output = ()> + 'static,
     {
         config.validate()?;
-        if config.is_scalable() {
-            return Err(StartError::config("workers_max", "takes 0 with packet back ends of one's own"));
+        if config.has_ports() {
+            return Err(StartError::config("workers_max", "takes 0 with packet back ends of one's own, as no restart"));
         }
-        Self::launch(ios, None, config, program)
+        Self::launch(Bound { ios, ..Bound::default() }, config, program)
     }
 
     /// The same on packet back ends that `ports` opens, now and when workers are added.
@@ -188,19 +192,16 @@ impl Engine {
             return Err(StartError::config("workers_max", "says how many workers there may be"));
         }
         let ios = open(ports.as_mut(), &config)?;
-        Self::launch(ios, Some(ports), config, program)
+        let mark = config.restart.is_some().then_some(false);
+        Self::launch(Bound { ios, ports: Some(ports), mark, ..Bound::default() }, config, program)
     }
 
-    fn launch<P, F>(
-        ios: Vec<Io>,
-        ports: Option<Box<dyn Ports>>,
-        config: EngineConfig,
-        program: P,
-    ) -> Result<Self, StartError>
+    fn launch<P, F>(bound: Bound, config: EngineConfig, program: P) -> Result<Self, StartError>
     where
         P: Fn(LocalWorker) -> F + Send + Sync + 'static,
         F: Future<Output = ()> + 'static,
     {
+        let Bound { ios, ports, mark, .. } = bound;
         if ios.len() != config.workers {
             return Err(StartError::config("workers", "must be as many as packet back ends"));
         }
@@ -221,14 +222,18 @@ impl Engine {
             progress: Arc::new(Progress::new(WORKER_NUMBERS)),
             crew: Arc::default(),
             coordinator: coordinator.clone(),
+            mark,
         };
         // From here on a failure ends those that were started: the engine's drop waits for them.
-        let engine = Self {
+        let config = Arc::clone(&starter.config);
+        let mut engine = Self {
             crew: Arc::clone(&starter.crew),
             stop: Arc::clone(&starter.stop),
             local_addr: ios[0].local_addr(),
             coordinator,
             coordinator_thread: Lock::default(),
+            #[cfg(target_os = "linux")]
+            doorway: None,
         };
         for (index, io) in ios.into_iter().enumerate() {
             starter.start(index, io)?;
@@ -236,7 +241,25 @@ impl Engine {
         if let Some((ports, signals)) = ports.zip(signals) {
             engine.start_coordinator(starter, ports, signals, plan)?;
         }
+        #[cfg(target_os = "linux")]
+        if let (Some(path), Some(mark)) = (&config.restart, mark) {
+            let around = engine.surroundings(&config, path, mark);
+            engine.doorway = Some(Doorway::open(around, bound.predecessor)?);
+        }
         Ok(engine)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn surroundings(&self, config: &EngineConfig, path: &std::path::Path, mark: bool) -> Surroundings {
+        Surroundings {
+            coordinator: self.coordinator.clone(),
+            crew: Arc::clone(&self.crew),
+            stop: Arc::clone(&self.stop),
+            path: path.to_owned(),
+            secret: config.secret,
+            mark,
+            thread_name: config.thread_name.clone(),
+        }
     }
 
     fn start_coordinator(
@@ -308,12 +331,34 @@ impl Engine {
         self.crew.stats()
     }
 
+    /// Waits until another process has taken the port over by [`EngineConfig::restart`]; `false` if this engine ends first,
+    /// or has no restart socket. From then on new connections go to that process; those that this one has stay here.
+    pub async fn handed_over(&self) -> bool {
+        #[cfg(target_os = "linux")]
+        if let Some(doorway) = &self.doorway {
+            return poll_fn(|cx| doorway.poll(Stage::HandedOver, cx)).await;
+        }
+        false
+    }
+
+    /// As [`handed_over`](Self::handed_over), and until the last connection here has ended and nothing comes any more: time
+    /// to shut down.
+    pub async fn finished(&self) -> bool {
+        #[cfg(target_os = "linux")]
+        if let Some(doorway) = &self.doorway {
+            return poll_fn(|cx| doorway.poll(Stage::Finished, cx)).await;
+        }
+        false
+    }
+
     /// Asks all workers to close their connections with `code` (below 2^62) and `reason`, to drain and to end. Returns
     /// at once; the first request counts.
     pub fn request_stop(&self, code: u64, reason: &[u8]) {
         self.stop.request(code, reason);
         self.crew.all().iter().for_each(|worker| worker.home.mailbox().ring());
         self.coordinator.tell(Signal::Stop);
+        #[cfg(target_os = "linux")]
+        self.doorway.iter().for_each(Doorway::ring);
     }
 
     /// Whether the end was asked for.
@@ -337,6 +382,8 @@ impl Engine {
         if self.crew.all().iter().any(WorkerHandle::is_current) {
             return Err(EngineError::OffWorker);
         }
+        #[cfg(target_os = "linux")]
+        self.doorway.iter().for_each(Doorway::join);
         let coordinator = self.coordinator_thread.lock().take();
         if coordinator.is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("the coordinator panicked");
@@ -355,88 +402,4 @@ impl Drop for Engine {
         // Dropped by one of its own workers it cannot wait; the threads end by themselves.
         let _ = self.shutdown(0, b"");
     }
-}
-
-fn first_plan(config: &EngineConfig) -> Plan {
-    let number = |n: usize| u16::try_from(n).expect("there are at most WORKERS_MAX workers");
-    let workers: Vec<u16> = (0..number(config.workers)).collect();
-    let table = if config.is_scalable() {
-        Table::runs(PARTITION_SLOTS, &workers)
-    } else {
-        Table::modulo(PARTITION_SLOTS, number(config.workers))
-    };
-    Plan::first(table, workers)
-}
-
-type Bound = (Vec<Io>, Option<Box<dyn Ports>>);
-
-/// One socket per worker; with several, the kernel steers by connection ID with the arithmetic of the first plan.
-fn bind(config: &EngineConfig) -> Result<Bound, StartError> {
-    let bound = bind_to(config.bind, config);
-    match bound {
-        // `[::]` means every address; without IPv6 those are the IPv4 ones.
-        Err(StartError::Io { ref source, .. }) if config.bind.ip() == Ipv6Addr::UNSPECIFIED && no_ipv6(source) => {
-            bind_to((Ipv4Addr::UNSPECIFIED, config.bind.port()).into(), config)
-        }
-        bound => bound,
-    }
-}
-
-fn no_ipv6(error: &std::io::Error) -> bool {
-    #[cfg(target_os = "linux")]
-    let unsupported = error.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error());
-    #[cfg(not(target_os = "linux"))]
-    let unsupported = error.kind() == std::io::ErrorKind::Unsupported;
-    unsupported || error.kind() == std::io::ErrorKind::AddrNotAvailable
-}
-
-fn bind_to(address: SocketAddr, config: &EngineConfig) -> Result<Bound, StartError> {
-    if config.is_scalable() {
-        let mut ports = group(address, config)?;
-        let ios = open(ports.as_mut(), config)?;
-        return Ok((ios, Some(ports)));
-    }
-    if config.workers == 1 {
-        let io = Io::bind(address, &config.io).map_err(|error| StartError::io("binding the socket", error))?;
-        return Ok((vec![io], None));
-    }
-    Ok((bind_group(address, config)?, None))
-}
-
-/// Opens the back ends of the first workers.
-fn open(ports: &mut dyn Ports, config: &EngineConfig) -> Result<Vec<Io>, StartError> {
-    let refused = |error| StartError::io("binding the sockets of the workers", error);
-    let plan = first_plan(config);
-    let ios = plan.active.iter().map(|number| ports.open(*number)).collect::<Result<Vec<_>, _>>().map_err(refused)?;
-    ports.steer(plan.new.owners()).map_err(refused)?;
-    Ok(ios)
-}
-
-#[cfg(target_os = "linux")]
-fn steering() -> warpline_pktio::udp::Steering {
-    use warpline_wire::cid::PARTITION_KEY_OFFSET;
-    let key_offset = u8::try_from(PARTITION_KEY_OFFSET).expect("the key lies within a connection ID of 20 bytes");
-    warpline_pktio::udp::Steering { key_offset, slots: PARTITION_SLOTS }
-}
-
-#[cfg(target_os = "linux")]
-fn bind_group(address: SocketAddr, config: &EngineConfig) -> Result<Vec<Io>, StartError> {
-    let workers = u16::try_from(config.workers).expect("there are at most WORKERS_MAX workers");
-    Io::bind_group(address, workers, &config.io, &steering())
-        .map_err(|error| StartError::io("binding the sockets of the workers", error))
-}
-
-#[cfg(target_os = "linux")]
-fn group(address: SocketAddr, config: &EngineConfig) -> Result<Box<dyn Ports>, StartError> {
-    Ok(Box::new(warpline_pktio::udp::Group::new(address, &config.io, steering())))
-}
-
-#[cfg(not(target_os = "linux"))]
-fn bind_group(_address: SocketAddr, _config: &EngineConfig) -> Result<Vec<Io>, StartError> {
-    Err(StartError::config("workers", "only Linux steers one port to several workers"))
-}
-
-#[cfg(not(target_os = "linux"))]
-fn group(_address: SocketAddr, _config: &EngineConfig) -> Result<Box<dyn Ports>, StartError> {
-    Err(StartError::config("workers_max", "only Linux steers one port to several workers"))
 }

@@ -41,6 +41,7 @@
 
 #![forbid(unsafe_code)]
 
+mod bind;
 mod clock;
 mod config;
 mod counters;
@@ -53,6 +54,8 @@ pub mod local;
 mod mailbox;
 mod partition;
 mod pin;
+#[cfg(target_os = "linux")]
+mod restart;
 mod scaling;
 mod stop;
 mod timers;

@@ -76,6 +76,13 @@ pub const DRAIN_BATCHES: usize = 64;
 /// their connections over (below a microsecond each); with 100,000 connections these are about 12,500.
 pub const SLOTS_PER_CHANGE: usize = 128;
 
+/// How long one process waits for the other's answer when it takes over a port. The answers take microseconds; the workers of
+/// the other one may be in the middle of a change.
+pub const RESTART_ANSWER: Duration = Duration::from_secs(10);
+
+/// Datagrams from the process before this one that are taken at a look: as many as the socket between them holds.
+pub const BEQUESTS_PER_LOOK: usize = 256;
+
 /// Panics outside of any connection's code after which a worker gives up instead of going on.
 pub const PANICS_MAX: u64 = 16;
 

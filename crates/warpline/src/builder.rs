@@ -9,6 +9,7 @@ use crate::sync::{Inlet, fan_in};
 use crate::{IoConfig, ServerConfig};
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 use warpline_ring::Lock;
@@ -22,6 +23,7 @@ pub struct EndpointBuilder {
     workers: Option<usize>,
     workers_max: Option<usize>,
     scaling: Option<ScalingPolicy>,
+    restart: Option<PathBuf>,
     cores: Option<Vec<usize>>,
     server: Option<Arc<ServerConfig>>,
     secret: Option<[u8; 32]>,
@@ -58,6 +60,15 @@ impl EndpointBuilder {
     #[must_use]
     pub fn scaling(mut self, policy: ScalingPolicy) -> Self {
         self.scaling = Some(policy);
+        self
+    }
+
+    /// A Unix socket by which the next process takes over the port without a dropped connection. Start it with the same path
+    /// while this one runs: it accepts all connections from then on, while this process finishes its own
+    /// ([`Endpoint::handed_over`], [`Endpoint::finished`]). Both run as one user. Linux only, on UDP sockets or an io_uring.
+    #[must_use]
+    pub fn restart_socket(mut self, path: impl Into<PathBuf>) -> Self {
+        self.restart = Some(path.into());
         self
     }
 
@@ -128,6 +139,7 @@ impl EndpointBuilder {
         config.workers = self.workers.unwrap_or(config.workers);
         config.workers_max = self.workers_max.unwrap_or(config.workers_max);
         config.scaling = self.scaling;
+        config.restart = self.restart;
         config.cores = self.cores;
         config.server = self.server;
         config.secret = self.secret.unwrap_or(config.secret);

@@ -174,6 +174,18 @@ impl Endpoint {
         Ok(all)
     }
 
+    /// Waits until another process has taken over the port ([`EndpointBuilder::restart_socket`]); `false` if this endpoint
+    /// ends first, or has no restart socket. New connections go to that process from then on; those that this one has
+    /// stay, and those that wait for [`accept`](Self::accept) are still to be accepted.
+    pub async fn handed_over(&self) -> bool {
+        self.0.engine.handed_over().await
+    }
+
+    /// As [`handed_over`](Self::handed_over), and until the last connection here has ended: time to drop the endpoint.
+    pub async fn finished(&self) -> bool {
+        self.0.engine.finished().await
+    }
+
     /// Closes all connections with `code` (below 2^62) and `reason`, without waiting. The first call counts.
     pub fn close(&self, code: u64, reason: &[u8]) {
         self.0.engine.request_stop(code, reason);

@@ -18,6 +18,9 @@
 //! The key gives a slot, `key mod 1021`, and a
 //! table gives the worker of a slot. The key stands at a fixed place so that a program in the kernel can read it, and at
 //! one that every ID a client may choose for its first packet has (RFC 9000 section 7.2 asks for 8 bytes).
+//!
+//! While one process takes a port over from another, the lowest bit of the byte before the key, the mark, tells whose a
+//! [plain](Layout::PLAIN) ID is.
 
 /// Length of the IDs that this implementation issues.
 pub const CID_LEN: usize = 8;
@@ -57,6 +60,19 @@ impl Layout {
 pub fn partition_key(cid: &[u8]) -> Option<u16> {
     let key = cid.get(PARTITION_KEY_OFFSET..PARTITION_KEY_OFFSET + 2)?.first_chunk()?;
     Some(u16::from_be_bytes(*key))
+}
+
+/// The mark of a plain connection ID; `None` when it is too short to have one.
+#[inline]
+pub fn mark(cid: &[u8]) -> Option<bool> {
+    cid.get(PARTITION_KEY_OFFSET - 1).map(|byte| byte & 1 == 1)
+}
+
+/// Gives a plain connection ID a mark.
+pub fn set_mark(cid: &mut [u8], mark: bool) {
+    if let Some(byte) = cid.get_mut(PARTITION_KEY_OFFSET - 1) {
+        *byte = *byte & !1 | u8::from(mark);
+    }
 }
 
 /// The slot of a key.

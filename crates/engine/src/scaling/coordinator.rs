@@ -5,11 +5,19 @@ use crate::error::{EngineError, ScaleError, StartError};
 use crate::limits::{SLOTS_PER_CHANGE, WORKER_NUMBERS};
 use crate::scaling::judge::{Judge, Verdict};
 use crate::scaling::ports::Ports;
+#[cfg(target_os = "linux")]
+use crate::scaling::starter::insist;
 use crate::scaling::starter::{Starter, change_links};
 use crate::worker::LinkChange;
+#[cfg(target_os = "linux")]
+use crate::{restart::Heir, worker::Order};
 use std::collections::BTreeSet;
+#[cfg(target_os = "linux")]
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
+#[cfg(target_os = "linux")]
+use warpline_pktio::udp::{Export, Neighbour};
 use warpline_ring::oneshot::Reply;
 use warpline_ring::partition::{Plan, Point};
 
@@ -29,6 +37,15 @@ pub(crate) enum Signal {
     Finished(usize),
     /// A worker's thread has ended; whether it could not go on.
     Ended { worker: usize, failed: bool },
+    /// What does another process need to take over?
+    #[cfg(target_os = "linux")]
+    Export(Sender<std::io::Result<Export>>),
+    /// Another process accepts connections from now on, or does no more.
+    #[cfg(target_os = "linux")]
+    Bequeath(Option<Arc<Heir>>, Sender<()>),
+    /// Another process has a part of the port.
+    #[cfg(target_os = "linux")]
+    Share(Option<Neighbour>, Sender<std::io::Result<()>>),
     /// The engine ends.
     Stop,
 }
@@ -45,6 +62,13 @@ impl Coordinator {
     /// `false` if there is none.
     pub(crate) fn tell(&self, signal: Signal) -> bool {
         self.0.as_ref().is_some_and(|sender| sender.send(signal).is_ok())
+    }
+
+    /// Asks and waits for the answer; `None` if there is no coordinator any more.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn ask<T>(&self, question: impl FnOnce(Sender<T>) -> Signal) -> Option<T> {
+        let (answer, wait) = std::sync::mpsc::channel();
+        if self.tell(question(answer)) { wait.recv().ok() } else { None }
     }
 
     pub(crate) fn grow(&self, worker: usize) {
@@ -80,6 +104,8 @@ struct Chief {
     /// When the workers' time asleep was looked at last, and what it was.
     seen: (Duration, u64),
     stopping: bool,
+    /// Another process has taken over: the number of workers stays.
+    retired: bool,
 }
 
 /// Carries out changes until the engine ends.
@@ -98,6 +124,7 @@ pub(crate) fn coordinate(starter: Starter, ports: Box<dyn Ports>, signals: Recei
         began: Instant::now(),
         seen: (Duration::ZERO, 0),
         stopping: false,
+        retired: false,
     };
     while !chief.stopping {
         chief.listen(SLOW_LOOK);
@@ -133,14 +160,47 @@ impl Chief {
                 }
             }
             Signal::Ended { worker, failed } => self.bury(worker, failed),
+            #[cfg(target_os = "linux")]
+            Signal::Export(answer) => drop(answer.send(self.ports.export())),
+            #[cfg(target_os = "linux")]
+            Signal::Bequeath(heir, done) => self.bequeath(heir, &done),
+            #[cfg(target_os = "linux")]
+            Signal::Share(neighbour, done) => drop(done.send(self.ports.share(neighbour))),
         }
+    }
+
+    /// Tells all workers, and answers when all know.
+    #[cfg(target_os = "linux")]
+    fn bequeath(&mut self, heir: Option<Arc<Heir>>, done: &Sender<()>) {
+        self.retired = heir.is_some();
+        let (known, wait) = std::sync::mpsc::channel::<()>();
+        for worker in self.starter.crew.all() {
+            let (heir, known) = (heir.clone(), known.clone());
+            insist(
+                &worker,
+                Box::new(move || {
+                    Order::Heir(heir).give();
+                    drop(known);
+                }),
+            );
+        }
+        drop(known);
+        // Nothing is ever sent: it ends when the last worker knows.
+        let _ = wait.recv();
+        if !self.retired
+            && let Err(error) = self.ports.steer(self.plan.new.owners())
+        {
+            tracing::error!(%error, "the kernel does not steer to this process again");
+        }
+        // The thread at the restart socket waits.
+        let _ = done.send(());
     }
 
     /// Decides, with a policy, whether there should be more workers or fewer, at most once per second unless one asks.
     fn judge(&mut self) {
         let now = self.began.elapsed();
         let since = now - self.seen.0;
-        if self.judge.is_none() || self.stopping || (self.asked.is_empty() && since < SLOW_LOOK) {
+        if self.judge.is_none() || self.stopping || self.retired || (self.asked.is_empty() && since < SLOW_LOOK) {
             return;
         }
         let crew = self.starter.crew.active();
@@ -198,6 +258,13 @@ impl Chief {
     }
 
     fn scale(&mut self, workers: usize) -> Result<(), ScaleError> {
+        if !self.starter.config.is_scalable() {
+            let why = "the number of workers is fixed; set workers_max to change it";
+            return Err(StartError::config("workers", why).into());
+        }
+        if self.retired {
+            return Err(StartError::config("workers", "another process has taken over the port").into());
+        }
         let max = self.starter.config.workers_max();
         if !(1..=max).contains(&workers) {
             return Err(StartError::config("workers", format!("takes 1 to {max}")).into());

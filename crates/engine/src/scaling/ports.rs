@@ -2,6 +2,8 @@
 
 use std::io;
 use warpline_pktio::Io;
+#[cfg(target_os = "linux")]
+use warpline_pktio::udp::{Export, Neighbour};
 
 /// Opens packet back ends on one address and says which gets which packets.
 pub trait Ports: Send {
@@ -18,6 +20,24 @@ pub trait Ports: Send {
     /// # Errors
     /// What the machine refused; the table before stays in force.
     fn steer(&mut self, owners: &[u16]) -> io::Result<()>;
+
+    /// What another process needs to take over the address.
+    ///
+    /// # Errors
+    /// `Unsupported` unless there is something to give.
+    #[cfg(target_os = "linux")]
+    fn export(&self) -> io::Result<Export> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// From now on another process serves the address, too, or none does any more.
+    ///
+    /// # Errors
+    /// `Unsupported` unless that can be; otherwise as [`steer`](Self::steer).
+    #[cfg(target_os = "linux")]
+    fn share(&mut self, _neighbour: Option<Neighbour>) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
 }
 
 #[cfg(target_os = "linux")]
@@ -28,5 +48,13 @@ impl Ports for warpline_pktio::udp::Group {
 
     fn steer(&mut self, owners: &[u16]) -> io::Result<()> {
         Self::steer(self, owners)
+    }
+
+    fn export(&self) -> io::Result<Export> {
+        Self::export(self)
+    }
+
+    fn share(&mut self, neighbour: Option<Neighbour>) -> io::Result<()> {
+        Self::share(self, neighbour)
     }
 }

@@ -10,7 +10,7 @@ use crate::mailbox::{Command, Inbox, Mailbox};
 use crate::scaling::coordinator::Coordinator;
 use crate::scaling::crew::Crew;
 use crate::stop::Stop;
-use crate::worker::{LinkChange, Links, Loop, Outbound, Setup};
+use crate::worker::{LinkChange, Links, Loop, Order, Outbound, Setup};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, mpsc};
@@ -36,6 +36,8 @@ pub(crate) struct Starter {
     pub(crate) progress: Arc<Progress>,
     pub(crate) crew: Arc<Crew>,
     pub(crate) coordinator: Coordinator,
+    /// The mark in connection IDs, if the port may go to another process.
+    pub(crate) mark: Option<bool>,
 }
 
 impl Starter {
@@ -59,6 +61,7 @@ impl Starter {
             stop: Arc::clone(&self.stop),
             member: Member::new(handle.number(), Arc::clone(&self.plans), Arc::clone(&self.progress)),
             coordinator: self.coordinator.clone(),
+            mark: self.mark,
         };
         let guard = Ended {
             index,
@@ -93,10 +96,11 @@ impl Starter {
 
 /// Has a worker change its links before it takes its next step in a change. One that has ended needs none.
 pub(crate) fn change_links(worker: &WorkerHandle, change: LinkChange) {
-    let mut command: Command = Box::new(move || {
-        // Commands run on the worker.
-        let _ = crate::cx::with(|cx| cx.link_changes.borrow_mut().push(change));
-    });
+    insist(worker, Box::new(move || Order::Links(change).give()));
+}
+
+/// Has a worker carry out a command, as soon as its mailbox takes it. One that has ended does not.
+pub(crate) fn insist(worker: &WorkerHandle, mut command: Command) {
     while let Err(rejected) = worker.post(command) {
         if rejected.error == crate::error::EngineError::Stopped {
             return;

@@ -18,6 +18,9 @@ pub(crate) struct Share {
     pub(crate) strays: Strays,
     /// Datagrams for slots that are about to come here, in the order of their arrival.
     pub(crate) held: VecDeque<Packet>,
+    /// The process that takes over the port.
+    #[cfg(target_os = "linux")]
+    pub(crate) heir: Option<std::sync::Arc<crate::restart::Heir>>,
 }
 
 impl std::fmt::Debug for Packet {
@@ -32,11 +35,18 @@ pub(crate) struct Fates {
     pub(crate) handled: u64,
     pub(crate) passed_on: u64,
     pub(crate) dropped: u64,
+    pub(crate) bequeathed: u64,
 }
 
 impl Share {
     pub(crate) fn new(member: Member) -> Self {
-        Self { member, strays: Strays::default(), held: VecDeque::new() }
+        Self {
+            member,
+            strays: Strays::default(),
+            held: VecDeque::new(),
+            #[cfg(target_os = "linux")]
+            heir: None,
+        }
     }
 
     /// Handles a datagram, keeps it, or passes it on.
@@ -53,6 +63,8 @@ impl Share {
         let to = match route {
             Route::Own => match self.strays.holder(&packet.frame) {
                 Some(holder) if packet.hops < HOPS_MAX => holder,
+                #[cfg(target_os = "linux")]
+                _ if self.bequeath(&packet, core, fates) => return,
                 _ => {
                     fates.handled += 1;
                     return core.endpoint.handle_datagram(now, &packet.meta, &mut packet.frame);
@@ -82,6 +94,20 @@ impl Share {
         } else {
             fates.dropped += 1;
         }
+    }
+
+    /// Passes a datagram on to the process that takes over, if there is one and no connection here is meant.
+    #[cfg(target_os = "linux")]
+    #[inline]
+    fn bequeath(&self, packet: &Packet, core: &mut Core, fates: &mut Fates) -> bool {
+        let Some(heir) = &self.heir else { return false };
+        if !heir.may_own(&packet.frame) || core.endpoint.knows(&packet.frame) {
+            return false;
+        }
+        let passed = heir.pass_on(&packet.meta, &packet.frame);
+        fates.bequeathed += u64::from(passed);
+        fates.dropped += u64::from(!passed);
+        true
     }
 
     /// Takes in, or passes on, what a holder says of an ID.
@@ -136,6 +162,7 @@ impl Loop {
         self.tally.datagrams += fates.handled;
         self.tally.handed_over += fates.passed_on;
         self.tally.handover_dropped += fates.dropped;
+        self.tally.bequeathed += fates.bequeathed;
     }
 
     /// Takes what is in the rings from other workers: at most what they hold at a time.

@@ -7,6 +7,7 @@ mod ingress;
 mod leftovers;
 mod links;
 mod moving;
+mod order;
 mod rebind;
 mod run;
 mod signals;
@@ -20,7 +21,8 @@ pub(crate) use core::{Both, Core};
 pub(crate) use leftovers::Tail;
 #[cfg(test)]
 pub(crate) use links::Message;
-pub(crate) use links::{LinkChange, Links, Outbound};
+pub(crate) use links::{LinkChange, Links, Outbound, Packet};
+pub(crate) use order::Order;
 pub(crate) use rebind::Rebind;
 pub(crate) use run::{Loop, Setup};
 pub(crate) use waiters::register;

@@ -19,6 +19,7 @@ use crate::stop::Stop;
 use crate::worker::Core;
 use crate::worker::ingress::Share;
 use crate::worker::links::{LinkChange, Links, Message};
+use crate::worker::order::Order;
 use crate::worker::signals::Signals;
 use crate::worker::spin::Spin;
 use std::cell::{Cell, RefCell};
@@ -39,6 +40,7 @@ pub(crate) struct Setup {
     pub(crate) stop: Arc<Stop>,
     pub(crate) member: Member,
     pub(crate) coordinator: Coordinator,
+    pub(crate) mark: Option<bool>,
 }
 
 /// How a turn ended.
@@ -94,14 +96,15 @@ enum Departure {
 impl Loop {
     /// Sets a worker up on the calling thread, which becomes its own.
     pub(crate) fn new(setup: Setup, io: Io, inbox: Inbox, links: Links) -> Result<Self, StartError> {
-        let Setup { handle, config, clock, stop, member, coordinator } = setup;
+        let Setup { handle, config, clock, stop, member, coordinator, mark } = setup;
         let index = handle.index();
         if let Some(cores) = &config.cores {
             crate::pin::pin(cores[index % cores.len()])?;
         }
         let mut seed = [0; 32];
         getrandom::fill(&mut seed).map_err(|error| StartError::io("reading random bytes", error.into()))?;
-        let mut endpoint = Endpoint::new(Arc::new(config.endpoint()), config.server.clone(), seed);
+        let protocol = Arc::new(config.endpoint(mark));
+        let mut endpoint = Endpoint::new(protocol, config.server.clone(), seed);
         endpoint.set_slots(member.lasting());
         let now = clock.now();
         let cx = Rc::new(WorkerCx {
@@ -109,7 +112,7 @@ impl Loop {
             workers: Cell::new(member.active()),
             exec: Executor::enter(Arc::clone(handle.home())),
             core: RefCell::new(Core::new(endpoint, now, config.accept_backlog)),
-            link_changes: RefCell::default(),
+            orders: RefCell::default(),
         });
         Ok(Self {
             cx,
@@ -293,9 +296,8 @@ impl Loop {
             }
         });
         self.tally.commands += commands as u64;
-        let changes = std::mem::take(&mut *self.cx.link_changes.borrow_mut());
-        for change in changes {
-            self.change_links(change);
+        if !self.cx.orders.borrow().is_empty() {
+            self.carry_out_orders();
         }
         if self.deadline.is_none()
             && let Some((code, reason)) = self.setup.stop.farewell()
@@ -304,6 +306,20 @@ impl Loop {
                 self.deadline = Some(core.now + self.setup.config.shutdown_timeout);
                 core.close_all(code, reason);
             });
+        }
+    }
+
+    #[cold]
+    fn carry_out_orders(&mut self) {
+        let orders = std::mem::take(&mut *self.cx.orders.borrow_mut());
+        for order in orders {
+            match order {
+                Order::Links(change) => self.change_links(change),
+                #[cfg(target_os = "linux")]
+                Order::Heir(heir) => self.share.heir = heir,
+                #[cfg(target_os = "linux")]
+                Order::Bequest(packet) => self.take_bequest(packet),
+            }
         }
     }
 
@@ -357,7 +373,7 @@ impl Loop {
             for rebind in std::mem::take(&mut core.rebinds) {
                 let outcome = if config.server.is_some() {
                     Err(RebindError::Serving)
-                } else if config.is_scalable() {
+                } else if config.has_ports() {
                     Err(RebindError::Scalable)
                 } else {
                     self.io.rebind(rebind.address, &config.io).map_err(RebindError::from)
@@ -397,6 +413,7 @@ impl Loop {
         {
             let core = self.cx.core.borrow();
             self.tally.connections = core.endpoint.len() as u64;
+            self.tally.handshakes = core.endpoint.half_open() as u64;
             self.tally.accept_queue = core.accept_queue_len() as u64;
             self.tally.accept_refused = core.refused;
             self.tally.strays = self.share.strays.held().len() as u64;

@@ -23,6 +23,9 @@ pub struct EndpointConfig {
     pub versions: Vec<Version>,
     /// Makes connection IDs that a load balancer routes by.
     pub quic_lb: Option<QuicLb>,
+    /// The mark in connection IDs ([`warpline_wire::cid::mark`]), where two processes share a port. Not with `quic_lb`, whose
+    /// IDs have no room for it.
+    pub mark: Option<bool>,
 }
 
 impl EndpointConfig {
@@ -39,6 +42,7 @@ impl EndpointConfig {
             token_key: TokenKey::new(&derive(b"warpline address token")),
             versions: vec![Version::V1, Version::V2],
             quic_lb: None,
+            mark: None,
         }
     }
 }

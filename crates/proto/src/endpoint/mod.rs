@@ -65,7 +65,7 @@ impl Endpoint {
     /// An endpoint; with `server` it accepts connections. Randomness comes from `seed`: secret in production.
     pub fn new(config: Arc<EndpointConfig>, server: Option<Arc<ServerConfig>>, seed: [u8; 32]) -> Self {
         let mut rng = Rng::new(seed);
-        let routes = Routes::new(rng.u64(), CidGenerator::new(config.quic_lb.clone()));
+        let routes = Routes::new(rng.u64(), CidGenerator::new(config.quic_lb.clone(), config.mark));
         Self {
             config,
             server,
@@ -342,7 +342,7 @@ impl Endpoint {
         if self.config.quic_lb.is_none() || config.layout() != self.routes.cids.layout() {
             return Err(ConfigError::OutOfRange { name: "quic_lb", why: "must keep the layout of the IDs in use" });
         }
-        self.routes.cids = CidGenerator::new(Some(config));
+        self.routes.cids = CidGenerator::new(Some(config), None);
         for handle in self.slots.handles() {
             self.touch(handle);
             let Self { slots, rng, config, routes, .. } = self;
@@ -371,6 +371,11 @@ impl Endpoint {
     /// Connections that are open, closing or draining.
     pub fn len(&self) -> usize {
         self.slots.len()
+    }
+
+    /// Connections of clients whose handshake is not done.
+    pub fn half_open(&self) -> usize {
+        self.half_open
     }
 
     /// True when there is no connection.

@@ -1,7 +1,7 @@
 //! Making connection IDs, as the endpoint's configuration has them.
 
-use warpline_wire::ConnectionId;
 use warpline_wire::cid::Layout;
+use warpline_wire::{ConnectionId, cid};
 
 use super::quic_lb::{Encoder, QuicLb};
 use crate::rng::Rng;
@@ -11,13 +11,14 @@ use crate::rng::Rng;
 pub(crate) struct CidGenerator {
     layout: Layout,
     balancer: Option<Encoder>,
+    mark: Option<bool>,
 }
 
 impl CidGenerator {
-    /// With `balancer` the IDs are such that a load balancer finds the server in them.
-    pub(crate) fn new(balancer: Option<QuicLb>) -> Self {
+    /// With `balancer` the IDs are such that a load balancer finds the server in them; without it they may bear a mark.
+    pub(crate) fn new(balancer: Option<QuicLb>, mark: Option<bool>) -> Self {
         let layout = balancer.as_ref().map_or(Layout::PLAIN, QuicLb::layout);
-        Self { layout, balancer: balancer.map(Encoder::new) }
+        Self { layout, balancer: balancer.map(Encoder::new), mark }
     }
 
     #[inline]
@@ -36,7 +37,10 @@ impl CidGenerator {
         let out = &mut bytes[..usize::from(self.layout.len)];
         match &mut self.balancer {
             Some(encoder) => encoder.write(rng, out),
-            None => rng.fill(out),
+            None => {
+                rng.fill(out);
+                self.mark.into_iter().for_each(|mark| cid::set_mark(out, mark));
+            }
         }
         let at = usize::from(self.layout.key_offset);
         out[at..at + 2].copy_from_slice(&key.to_be_bytes());
