@@ -38,7 +38,7 @@ pub struct GetArgs {
     #[arg(short, long)]
     quiet: bool,
     #[command(flatten)]
-    io: IoArgs,
+    pub io: IoArgs,
 }
 
 /// What the transport did meanwhile.

@@ -30,7 +30,7 @@ pub struct HostArgs {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    io: IoArgs,
+    pub io: IoArgs,
 }
 
 /// Runs it until Ctrl-C.

@@ -37,22 +37,36 @@ enum Mode {
 #[derive(Debug, Clone, Copy, Args)]
 pub struct IoArgs {
     /// How packets move; what is named outright is used or the command fails.
-    #[arg(long = "io", env = "WARPLINE_IO", value_enum, value_name = "BACKEND", default_value_t)]
+    #[arg(long = "io", value_enum, value_name = "BACKEND", default_value_t)]
     name: Name,
     /// The interface for AF_XDP; its VLANs are served too.
-    #[arg(long, env = "WARPLINE_INTERFACE", value_name = "NAME", value_parser = InterfaceName::new)]
-    #[arg(required_if_eq("name", "xdp"))]
+    #[arg(long, value_name = "NAME", value_parser = InterfaceName::new)]
     interface: Option<InterfaceName>,
-    /// Which modes of AF_XDP are acceptable.
-    #[arg(long, env = "WARPLINE_XDP_MODE", value_enum, value_name = "MODE", default_value_t, requires = "interface")]
+    /// Which modes of AF_XDP are acceptable; with --interface.
+    #[arg(long, value_enum, value_name = "MODE", default_value_t)]
     xdp_mode: Mode,
     /// Packets that the device's queue handles at most when a worker looks for some (busy polling); 0 leaves that to
-    /// the kernel.
-    #[arg(long, env = "WARPLINE_XDP_BUSY_POLL", value_name = "PACKETS", default_value_t = 0, requires = "interface")]
+    /// the kernel; with --interface.
+    #[arg(long, value_name = "PACKETS", default_value_t = 0)]
     xdp_busy_poll: u16,
 }
 
 impl IoArgs {
+    /// Whether the settings go together, wherever each came from.
+    ///
+    /// # Errors
+    /// What is missing.
+    pub fn check(&self) -> Result<(), String> {
+        let wants = match self {
+            Self { interface: Some(_), .. } => return Ok(()),
+            Self { name: Name::Xdp, .. } => "--io xdp",
+            Self { xdp_mode: Mode::ZeroCopy | Mode::Copy | Mode::Generic, .. } => "--xdp-mode",
+            Self { xdp_busy_poll: 1.., .. } => "--xdp-busy-poll",
+            _ => return Ok(()),
+        };
+        Err(format!("{wants} needs --interface NAME"))
+    }
+
     /// The settings of an endpoint.
     pub fn config(self) -> IoConfig {
         let backend = match self.name {
@@ -98,8 +112,9 @@ mod tests {
         io: IoArgs,
     }
 
-    fn parse(line: &str) -> Result<IoConfig, clap::Error> {
-        Line::try_parse_from(line.split(' ')).map(|line| line.io.config())
+    fn parse(line: &str) -> Result<IoConfig, String> {
+        let line = Line::try_parse_from(line.split(' ')).map_err(|error| error.to_string())?;
+        line.io.check().map(|()| line.io.config())
     }
 
     #[test]

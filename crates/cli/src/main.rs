@@ -15,11 +15,12 @@ mod net;
 mod output;
 mod perf;
 mod progress;
+mod settings;
 mod state;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 /// Exit codes of the command.
 pub mod exit {
@@ -37,13 +38,17 @@ pub mod exit {
 
 /// Move directories between machines over QUIC: verified, resumable, as fast as the machine allows.
 #[derive(Debug, Parser)]
-#[command(name = "warpline", version, after_help = EXIT_CODES)]
+#[command(name = "warpline", version, after_help = AFTER_HELP)]
 struct Cli {
+    /// Take settings from this TOML file; by default ~/.config/warpline/config.toml or /etc/warpline.toml, if there is one.
+    #[arg(long, env = "WARPLINE_CONFIG", global = true, value_name = "FILE")]
+    config: Option<std::path::PathBuf>,
     #[command(subcommand)]
     command: Command,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 done; 1 failed; 2 wrong usage; 3 done, but some things could not be kept; \
+const AFTER_HELP: &str = "Every --flag can also be set by WARPLINE_FLAG in the environment, and by `flag = value` in the file \
+                          of settings.\n\nExit codes: 0 done; 1 failed; 2 wrong usage; 3 done, but some things could not be kept; \
                           4 disconnected, run the same command again; 5 the code was refused.";
 
 #[derive(Debug, Subcommand)]
@@ -71,6 +76,18 @@ enum Command {
     Man,
 }
 
+impl Command {
+    /// How this command moves packets, if it does.
+    fn io(&self) -> Option<&io::IoArgs> {
+        match self {
+            Self::Host(args) => Some(&args.io),
+            Self::Get(args) => Some(&args.io),
+            Self::Perf(perf) => Some(perf.io()),
+            _ => None,
+        }
+    }
+}
+
 fn main() -> ExitCode {
     tracing_subscriber::fmt()
         .with_env_filter(
@@ -79,7 +96,17 @@ fn main() -> ExitCode {
         )
         .with_writer(std::io::stderr)
         .init();
-    match Cli::parse().command {
+    let cli = match settings::apply(Cli::command(), std::env::args_os().skip(1)) {
+        Ok(command) => Cli::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit()),
+        Err(error) => {
+            eprintln!("warpline: {error}");
+            return ExitCode::from(exit::USAGE);
+        }
+    };
+    if let Err(error) = cli.command.io().map_or(Ok(()), io::IoArgs::check) {
+        Cli::command().error(clap::error::ErrorKind::MissingRequiredArgument, error).exit();
+    }
+    match cli.command {
         Command::Host(args) => host::run(&args),
         Command::Get(args) => get::run(&args),
         Command::Ls(args) => list::run(&args),
@@ -104,6 +131,7 @@ mod tests {
 
     #[test]
     fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
+        let command = settings::apply(Cli::command(), std::iter::empty()).expect("no file is named");
+        command.debug_assert();
     }
 }

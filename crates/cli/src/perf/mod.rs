@@ -20,6 +20,16 @@ pub enum Perf {
     Client(ClientArgs),
 }
 
+impl Perf {
+    /// How packets move.
+    pub fn io(&self) -> &crate::io::IoArgs {
+        match self {
+            Self::Server(args) => &args.common.io,
+            Self::Client(args) => &args.common.io,
+        }
+    }
+}
+
 /// Arguments of `warpline perf server`.
 #[derive(Debug, Args)]
 pub struct ServerArgs {
