@@ -63,6 +63,9 @@ pub enum ConnectionError {
     /// The peer lost the connection's state (RFC 9000 section 10.3).
     #[error("the peer has lost the connection (stateless reset)")]
     Reset,
+    /// The server did not take early data and allows fewer streams than were opened for it.
+    #[error("the server rejected early data and has lowered its limits since")]
+    EarlyDataRejected,
     /// The peer speaks no version of QUIC that this endpoint does.
     #[error("the peer speaks no common version of QUIC")]
     VersionMismatch,
@@ -116,9 +119,6 @@ pub enum ConfigError {
         /// What is wrong.
         why: &'static str,
     },
-    /// The cipher suite that protects Initial packets is missing from the provider (RFC 9001 section 5.2).
-    #[error("the TLS provider lacks TLS_AES_128_GCM_SHA256 for QUIC, which protects Initial packets")]
-    NoInitialSuite,
 }
 
 /// Exporting keying material failed: the handshake is not complete, or more was asked for than TLS gives.

@@ -11,6 +11,10 @@ pub enum Event {
     Connected,
     /// (Server) A client's first packet was taken; the handshake is under way. Nothing needs to be done.
     Accepting,
+    /// (Server) The client sends early data, which was accepted: streams can be accepted, read and answered before
+    /// the handshake is complete. `Connected` follows. What arrives until then may be a replay, see
+    /// [`is_early`](crate::Connection::is_early).
+    EarlyData,
     /// The connection ended. Nothing follows it; the handle is dead once the draining period is over.
     Closed(ConnectionError),
     /// The peer opened streams: call `accept` until `None`.

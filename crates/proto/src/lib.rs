@@ -48,14 +48,15 @@ pub mod pacing;
 mod path;
 mod ranges;
 pub mod recovery;
+mod resume;
 mod rng;
 mod sent_frame;
 mod space;
 pub mod streams;
 mod time;
 
-pub use connection::{Connection, ConnectionStats};
-pub use crypto::{PacketCrypto, ResetKey, TokenKey, provider};
+pub use connection::{Connection, ConnectionStats, EarlyData};
+pub use crypto::{FleetKeys, PacketCrypto, ResetKey, TokenKey, provider};
 pub use datagram::SendDatagramError;
 pub use datagram_meta::{DatagramMeta, Transmit};
 pub use ecn::Ecn;

@@ -66,5 +66,35 @@ pub const RETRY_TOKEN_LIFETIME: Duration = Duration::from_secs(15);
 /// How long a NEW_TOKEN token is good for.
 pub const NEW_TOKEN_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 
+/// Bytes of 0-RTT packets that wait for the rest of a ClientHello that they overtook, per connection: a first flight
+/// (RFC 9002 section 7.2), so that reordering costs no round trip.
+pub const EARLY_BYTES_MAX: usize = 16 * 1024;
+
+/// Datagrams of 0-RTT packets that wait for their connection's first Initial, per worker. It comes at once or is lost.
+pub const EARLY_DATAGRAMS_MAX: usize = 64;
+
+/// How long they wait.
+pub const EARLY_WAIT: Duration = Duration::from_millis(500);
+
 /// Largest token stored or sent back. Tokens of known servers are below 256 bytes.
 pub const TOKEN_LEN_MAX: usize = 512;
+
+/// Secrets of a fleet that are known at once: the current one, the next, and those before it. Each costs one trial
+/// per token shown.
+pub const FLEET_SECRETS_MAX: usize = 4;
+
+/// Servers and sessions that a client remembers unless it is told otherwise; about 2 KiB each.
+pub const CLIENT_SESSIONS: usize = 10_000;
+
+/// Sessions that a client keeps of one server: as many as it may open connections at once and resume each.
+pub const SESSIONS_PER_SERVER: usize = 8;
+
+/// Address tokens that a client keeps of one server. Each is used once (RFC 9000 section 8.1.3).
+pub const TOKENS_PER_SERVER: usize = 4;
+
+/// Sessions that a server remembers for clients that come back, unless it is told otherwise; about 0.5 KiB each, more with
+/// client certificates.
+pub const SERVER_SESSIONS: usize = 10_000;
+
+/// `max_datagram_frame_size` that is announced: any that a UDP datagram carries (RFC 9221 section 3).
+pub const DATAGRAM_FRAME_MAX: u64 = 65_535;

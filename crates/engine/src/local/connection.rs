@@ -51,9 +51,20 @@ impl Connection {
         remote: SocketAddr,
         server_name: &str,
     ) -> Result<Self, ConnectError> {
+        let connection = Self::connect_early(&config, remote, server_name)?;
+        connection.handshake().await?;
+        Ok(connection)
+    }
+
+    /// Begins to connect; see [`Worker::connect_early`](crate::local::Worker::connect_early).
+    pub(crate) fn connect_early(
+        config: &ClientConfig,
+        remote: SocketAddr,
+        server_name: &str,
+    ) -> Result<Self, ConnectError> {
         let key = cx::with_core(|core| {
             let now = core.now;
-            let handle = core.endpoint.connect(now, &config, remote, server_name)?;
+            let handle = core.endpoint.connect(now, config, remote, server_name)?;
             let key = core.conns.insert(handle, Phase::Handshaking);
             if let Some(side) = core.conns.get_mut(key) {
                 side.refs = 1;
@@ -62,10 +73,17 @@ impl Connection {
             }
             Ok::<_, ConnectError>(key)
         })??;
-        let connection = Self::counted(key);
-        poll_fn(|cx| connection.poll_phase(cx, |phase| !matches!(phase, Phase::Handshaking))).await?;
-        match cx::with_core(|core| core.look(key).map(drop))? {
-            Ok(()) => Ok(connection),
+        Ok(Self::counted(key))
+    }
+
+    /// Waits until the handshake is complete: what was early until then is no replay, and its fate is known.
+    ///
+    /// # Errors
+    /// If the handshake fails.
+    pub async fn handshake(&self) -> Result<(), ConnectError> {
+        poll_fn(|cx| self.poll_phase(cx, |phase| !matches!(phase, Phase::Handshaking))).await?;
+        match cx::with_core(|core| core.look(self.key).map(drop))? {
+            Ok(()) => Ok(()),
             Err(OperationError::Closed(error)) => Err(ConnectError::Failed(error)),
             Err(OperationError::Engine(error)) => Err(error.into()),
         }
@@ -116,7 +134,7 @@ impl<H: Hold> Connection<H> {
         cx::with_core(|core| core.both(self.key).map(f))?
     }
 
-    fn look<R>(&self, f: impl FnOnce(&ProtoConnection) -> R) -> Result<R, OperationError> {
+    pub(super) fn look<R>(&self, f: impl FnOnce(&ProtoConnection) -> R) -> Result<R, OperationError> {
         cx::with_core(|core| core.look(self.key).map(f))?
     }
 
@@ -289,6 +307,15 @@ impl<H: Hold> Connection<H> {
     #[must_use]
     pub fn max_datagram_size(&self) -> Option<usize> {
         self.look(|conn| conn.max_datagram_size()).ok().flatten()
+    }
+
+    /// Updates the keys that protect packets with the next packet that may (RFC 9001 section 6). Connections do so by themselves
+    /// long before keys wear out.
+    ///
+    /// # Errors
+    /// If the connection has ended.
+    pub fn update_keys(&self) -> Result<(), OperationError> {
+        self.op(|Both { conn, .. }| conn.update_keys())
     }
 
     /// Closes the connection at once: what was not delivered is lost, and the peer is told `code` (below 2^62) and

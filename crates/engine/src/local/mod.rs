@@ -7,6 +7,7 @@
 //! Every `async fn` here may be cancelled at an await without losing anything, unless its documentation says so.
 
 mod connection;
+mod early;
 mod hold;
 mod recv;
 mod send;

@@ -119,4 +119,19 @@ impl Worker {
     ) -> Result<Connection, ConnectError> {
         Connection::connect(config, remote, server_name).await
     }
+
+    /// Begins to connect without waiting for the handshake. With [`ClientConfig::early_data`] and a remembered session, streams
+    /// can be opened and written at once: what they carry leaves with the first packet. Otherwise opening a stream
+    /// waits for the handshake. See [`Connection::early_data`] and [`Connection::handshake`].
+    ///
+    /// # Errors
+    /// [`ConnectError`], if the arguments do not allow an attempt; a failure of the attempt shows at the connection.
+    pub fn connect_early(
+        &self,
+        config: &ClientConfig,
+        remote: SocketAddr,
+        server_name: &str,
+    ) -> Result<Connection, ConnectError> {
+        Connection::connect_early(config, remote, server_name)
+    }
 }

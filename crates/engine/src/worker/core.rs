@@ -117,18 +117,19 @@ impl Core {
         while let Some((handle, event)) = self.endpoint.poll_event() {
             match self.conns.key_of(handle) {
                 Some(key) => self.dispatch(key, event),
-                None => {
-                    if matches!(event, Event::Connected) {
-                        self.announce(handle);
-                    }
-                }
+                None => match event {
+                    Event::Connected => self.announce(handle, Phase::Established),
+                    // What the client asks for can be answered at once.
+                    Event::EarlyData => self.announce(handle, Phase::Handshaking),
+                    _ => {}
+                },
             }
         }
     }
 
-    /// A connection that the table does not know is connected: a client's, for the program to accept; or one that
+    /// A connection that the table does not know is connected, or sends early data: a client's, for the program to accept; or one that
     /// the program gave up during its handshake, which is over already.
-    fn announce(&mut self, handle: ConnectionHandle) {
+    fn announce(&mut self, handle: ConnectionHandle, phase: Phase) {
         let now = self.now;
         let Some(conn) = self.endpoint.connection(handle) else { return };
         if conn.is_closed() {
@@ -139,7 +140,7 @@ impl Core {
             self.refused += 1;
             return;
         }
-        let key = self.conns.insert(handle, Phase::Established);
+        let key = self.conns.insert(handle, phase);
         self.incoming.push(key, &mut self.wakes);
     }
 
@@ -153,7 +154,7 @@ impl Core {
                 }
                 side.waiters.phase.drain(wakes);
             }
-            Event::Accepting | Event::AddressObserved => {}
+            Event::Accepting | Event::EarlyData | Event::AddressObserved => {}
             Event::Closed(error) => {
                 if !side.is_closed()
                     && let Some(conn) = side.handle.and_then(|handle| self.endpoint.connection(handle))

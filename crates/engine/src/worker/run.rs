@@ -27,7 +27,7 @@ use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use warpline_pktio::{Io, Received, TxMeta};
 use warpline_proto::{Endpoint, Instant};
 use warpline_ring::partition::Member;
@@ -103,10 +103,12 @@ impl Loop {
         }
         let mut seed = [0; 32];
         getrandom::fill(&mut seed).map_err(|error| StartError::io("reading random bytes", error.into()))?;
-        let protocol = Arc::new(config.endpoint(mark));
-        let mut endpoint = Endpoint::new(protocol, config.server.clone(), seed);
-        endpoint.set_slots(member.lasting());
         let now = clock.now();
+        let mut endpoint = config.endpoint(mark);
+        let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        endpoint.unix_at_zero = unix.saturating_sub(Duration::from_nanos(now.as_nanos()));
+        let mut endpoint = Endpoint::new(Arc::new(endpoint), config.server.clone(), seed);
+        endpoint.set_slots(member.lasting());
         let cx = Rc::new(WorkerCx {
             handle: handle.clone(),
             workers: Cell::new(member.active()),

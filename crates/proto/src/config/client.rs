@@ -2,16 +2,14 @@
 
 use std::sync::Arc;
 
-use aws_lc_rs::digest;
-use rustls::RootCertStore;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::quic::Suite;
-use rustls::{CertificateError, DigitallySignedStruct, SignatureScheme};
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{KeyLog, RootCertStore};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use warpline_wire::Version;
 
-use super::TransportConfig;
-use crate::crypto::provider::{PacketCrypto, initial_suite, provider};
+use super::tls::{Pinned, TlsOptions, Trust};
+use super::{ClientMemory, TransportConfig};
+use crate::crypto::provider::{PacketCrypto, initial_suite};
 use crate::error::ConfigError;
 
 /// Settings of a client.
@@ -21,19 +19,23 @@ pub struct ClientConfig {
     pub(crate) initial_suite: Suite,
     /// Settings of the transport.
     pub transport: Arc<TransportConfig>,
-}
-
-/// What makes a client trust a server's certificate.
-enum Trust {
-    Roots(Arc<RootCertStore>),
-    Fingerprint(Vec<u8>),
-    Anyone,
+    /// What is remembered of servers: sessions to resume and address tokens. Clones of a configuration share it. A session
+    /// is only resumed under the configuration that it began with, or a clone: another one may trust other servers.
+    pub memory: Arc<ClientMemory>,
+    /// Sends what the application writes before the handshake is complete as early data, where a remembered session allows it
+    /// (RFC 9001 section 4.6). Whoever records it can play it to the server again: only for what does no harm when it
+    /// is done twice. See [`Connection::early_data`](crate::Connection::early_data).
+    pub early_data: bool,
+    /// The version that connections begin with. `None`: one that the server gave a session for, or else the first of
+    /// [`EndpointConfig::versions`](super::EndpointConfig::versions). The server may go on with any of those
+    /// (RFC 9368).
+    pub original_version: Option<Version>,
 }
 
 impl ClientConfig {
     /// A client that trusts certificates which lead to one of `roots`.
     pub fn with_roots(roots: RootCertStore, alpn: &[&[u8]]) -> Result<Self, ConfigError> {
-        Self::build(PacketCrypto::Auto, Trust::Roots(Arc::new(roots)), alpn)
+        Self::with_options(&Trust::Roots(Arc::new(roots)), alpn, &TlsOptions::default(), None)
     }
 
     /// The same with a named library for sealing packets.
@@ -42,27 +44,72 @@ impl ClientConfig {
         roots: RootCertStore,
         alpn: &[&[u8]],
     ) -> Result<Self, ConfigError> {
-        Self::build(crypto, Trust::Roots(Arc::new(roots)), alpn)
+        let options = TlsOptions { crypto, ..TlsOptions::default() };
+        Self::with_options(&Trust::Roots(Arc::new(roots)), alpn, &options, None)
     }
 
     /// A client that trusts exactly the certificate whose SHA-256 begins with `fingerprint` (16 to 32 bytes), whatever name it
     /// bears.
     pub fn with_pinned_fingerprint(fingerprint: &[u8], alpn: &[&[u8]]) -> Result<Self, ConfigError> {
-        if !(16..=32).contains(&fingerprint.len()) {
-            return Err(ConfigError::OutOfRange { name: "fingerprint", why: "takes 16 to 32 bytes of the SHA-256" });
-        }
-        Self::build(PacketCrypto::Auto, Trust::Fingerprint(fingerprint.to_vec()), alpn)
+        Self::with_options(&Trust::Fingerprint(fingerprint.to_vec()), alpn, &TlsOptions::default(), None)
     }
 
     /// A client that trusts whoever answers. For measurements and tests: it authenticates nobody.
     pub fn insecure(alpn: &[&[u8]]) -> Result<Self, ConfigError> {
-        Self::build(PacketCrypto::Auto, Trust::Anyone, alpn)
+        Self::with_options(&Trust::Anyone, alpn, &TlsOptions::default(), None)
     }
 
-    /// A client with a TLS configuration of the caller's: client certificates, resumption, key log.
+    /// A client with all of its TLS settings; with `identity` it shows that certificate chain to servers that ask for one.
+    ///
+    /// # Errors
+    /// A fingerprint of the wrong length, a cipher suite that QUIC does not use, or what TLS says of the identity.
+    pub fn with_options(
+        trust: &Trust,
+        alpn: &[&[u8]],
+        options: &TlsOptions,
+        identity: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
+    ) -> Result<Self, ConfigError> {
+        let tls_error = |e: rustls::Error| ConfigError::Tls(e.to_string());
+        let provider = options.provider()?;
+        let builder = rustls::ClientConfig::builder_with_provider(provider.clone())
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .map_err(tls_error)?;
+        let fingerprint = match trust {
+            Trust::Fingerprint(f) if !(16..=32).contains(&f.len()) => {
+                return Err(ConfigError::OutOfRange {
+                    name: "fingerprint",
+                    why: "takes 16 to 32 bytes of the SHA-256",
+                });
+            }
+            Trust::Fingerprint(fingerprint) => Some(fingerprint.clone()),
+            Trust::Roots(_) | Trust::Anyone => None,
+        };
+        let builder = match trust {
+            Trust::Roots(roots) => builder.with_root_certificates(roots.clone()),
+            Trust::Fingerprint(_) | Trust::Anyone => {
+                builder.dangerous().with_custom_certificate_verifier(Arc::new(Pinned { fingerprint, provider }))
+            }
+        };
+        let mut tls = match identity {
+            Some((chain, key)) => builder.with_client_auth_cert(chain, key).map_err(tls_error)?,
+            None => builder.with_no_client_auth(),
+        };
+        tls.alpn_protocols = alpn.iter().map(|p| p.to_vec()).collect();
+        Self::with_rustls(Arc::new(tls))
+    }
+
+    /// A client with a TLS configuration of the caller's. Its `resumption` and `enable_early_data` are not used: sessions are
+    /// kept in [`memory`](Self::memory), where they are bound to a version of QUIC.
     pub fn with_rustls(tls: Arc<rustls::ClientConfig>) -> Result<Self, ConfigError> {
-        let initial_suite = initial_suite(tls.crypto_provider()).ok_or(ConfigError::NoInitialSuite)?;
-        Ok(Self { tls, initial_suite, transport: Arc::default() })
+        let initial_suite = initial_suite(tls.crypto_provider());
+        Ok(Self {
+            tls,
+            initial_suite,
+            transport: Arc::default(),
+            memory: Arc::default(),
+            early_data: false,
+            original_version: None,
+        })
     }
 
     /// The same client with other settings of the transport.
@@ -72,79 +119,21 @@ impl ClientConfig {
         Ok(self)
     }
 
-    fn build(crypto: PacketCrypto, trust: Trust, alpn: &[&[u8]]) -> Result<Self, ConfigError> {
-        let provider = provider(crypto);
-        let builder = rustls::ClientConfig::builder_with_provider(provider.clone())
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .map_err(|e| ConfigError::Tls(e.to_string()))?;
-        let mut tls = match trust {
-            Trust::Roots(roots) => builder.with_root_certificates(roots).with_no_client_auth(),
-            pinned => builder
-                .dangerous()
-                .with_custom_certificate_verifier(Arc::new(Pinned { trust: pinned, provider }))
-                .with_no_client_auth(),
-        };
-        tls.alpn_protocols = alpn.iter().map(|p| p.to_vec()).collect();
-        Self::with_rustls(Arc::new(tls))
+    /// The same client with a log that is given the secrets of every connection, for Wireshark and its like: who reads it
+    /// reads all that the connections carry.
+    #[must_use]
+    pub fn key_log(mut self, log: Arc<dyn KeyLog>) -> Self {
+        Arc::make_mut(&mut self.tls).key_log = log;
+        self
     }
 }
 
 impl std::fmt::Debug for ClientConfig {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ClientConfig").field("transport", &self.transport).finish_non_exhaustive()
-    }
-}
-
-/// Trusts one certificate by its hash, or anyone; the handshake's signature is verified in both cases, so the peer
-/// holds the key of the certificate that it shows.
-struct Pinned {
-    trust: Trust,
-    provider: Arc<CryptoProvider>,
-}
-
-impl std::fmt::Debug for Pinned {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Pinned")
-    }
-}
-
-impl ServerCertVerifier for Pinned {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _name: &ServerName<'_>,
-        _ocsp: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        if let Trust::Fingerprint(wanted) = &self.trust {
-            let hash = digest::digest(&digest::SHA256, end_entity);
-            if hash.as_ref().get(..wanted.len()) != Some(wanted.as_slice()) {
-                return Err(CertificateError::ApplicationVerificationFailure.into());
-            }
-        }
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
+        f.debug_struct("ClientConfig")
+            .field("transport", &self.transport)
+            .field("memory", &self.memory)
+            .field("early_data", &self.early_data)
+            .finish_non_exhaustive()
     }
 }

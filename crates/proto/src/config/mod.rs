@@ -2,15 +2,22 @@
 
 mod client;
 mod server;
+mod tls;
 mod transport;
+
+use core::time::Duration;
+use std::net::SocketAddr;
 
 use warpline_wire::Version;
 
 pub use self::client::ClientConfig;
 pub use self::server::{PreferredAddress, RetryPolicy, ServerConfig};
+pub use self::tls::{ClientAuth, TlsOptions, Trust};
 pub use self::transport::{AddressDiscovery, Extensions, TransportConfig};
-use crate::crypto::{ResetKey, TokenKey};
+use crate::crypto::{FleetKeys, ResetKey, TokenKey, TokenScope};
 pub use crate::ids::QuicLb;
+pub use crate::resume::{ClientMemory, MemoryError, MemoryStats};
+use crate::time::Instant;
 
 /// What all connections of an endpoint share.
 #[derive(Debug)]
@@ -26,23 +33,31 @@ pub struct EndpointConfig {
     /// The mark in connection IDs ([`warpline_wire::cid::mark`]), where two processes share a port. Not with `quic_lb`, whose
     /// IDs have no room for it.
     pub mark: Option<bool>,
+    /// Unix time at the zero of the clock that drives the endpoint, so that address tokens of one process mean
+    /// something to another. Zero is right for an endpoint that shares its keys with no other.
+    pub unix_at_zero: Duration,
 }
 
 impl EndpointConfig {
     /// A configuration with keys derived from `secret`. Processes that serve one address share the secret.
     pub fn new(secret: &[u8; 32]) -> Self {
-        let derive = |label: &[u8]| {
-            let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, secret);
-            let mut out = [0; 32];
-            out.copy_from_slice(aws_lc_rs::hmac::sign(&key, label).as_ref());
-            out
-        };
+        Self::with_keys(&FleetKeys::new(secret))
+    }
+
+    /// A configuration with the keys of a fleet, whose secrets can be changed one after the other.
+    pub fn with_keys(keys: &FleetKeys) -> Self {
         Self {
-            reset_key: ResetKey::new(&derive(b"warpline stateless reset")),
-            token_key: TokenKey::new(&derive(b"warpline address token")),
+            reset_key: ResetKey::new(keys),
+            token_key: TokenKey::new(keys),
             versions: vec![Version::V1, Version::V2],
             quic_lb: None,
             mark: None,
+            unix_at_zero: Duration::ZERO,
         }
+    }
+
+    /// What a token given out now, or shown now, is good for.
+    pub(crate) fn token_scope(&self, now: Instant, remote: SocketAddr, version: Version) -> TokenScope {
+        TokenScope { remote, version, now: now + self.unix_at_zero }
     }
 }

@@ -57,6 +57,12 @@ pub struct TransportConfig {
     pub pacing: bool,
     /// Clears the fixed bit of packets at random where the peer allows it (RFC 9287).
     pub grease_quic_bit: bool,
+    /// Packets that are sealed under one key before this side moves on to the next, at least 16; half of what the cipher allows at
+    /// most (RFC 9001 section 6.6), and by default.
+    pub packets_per_key: Option<u64>,
+    /// Packets that may fail to open before the connection ends, at least 1; what the cipher allows at most (RFC 9001
+    /// section 6.6), and by default.
+    pub forgeries_max: Option<u64>,
     /// Extensions that are announced to the peer.
     pub extensions: Extensions,
 }
@@ -130,6 +136,8 @@ impl Default for TransportConfig {
             ecn: true,
             pacing: true,
             grease_quic_bit: true,
+            packets_per_key: None,
+            forgeries_max: None,
             extensions: Extensions::default(),
         }
     }
@@ -160,6 +168,8 @@ impl TransportConfig {
         check(self.max_concurrent_bidi <= 1 << 60, "max_concurrent_bidi", "exceeds 2^60")?;
         check(self.max_concurrent_uni <= 1 << 60, "max_concurrent_uni", "exceeds 2^60")?;
         check(self.max_ack_delay < Duration::from_millis(1 << 14), "max_ack_delay", "must be below 2^14 ms")?;
+        check(self.packets_per_key.is_none_or(|n| n >= 16), "packets_per_key", "must be at least 16")?;
+        check(self.forgeries_max.is_none_or(|n| n >= 1), "forgeries_max", "must be at least 1")?;
         check(!self.initial_rtt.is_zero(), "initial_rtt", "must not be zero")
     }
 }

@@ -6,7 +6,7 @@ use rustls_pki_types::CertificateDer;
 use warpline_frame::Chunk;
 use warpline_wire::{Dir, Side, StreamId};
 
-use super::{Connection, ConnectionStats};
+use super::{Connection, ConnectionStats, EarlyData};
 use crate::datagram::SendDatagramError;
 use crate::error::ExportError;
 use crate::streams::{ClosedStream, ReadError, ResetAtError, WriteError};
@@ -32,6 +32,23 @@ impl Connection {
     /// True until the handshake is complete.
     pub fn is_handshaking(&self) -> bool {
         !self.handshake.complete
+    }
+
+    /// What became of the data that was sent before the handshake was complete, or that came so early.
+    pub fn early_data(&self) -> EarlyData {
+        self.handshake.early
+    }
+
+    /// (Server) True if some of the stream's data came as early data. Until the handshake is complete it may be a replay of what
+    /// the client sent to another server of the fleet, and a client that was answered by a Retry or a full handshake sends
+    /// it again: see RFC 8446 section 8.
+    pub fn is_early(&self, id: StreamId) -> bool {
+        self.streams.is_early(id)
+    }
+
+    /// True when the handshake resumed an earlier session; known once it is complete.
+    pub fn is_resumed(&self) -> bool {
+        self.handshake.session.is_resumed()
     }
 
     /// True once the connection has ended, whoever ended it.
@@ -124,6 +141,16 @@ impl Connection {
         self.spaces.data.ping |= self.handshake.complete && !self.is_closed();
     }
 
+    /// Updates the keys of packets with the first packet that may (RFC 9001 section 6.1): once the handshake is confirmed, and a
+    /// packet under the present keys is acknowledged. Connections do so by themselves long before keys wear out. Asking
+    /// again before it has happened asks for nothing more; before there are 1-RTT keys, there is nothing to update.
+    pub fn update_keys(&mut self) {
+        if let Some(keys) = &mut self.keys.one_rtt {
+            keys.request_update();
+            self.ping();
+        }
+    }
+
     /// Closes the connection; data that was not acknowledged may be lost.
     pub fn close(&mut self, now: Instant, code: u64, reason: &[u8]) {
         self.close_application(now, code, reason);
@@ -146,7 +173,7 @@ impl Connection {
 
     /// Keying material that only the two ends of this connection can compute (RFC 8446 section 7.5).
     pub fn export_keying_material(&self, out: &mut [u8], label: &[u8], context: &[u8]) -> Result<(), ExportError> {
-        self.handshake.session.export(out, label, context).map_err(|_| ExportError)
+        self.handshake.session.export(out, label, context).then_some(()).ok_or(ExportError)
     }
 
     /// Counters and the state of the path.

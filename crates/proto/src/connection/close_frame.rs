@@ -82,6 +82,7 @@ impl Connection {
             number: space.next_pn,
             largest_acked: space.largest_acked,
             phase: self.keys.one_rtt.as_deref().is_some_and(|k| k.phase()),
+            zero_rtt: false,
             fixed_bit: true,
         };
         /// A close frame without its reason: type, code, frame type and length.

@@ -7,7 +7,7 @@ use super::Connection;
 use super::lifecycle::State;
 use super::packet_builder::{HeaderParts, PacketBuilder};
 use super::timers::Timer;
-use crate::crypto::{Keys, Level};
+use crate::crypto::Level;
 use crate::cx::Cx;
 use crate::datagram_meta::Transmit;
 use crate::limits::{INITIAL_DATAGRAM_MIN, TRAIN_SEGMENTS_MAX};
@@ -189,6 +189,7 @@ impl Connection {
             Level::Handshake => self.keys.handshake.is_some(),
             Level::OneRtt => {
                 self.keys.one_rtt.is_some() && (self.handshake.complete || self.identity.side == Side::Server)
+                    || self.sends_zero_rtt()
             }
         };
         if !has_keys {
@@ -257,6 +258,7 @@ impl Connection {
             number,
             largest_acked,
             phase: self.keys.one_rtt.as_deref().is_some_and(|k| k.phase()),
+            zero_rtt: level == Level::OneRtt && self.sends_zero_rtt(),
             fixed_bit,
         };
         if room.len() < PacketBuilder::overhead(level, &parts) + PROBE_ROOM {
@@ -283,6 +285,11 @@ impl Connection {
         unsealed.seal(&mut self.keys, room);
         self.record_sent(cx, level, unsealed.len, eliciting, eliciting || padded);
         Built { len: unsealed.len, eliciting }
+    }
+
+    /// True on a client that has nothing but the keys for early data to protect data with.
+    fn sends_zero_rtt(&self) -> bool {
+        self.keys.zero_rtt.is_some() && self.keys.one_rtt.is_none() && self.identity.side == Side::Client
     }
 
     fn may_grease(&self) -> bool {
@@ -339,6 +346,9 @@ impl Connection {
             && write_ack(cx, w, space, level, exponent, may_elicit)
         {
             self.stats.acks_sent += 1;
+            if let (Level::OneRtt, Some(keys)) = (level, self.keys.one_rtt.as_deref_mut()) {
+                keys.note_ack_sent();
+            }
         }
         if !may_elicit {
             return false;
@@ -436,6 +446,7 @@ impl Connection {
             number,
             largest_acked: self.spaces.data.largest_acked,
             phase: self.keys.one_rtt.as_deref().is_some_and(|k| k.phase()),
+            zero_rtt: false,
             fixed_bit: true,
         };
         let mut builder = PacketBuilder::begin(&mut buf[..len], Level::OneRtt, &parts);
@@ -451,20 +462,14 @@ impl Connection {
         Some(self.sent_on_path(len, len))
     }
 
-    /// Starts a key update when the keys have sealed enough (RFC 9001 section 6.6).
+    /// Starts a key update when the keys have sealed enough (RFC 9001 section 6.6) or the application asked for one.
     fn maybe_update_keys(&mut self, cx: &Cx<'_>) {
-        if !self.handshake.confirmed {
-            return;
-        }
-        let pto = self.pto_base();
-        let Keys { one_rtt: Some(keys), .. } = &mut self.keys else { return };
-        if !keys.update_due() {
-            return;
-        }
         let space = &self.spaces.data;
-        if keys.initiate(cx.now, space.next_pn, space.largest_acked) {
+        let Some(keys) = self.keys.one_rtt.as_deref_mut().filter(|keys| keys.update_due()) else { return };
+        if self.handshake.confirmed && keys.initiate(cx.now, space.next_pn, space.largest_acked) {
             self.stats.key_updates += 1;
-            self.timers.set(Timer::KeyDiscard, cx.now + pto * crate::limits::KEY_UPDATE_PTOS);
+            // The peer follows when it gets a packet under the new keys; perhaps nothing else waits to be sent.
+            self.spaces.data.ping = true;
         }
     }
 }

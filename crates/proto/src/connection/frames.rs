@@ -9,6 +9,7 @@ use crate::crypto::Level;
 use crate::cx::Cx;
 use crate::datagram_meta::DatagramMeta;
 use crate::error::{ConnectionError, TransportError};
+use crate::limits::TOKEN_LEN_MAX;
 
 impl Connection {
     /// Everything but STREAM and DATAGRAM, whose data stays where it lies.
@@ -106,7 +107,9 @@ impl Connection {
         if token.is_empty() {
             return Err(TransportError::new(TransportErrorCode::FRAME_ENCODING_ERROR, "an empty NEW_TOKEN"));
         }
-        // Tokens are for later connections; this endpoint opens those without one.
+        if let Some(client) = self.handshake.client.as_ref().filter(|_| token.len() <= TOKEN_LEN_MAX) {
+            client.keep_token(self.identity.version, token);
+        }
         Ok(())
     }
 

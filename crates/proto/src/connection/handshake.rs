@@ -3,9 +3,11 @@
 
 use warpline_wire::{ConnectionId, Side, TransportErrorCode, TransportParameters};
 
-use super::Connection;
+use super::early::EarlyPackets;
+use super::open::ClientSide;
 use super::timers::Timer;
-use crate::crypto::{Level, OneRttKeys, Session, SessionEvent, TokenKind};
+use super::{Connection, EarlyData};
+use crate::crypto::{KeyLimits, Level, OneRttKeys, Session, SessionEvent, TokenKind};
 use crate::cx::Cx;
 use crate::error::TransportError;
 use crate::event::Event;
@@ -35,6 +37,10 @@ pub(super) struct Handshake {
     pub(super) new_tokens: u8,
     /// A packet of the peer was processed: version negotiation and Retry are over.
     pub(super) heard: bool,
+    /// What only a client has.
+    pub(super) client: Option<Box<ClientSide>>,
+    pub(super) early: EarlyData,
+    pub(super) early_packets: EarlyPackets,
 }
 
 impl Handshake {
@@ -51,6 +57,9 @@ impl Handshake {
             send_done: false,
             new_tokens: 0,
             heard: false,
+            client: None,
+            early: EarlyData::None,
+            early_packets: EarlyPackets::default(),
         }
     }
 }
@@ -81,7 +90,8 @@ impl Connection {
             let Some(bytes) = self.spaces.at(level).and_then(|s| s.crypto.read()) else { return Ok(()) };
             self.handshake.session.read(&bytes).map_err(|(code, why)| TransportError::new(code, why))?;
             if self.identity.side == Side::Server {
-                self.take_peer_params()?;
+                self.begin_tls(cx)?;
+                self.take_peer_params(cx)?;
             }
             self.drive_tls();
             if !self.handshake.complete && !self.handshake.session.is_handshaking() {
@@ -106,9 +116,14 @@ impl Connection {
                         self.keys.handshake = Some(keys);
                         self.spaces.handshake = Some(Box::new(PacketSpace::new(Level::Handshake)));
                         self.handshake.read_level = Level::Handshake;
+                        self.accept_early_data();
                     }
                     SessionEvent::OneRttKeys(keys, secrets) => {
-                        self.keys.one_rtt = Some(Box::new(OneRttKeys::new(*keys, *secrets)));
+                        let limits = KeyLimits {
+                            update_after: self.config.packets_per_key.unwrap_or(u64::MAX),
+                            forgeries: self.config.forgeries_max.unwrap_or(u64::MAX),
+                        };
+                        self.keys.one_rtt = Some(Box::new(OneRttKeys::new(*keys, secrets, limits)));
                     }
                 }
             }
@@ -117,7 +132,7 @@ impl Connection {
 
     /// The handshake is complete (RFC 9001 section 4.1.1).
     fn on_complete(&mut self, cx: &mut Cx<'_>) -> Result<(), TransportError> {
-        self.take_peer_params()?;
+        self.take_peer_params(cx)?;
         self.update_reset_route(cx, None);
         self.handshake.complete = true;
         self.handshake.read_level = Level::OneRtt;
@@ -125,7 +140,10 @@ impl Connection {
         if self.identity.side == Side::Server {
             self.handshake.send_done = true;
             self.on_confirmed(cx)?;
+            self.schedule_early_discard(cx);
+            self.handshake.session.retire();
         }
+        self.check_early_streams(cx);
         self.replenish_cids(cx);
         Ok(())
     }
@@ -150,6 +168,7 @@ impl Connection {
         let gone = match level {
             Level::Initial => {
                 self.keys.initial = None;
+                self.keys.initial_original = None;
                 self.spaces.initial.take()
             }
             Level::Handshake => {
@@ -179,7 +198,7 @@ impl Connection {
     }
 
     /// Takes the peer's transport parameters into use once TLS has them.
-    fn take_peer_params(&mut self) -> Result<(), TransportError> {
+    fn take_peer_params(&mut self, cx: &Cx<'_>) -> Result<(), TransportError> {
         if self.handshake.peer_params.is_some() {
             return Ok(());
         }
@@ -187,6 +206,8 @@ impl Connection {
         let params = TransportParameters::decode(raw, !self.identity.side)
             .map_err(|e| TransportError::new(TransportErrorCode::TRANSPORT_PARAMETER_ERROR, e.to_string()))?;
         self.check_cids(&params)?;
+        self.check_versions(cx, &params)?;
+        self.settle_early_data(&params)?;
         self.streams.set_peer_params(&params);
         self.datagrams.set_peer_max(params.max_datagram_frame_size.unwrap_or(0));
         self.pto.peer_max_ack_delay = core::time::Duration::from_millis(params.max_ack_delay);
@@ -228,6 +249,7 @@ impl Connection {
     /// A fresh NEW_TOKEN token for the peer's address.
     pub(super) fn make_new_token(&self, cx: &mut Cx<'_>) -> Vec<u8> {
         let nonce = cx.rng.array();
-        cx.config.token_key.seal(TokenKind::Future, self.paths.current.remote, cx.now, nonce)
+        let scope = cx.config.token_scope(cx.now, self.paths.current.remote, self.identity.version);
+        cx.config.token_key.seal(TokenKind::Future, &scope, nonce)
     }
 }

@@ -23,7 +23,7 @@ const KEY_PHASE: u8 = 0x04;
 const FIXED: u8 = 0x40;
 
 /// A packet that was opened where it lay.
-struct OpenedPacket {
+pub(super) struct OpenedPacket {
     level: Level,
     number: u64,
     header_len: usize,
@@ -54,6 +54,12 @@ impl Connection {
             State::Closing { .. } => return self.on_packet_while_closing(),
             State::Draining | State::Closed => return,
         }
+        self.handle_packets(cx, meta, memory);
+        self.replay_early_packets(cx);
+    }
+
+    /// Handles the packets that a datagram coalesces.
+    pub(super) fn handle_packets(&mut self, cx: &mut Cx<'_>, meta: &DatagramMeta, memory: &mut Memory) {
         let datagram_len = memory.len();
         while !memory.is_empty() && self.lifecycle.is_open() {
             let Some((header, consumed)) = self.parse_header(cx, memory) else { break };
@@ -77,7 +83,7 @@ impl Connection {
         match header::parse(memory, cx.routes.cid_len()) {
             Ok(header) => match header.kind {
                 PacketKind::VersionNegotiation => {
-                    self.on_version_negotiation(memory, &header);
+                    self.on_version_negotiation(cx, memory, &header);
                     None
                 }
                 PacketKind::Retry => {
@@ -108,12 +114,22 @@ impl Connection {
             PacketKind::Initial => Level::Initial,
             PacketKind::Handshake => Level::Handshake,
             PacketKind::OneRtt => Level::OneRtt,
-            PacketKind::ZeroRtt | PacketKind::Retry | PacketKind::VersionNegotiation => {
+            PacketKind::ZeroRtt if self.takes_zero_rtt(header) => Level::OneRtt,
+            PacketKind::ZeroRtt => {
+                self.keep_early_packet(meta, &memory[..header.packet_len]);
+                return Ok(());
+            }
+            PacketKind::Retry | PacketKind::VersionNegotiation => {
                 self.stats.packets_dropped += 1;
                 return Ok(());
             }
         };
-        if level != Level::OneRtt && header.version != self.identity.version {
+        let takes_version = match level {
+            Level::Initial => self.takes_initial(cx, header.version),
+            Level::Handshake => header.version == self.identity.version,
+            Level::OneRtt => true,
+        };
+        if !takes_version {
             self.stats.packets_dropped += 1;
             return Ok(());
         }
@@ -127,7 +143,11 @@ impl Connection {
             self.stats.packets_dropped += 1;
             return Ok(());
         }
-        let Some(opened) = self.open_packet(cx, memory, header, level)? else {
+        let opened = match level {
+            Level::Initial => self.open_initial(cx, memory, header)?,
+            _ => self.open_packet(cx, memory, header, level)?,
+        };
+        let Some(opened) = opened else {
             self.stats.packets_dropped += 1;
             return Ok(());
         };
@@ -146,7 +166,7 @@ impl Connection {
 
     /// Unmasks and opens a packet. `None`: dropped.
     #[inline]
-    fn open_packet(
+    pub(super) fn open_packet(
         &mut self,
         cx: &mut Cx<'_>,
         memory: &mut Memory,
@@ -154,9 +174,11 @@ impl Connection {
         level: Level,
     ) -> Result<Option<OpenedPacket>, TransportError> {
         let bytes = &mut memory[..header.packet_len];
+        let early = header.kind == PacketKind::ZeroRtt;
         let header_key = match level {
             Level::Initial => self.keys.initial.as_deref().map(|k| &*k.remote.header),
             Level::Handshake => self.keys.handshake.as_deref().map(|k| &*k.remote.header),
+            Level::OneRtt if early => self.keys.zero_rtt.as_deref().map(|k| &*k.header),
             // RFC 9001 section 5.7: a server does not read 1-RTT packets before the handshake is complete.
             Level::OneRtt if !self.handshake.complete => None,
             Level::OneRtt => self.keys.one_rtt.as_deref().map(|k| &*k.remote_header),
@@ -180,10 +202,11 @@ impl Connection {
                 let Some(keys) = self.keys.handshake.as_deref() else { return Ok(None) };
                 packet::open(&*keys.remote.packet, bytes, header_len, number)
             }
+            Level::OneRtt if early => self.open_zero_rtt(bytes, header_len, number),
             Level::OneRtt => self.open_one_rtt(cx, first & KEY_PHASE != 0, bytes, header_len, number)?,
         };
         let Some(payload_len) = payload_len else { return self.on_failed_open(level).map(|()| None) };
-        let reserved = if level == Level::OneRtt { SHORT_RESERVED } else { LONG_RESERVED };
+        let reserved = if level == Level::OneRtt && !early { SHORT_RESERVED } else { LONG_RESERVED };
         if first & reserved != 0 {
             self.handshake.heard = true;
             return Err(TransportError::protocol("reserved header bits are set"));
@@ -210,14 +233,16 @@ impl Connection {
         let Some(keys) = self.keys.one_rtt.as_deref_mut() else { return Ok(None) };
         let Some(opened) = keys.open(phase, bytes, header_len, number) else { return Ok(None) };
         if opened.updated {
-            let space = &self.spaces.data;
-            if !keys.follow(number, space.next_pn, space.largest_acked) {
+            if !keys.follow(number, self.spaces.data.next_pn) {
                 return Err(TransportError::new(
                     TransportErrorCode::KEY_UPDATE_ERROR,
                     "keys updated again before the last update was acknowledged",
                 ));
             }
             self.stats.key_updates += 1;
+        }
+        if opened.updated || opened.settled {
+            // RFC 9001 section 6.5: from the first packet under the new keys on.
             self.timers.set(Timer::KeyDiscard, cx.now + self.pto_base() * KEY_UPDATE_PTOS);
         }
         Ok(Some(opened.payload_len))
@@ -280,7 +305,7 @@ impl Connection {
             let next = frame::decode(&mut reader).map_err(frame_error)?;
             let used = reader.position();
             let kind = next.frame_type();
-            if opened.level != Level::OneRtt && !next.allowed_in(header.kind) {
+            if header.kind != PacketKind::OneRtt && !next.allowed_in(header.kind) {
                 return Err(TransportError::protocol("a frame that this packet must not carry").in_frame(kind));
             }
             summary.eliciting |= next.is_ack_eliciting();
@@ -291,6 +316,9 @@ impl Connection {
                     memory.advance(used - len);
                     let data = take(memory, len);
                     self.streams.on_stream(id, offset, fin, data).map_err(|e| e.into_transport(kind))?;
+                    if header.kind == PacketKind::ZeroRtt {
+                        self.streams.mark_early(id);
+                    }
                 }
                 frame::Frame::Datagram(data) => {
                     let len = data.len();

@@ -123,6 +123,13 @@ impl Connection {
         self.start_closing(now, CloseReason::Application { code, reason: reason.to_vec() });
     }
 
+    /// Closes without blame: the two sides' settings do not go together.
+    pub(super) fn close_unsettled(&mut self, now: Instant, error: ConnectionError) {
+        let reason = error.to_string();
+        self.emit(Event::Closed(error));
+        self.start_closing(now, CloseReason::Transport(TransportError::new(TransportErrorCode::NO_ERROR, reason)));
+    }
+
     fn start_closing(&mut self, now: Instant, why: CloseReason) {
         self.lifecycle.state = State::Closing { why, to_send: true, heard: 0, answer_at: 1 };
         self.start_close_timer(now);

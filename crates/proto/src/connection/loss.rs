@@ -18,7 +18,7 @@ use crate::time::Instant;
 
 /// What happened to a frame.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Fate {
+pub(super) enum Fate {
     Acked,
     Lost,
 }
@@ -138,7 +138,7 @@ impl Connection {
         }
     }
 
-    fn on_frame_fate(&mut self, level: Level, frame: SentFrame, fate: Fate) {
+    pub(super) fn on_frame_fate(&mut self, level: Level, frame: SentFrame, fate: Fate) {
         let acked = fate == Fate::Acked;
         match frame {
             SentFrame::Stream(token) if acked => self.streams.on_acked(&token),

@@ -368,6 +368,7 @@ impl Connection {
             number: self.spaces.data.next_pn,
             largest_acked: self.spaces.data.largest_acked,
             phase: self.keys.one_rtt.as_deref().is_some_and(|k| k.phase()),
+            zero_rtt: false,
             fixed_bit: true,
         };
         let mut builder = PacketBuilder::begin(room, Level::OneRtt, &parts);

@@ -7,6 +7,7 @@ mod ack_frequency;
 mod address_discovery;
 mod api;
 mod close_frame;
+mod early;
 mod egress;
 mod frames;
 mod handshake;
@@ -21,6 +22,7 @@ mod retry;
 mod stats;
 mod timeout;
 mod timers;
+mod versions;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -28,6 +30,7 @@ use std::sync::Arc;
 use warpline_wire::{ConnectionId, Side, Version};
 
 use self::address_discovery::AddressObservations;
+pub use self::early::EarlyData;
 use self::handshake::Handshake;
 use self::lifecycle::Lifecycle;
 pub(crate) use self::open::Opening;
@@ -74,7 +77,10 @@ pub struct Connection {
 /// What a connection is from its first packet on.
 struct Identity {
     side: Side,
+    /// The version in use.
     version: Version,
+    /// The version of the client's first packet.
+    original_version: Version,
     /// The destination of the client's very first Initial (RFC 9000 section 7.3).
     original_dcid: ConnectionId,
     /// The destination of the client's first Initial after a Retry; equal to `original_dcid` without one.

@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use rustls::quic::Suite;
 use rustls_pki_types::ServerName;
-use warpline_wire::{ConnectionId, ResetToken, Side, TransportParameters, Version};
+use warpline_wire::{ConnectionId, ResetToken, Side, TransportParameters, Version, VersionInformation};
 
 use super::handshake::Handshake;
 use super::lifecycle::Lifecycle;
 use super::timers::Timers;
+use super::versions::offered;
 use super::{Connection, ConnectionStats, Identity, Paths, PtoState, Spaces};
 use crate::config::{ClientConfig, ServerConfig, TransportConfig};
 use crate::crypto::{Keys, Level, Session};
@@ -18,8 +19,9 @@ use crate::cx::Cx;
 use crate::datagram::Datagrams;
 use crate::event::Event;
 use crate::ids::{LocalCids, RemoteCids};
-use crate::limits::{MIN_ACK_DELAY, REMOTE_CIDS_MAX};
+use crate::limits::{DATAGRAM_FRAME_MAX, MIN_ACK_DELAY, REMOTE_CIDS_MAX};
 use crate::path::Path;
+use crate::resume::{ServerKey, SessionView};
 use crate::space::PacketSpace;
 use crate::streams::{Streams, StreamsConfig};
 
@@ -44,6 +46,45 @@ pub(crate) struct Opening {
     pub(crate) token: Vec<u8>,
 }
 
+/// What a client keeps for its connection.
+pub(super) struct ClientSide {
+    config: ClientConfig,
+    name: ServerName<'static>,
+    port: u16,
+    /// A Version Negotiation packet was heeded (RFC 9368 section 4).
+    pub(super) reacted: bool,
+    /// The limits that early data is sent within.
+    pub(super) remembered: Option<Box<TransportParameters>>,
+}
+
+impl ClientSide {
+    /// A token for the server's address, to be used once.
+    pub(super) fn token(&self, version: Version) -> Option<Vec<u8>> {
+        self.config.memory.take_token(&ServerKey::new(&self.name, self.port, version))
+    }
+
+    /// Keeps a token that the server gave.
+    pub(super) fn keep_token(&self, version: Version, token: &[u8]) {
+        self.config.memory.put_token(ServerKey::new(&self.name, self.port, version), token);
+    }
+}
+
+/// A client's TLS session, which offers `version` and those that it can be turned into.
+pub(super) fn client_session(
+    cx: &mut Cx<'_>,
+    client: &ClientSide,
+    version: Version,
+    local_cid: ConnectionId,
+) -> Result<Session, rustls::Error> {
+    let mut params = local_params(cx, &client.config.transport, local_cid);
+    let available = offered(&cx.config.versions, version);
+    params.version_information = Some(VersionInformation { chosen: version, available });
+    let mut raw = Vec::with_capacity(192);
+    params.encode(&mut raw, Side::Client);
+    let view = SessionView::new(client.config.memory.clone(), client.port, version);
+    Session::client(&client.config, view, version, client.name.clone(), raw)
+}
+
 impl Connection {
     /// A client's connection; its first Initial is ready to be sent.
     pub(crate) fn client(
@@ -52,19 +93,20 @@ impl Connection {
         name: ServerName<'static>,
         opening: Opening,
     ) -> Result<Self, rustls::Error> {
-        let params = local_params(cx, &config.transport, &opening);
-        let mut raw = Vec::with_capacity(128);
-        params.encode(&mut raw, Side::Client);
-        let session = Session::client(config.tls.clone(), opening.version, name, raw)?;
+        let port = opening.remote.port();
+        let client = ClientSide { config: config.clone(), name, port, reacted: false, remembered: None };
+        let session = client_session(cx, &client, opening.version, opening.local_cid)?;
         let transport = config.transport.clone();
         let mut connection = Self::new(cx, Side::Client, config.initial_suite, transport, session, opening);
+        connection.handshake.client = Some(Box::new(client));
         connection.drive_tls();
+        connection.offer_early_data();
         Ok(connection)
     }
 
     /// A server's connection, before its first Initial is handled.
-    pub(crate) fn server(cx: &mut Cx<'_>, config: &ServerConfig, opening: Opening) -> Result<Self, rustls::Error> {
-        let mut params = local_params(cx, &config.transport, &opening);
+    pub(crate) fn server(cx: &mut Cx<'_>, config: &Arc<ServerConfig>, opening: Opening) -> Self {
+        let mut params = local_params(cx, &config.transport, opening.local_cid);
         let preferred = config.preferred_address.filter(|_| !opening.local_cid.is_empty());
         let mut local_cids = LocalCids::new(opening.key, opening.local_cid);
         if let Some(preferred) = preferred {
@@ -76,10 +118,7 @@ impl Connection {
         let retried = opening.original_dcid != opening.initial_dcid;
         params.retry_source_connection_id = retried.then_some(opening.initial_dcid);
         params.stateless_reset_token = Some(ResetToken(cx.config.reset_key.token(&opening.local_cid).0));
-        let mut raw = Vec::with_capacity(192);
-        params.encode(&mut raw, Side::Server);
-        let session = Session::server(config.tls.clone(), opening.version, raw)
-            .inspect_err(|_| local_cids.active().for_each(|cid| cx.routes.remove(cid)))?;
+        let session = Session::server(config.clone(), params);
         let peer_scid = opening.remote_cid;
         let transport = config.transport.clone();
         let mut connection = Self::new(cx, Side::Server, config.initial_suite, transport, session, opening);
@@ -87,7 +126,7 @@ impl Connection {
         connection.local_cids = local_cids;
         connection.handshake.new_tokens = config.new_tokens;
         connection.emit(Event::Accepting);
-        Ok(connection)
+        connection
     }
 
     fn new(
@@ -108,6 +147,7 @@ impl Connection {
             identity: Identity {
                 side,
                 version: opening.version,
+                original_version: opening.version,
                 original_dcid: opening.original_dcid,
                 initial_dcid: opening.initial_dcid,
                 retry_scid: None,
@@ -138,7 +178,7 @@ impl Connection {
 }
 
 /// The transport parameters that this side announces (RFC 9000 section 18.2).
-fn local_params(cx: &mut Cx<'_>, config: &TransportConfig, opening: &Opening) -> TransportParameters {
+fn local_params(cx: &mut Cx<'_>, config: &TransportConfig, local_cid: ConnectionId) -> TransportParameters {
     TransportParameters {
         max_idle_timeout: config.max_idle_timeout.map_or(0, |d| d.as_millis().min(1 << 60) as u64),
         max_udp_payload_size: u64::from(config.receive_mtu),
@@ -156,8 +196,8 @@ fn local_params(cx: &mut Cx<'_>, config: &TransportConfig, opening: &Opening) ->
         reset_stream_at: config.extensions.reset_stream_at,
         observed_address: config.extensions.address_discovery.parameter(),
         active_connection_id_limit: REMOTE_CIDS_MAX,
-        initial_source_connection_id: Some(opening.local_cid),
-        max_datagram_frame_size: config.datagram_receive_buffer.map(|_| 65_535),
+        initial_source_connection_id: Some(local_cid),
+        max_datagram_frame_size: config.datagram_receive_buffer.map(|_| DATAGRAM_FRAME_MAX),
         grease_quic_bit: config.grease_quic_bit,
         grease: Some(cx.rng.u64()),
         ..TransportParameters::default()

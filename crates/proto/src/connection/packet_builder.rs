@@ -20,6 +20,8 @@ pub(crate) struct HeaderParts<'a> {
     pub(crate) largest_acked: Option<u64>,
     /// Key phase of 1-RTT packets.
     pub(crate) phase: bool,
+    /// A packet of 1-RTT's number space that goes as 0-RTT: a client's, before it has 1-RTT keys.
+    pub(crate) zero_rtt: bool,
     /// False clears the fixed bit (RFC 9287).
     pub(crate) fixed_bit: bool,
 }
@@ -32,6 +34,7 @@ pub(crate) struct PacketBuilder<'a> {
     pn_len: usize,
     pn_at: usize,
     length_at: Option<usize>,
+    zero_rtt: bool,
 }
 
 impl<'a> PacketBuilder<'a> {
@@ -43,7 +46,7 @@ impl<'a> PacketBuilder<'a> {
         let number = parts.number;
         let pn_len = PacketNumber(number).truncated_len(parts.largest_acked);
         let (pn_at, length_at) = match level {
-            Level::OneRtt => {
+            Level::OneRtt if !parts.zero_rtt => {
                 let at = header::encode_short(
                     &mut w,
                     parts.dcid,
@@ -54,7 +57,11 @@ impl<'a> PacketBuilder<'a> {
                 (at, None)
             }
             long => {
-                let kind = if long == Level::Initial { PacketKind::Initial } else { PacketKind::Handshake };
+                let kind = match long {
+                    Level::Initial => PacketKind::Initial,
+                    Level::Handshake => PacketKind::Handshake,
+                    Level::OneRtt => PacketKind::ZeroRtt,
+                };
                 let layout = LongHeader {
                     kind,
                     version: parts.version,
@@ -66,15 +73,15 @@ impl<'a> PacketBuilder<'a> {
                 (layout.pn_at, Some(layout.length_at))
             }
         };
-        Self { w, level, number, pn_len, pn_at, length_at }
+        Self { w, level, number, pn_len, pn_at, length_at, zero_rtt: parts.zero_rtt }
     }
 
     /// Header bytes of a packet with these parts, tag included: what a packet costs beyond its frames.
     pub(crate) fn overhead(level: Level, parts: &HeaderParts<'_>) -> usize {
         let long = match level {
-            Level::OneRtt => return 1 + parts.dcid.len() + 4 + TAG_LEN,
+            Level::OneRtt if !parts.zero_rtt => return 1 + parts.dcid.len() + 4 + TAG_LEN,
             Level::Initial => 8 + parts.token.len(),
-            Level::Handshake => 0,
+            Level::Handshake | Level::OneRtt => 0,
         };
         1 + 4 + 1 + parts.dcid.len() + 1 + parts.scid.len() + long + 2 + 4 + TAG_LEN
     }
@@ -108,7 +115,14 @@ impl<'a> PacketBuilder<'a> {
         if let Some(at) = self.length_at {
             self.w.patch_varint2(at, (len - self.pn_at) as u64);
         }
-        Unsealed { level: self.level, number: self.number, pn_len: self.pn_len, pn_at: self.pn_at, len }
+        Unsealed {
+            level: self.level,
+            number: self.number,
+            pn_len: self.pn_len,
+            pn_at: self.pn_at,
+            len,
+            zero_rtt: self.zero_rtt,
+        }
     }
 }
 
@@ -119,6 +133,7 @@ pub(crate) struct Unsealed {
     pn_len: usize,
     pn_at: usize,
     pub(crate) len: usize,
+    zero_rtt: bool,
 }
 
 impl Unsealed {
@@ -128,6 +143,10 @@ impl Unsealed {
         let bytes = &mut room[..self.len];
         let pn = (self.number, self.pn_len);
         match self.level {
+            Level::OneRtt if self.zero_rtt => {
+                let keys = keys.zero_rtt.as_deref().expect("a 0-RTT packet is only begun with 0-RTT keys");
+                packet::seal(&*keys.packet, &*keys.header, bytes, self.pn_at, pn);
+            }
             Level::OneRtt => {
                 let keys = keys.one_rtt.as_deref_mut().expect("a 1-RTT packet is only begun with 1-RTT keys");
                 keys.seal(bytes, self.pn_at, pn);

@@ -1,32 +1,16 @@
-//! Version negotiation and Retry packets, as a client sees them (RFC 9000 sections 6.2 and 17.2.5).
+//! Retry packets, as a client sees them (RFC 9000 section 17.2.5).
 
 use warpline_wire::Side;
 use warpline_wire::header::{self, ProtectedHeader};
 
 use super::Connection;
+use super::loss::Fate;
 use crate::crypto::{Level, retry, tls_version};
 use crate::cx::Cx;
-use crate::error::ConnectionError;
 use crate::limits::TOKEN_LEN_MAX;
 use crate::sent_frame::SentFrame;
 
 impl Connection {
-    /// The server speaks none of what was offered (RFC 9000 section 6.2).
-    pub(super) fn on_version_negotiation(&mut self, datagram: &[u8], header: &ProtectedHeader) {
-        let ours = self.local_cids.handshake_cid();
-        let is_answer = header.dcid == ours && header.scid == self.identity.initial_dcid;
-        if self.identity.side == Side::Server || self.handshake.heard || !is_answer {
-            self.stats.packets_dropped += 1;
-            return;
-        }
-        // A list with the version in use is a mistake or an attack: nothing is lost by ignoring it.
-        if header::negotiated_versions(datagram, header).any(|v| v == self.identity.version) {
-            self.stats.packets_dropped += 1;
-            return;
-        }
-        self.abandon(ConnectionError::VersionMismatch);
-    }
-
     /// The server wants the address proved first (RFC 9000 section 17.2.5.2).
     pub(super) fn on_retry(&mut self, cx: &mut Cx<'_>, datagram: &[u8], header: &ProtectedHeader) {
         let token = datagram.get(header.token.clone()).unwrap_or_default();
@@ -53,6 +37,8 @@ impl Connection {
             space.sent.discard_all(&mut |_: &SentFrame| {});
             space.crypto.rewind();
         }
+        // What was sent early was dropped with the first Initial; its packet numbers go on as well.
+        self.take_back_early_data(Fate::Lost);
         self.pto.count = 0;
         self.pto.since = cx.now;
     }

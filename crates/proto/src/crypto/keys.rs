@@ -1,8 +1,9 @@
 //! Packet protection keys of a connection, per level, and key update (RFC 9001 sections 4.9 and 6).
 
-use rustls::quic::{HeaderProtectionKey, PacketKey, PacketKeySet, Secrets};
+use rustls::quic::{DirectionalKeys, HeaderProtectionKey, PacketKey, PacketKeySet};
 
 use super::packet;
+use super::session::NextKeys;
 use crate::time::Instant;
 
 /// Keys of one of the levels that are not updated: Initial and Handshake.
@@ -12,6 +13,11 @@ pub(crate) type LevelKeys = rustls::quic::Keys;
 #[derive(Default)]
 pub(crate) struct Keys {
     pub(crate) initial: Option<Box<LevelKeys>>,
+    /// (Server) Initial keys of the version that the client began with, after the change to another one: its Initial packets may
+    /// still come (RFC 9369 section 4.1).
+    pub(crate) initial_original: Option<Box<LevelKeys>>,
+    /// For early data: a client seals with them, a server opens.
+    pub(crate) zero_rtt: Option<Box<DirectionalKeys>>,
     pub(crate) handshake: Option<Box<LevelKeys>>,
     pub(crate) one_rtt: Option<Box<OneRttKeys>>,
     /// Packets that failed to open, over all keys (RFC 9001 section 6.6).
@@ -24,6 +30,8 @@ pub(crate) struct Opened {
     pub(crate) payload_len: usize,
     /// The peer used the next generation of keys: a key update happened.
     pub(crate) updated: bool,
+    /// The first packet that came under keys that this side updated to: the peer goes along.
+    pub(crate) settled: bool,
 }
 
 /// 1-RTT keys: the current generation, the previous one for packets that were under way, and the next on demand.
@@ -35,14 +43,37 @@ pub(crate) struct OneRttKeys {
     /// Made when a packet first shows the other phase, or when this side is about to update: an idle connection
     /// need not hold a second set of keys.
     next: Option<PacketKeySet>,
-    secrets: Secrets,
+    secrets: NextKeys,
     phase: bool,
     /// Lowest packet number received in the current phase; `None` until one arrived.
     first_received: Option<u64>,
     /// First packet number sent in the current phase.
     first_sent: u64,
+    /// No acknowledgement was sent since the last update.
+    owes_ack: bool,
     sealed: u64,
+    /// The application wants an update.
+    requested: bool,
     not_before: Instant,
+    limits: KeyLimits,
+}
+
+/// Limits below those of the cipher.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct KeyLimits {
+    /// Packets sealed after which an update is due.
+    pub(crate) update_after: u64,
+    /// Packets that may fail to open.
+    pub(crate) forgeries: u64,
+}
+
+impl NextKeys {
+    fn next(&mut self) -> PacketKeySet {
+        match self {
+            Self::Tls(secrets) => secrets.next_packet_keys(),
+            Self::Own(secrets) => secrets.next_packet_keys(),
+        }
+    }
 }
 
 struct Previous {
@@ -52,7 +83,7 @@ struct Previous {
 }
 
 impl OneRttKeys {
-    pub(crate) fn new(keys: LevelKeys, secrets: Secrets) -> Self {
+    pub(crate) fn new(keys: LevelKeys, secrets: NextKeys, limits: KeyLimits) -> Self {
         Self {
             local_header: keys.local.header,
             remote_header: keys.remote.header,
@@ -63,8 +94,11 @@ impl OneRttKeys {
             phase: false,
             first_received: None,
             first_sent: 0,
+            owes_ack: false,
             sealed: 0,
+            requested: false,
             not_before: Instant::default(),
+            limits,
         }
     }
 
@@ -86,33 +120,36 @@ impl OneRttKeys {
     pub(crate) fn open(&mut self, phase: bool, bytes: &mut [u8], header_len: usize, number: u64) -> Option<Opened> {
         if phase == self.phase {
             let payload_len = packet::open(&*self.current.remote, bytes, header_len, number)?;
+            let mut settled = false;
             if self.first_received.is_none_or(|first| number < first) {
+                settled = self.first_received.is_none() && self.previous.is_some();
                 self.first_received = Some(number);
                 if let Some(previous) = &mut self.previous {
                     previous.end = number;
                 }
             }
-            return Some(Opened { payload_len, updated: false });
+            return Some(Opened { payload_len, updated: false, settled });
         }
         // RFC 9001 section 6.5: a lower number than any of the current phase belongs to the previous one.
         if let Some(previous) = self.previous.as_ref().filter(|p| number < p.end) {
             let payload_len = packet::open(&*previous.remote, bytes, header_len, number)?;
-            return Some(Opened { payload_len, updated: false });
+            return Some(Opened { payload_len, updated: false, settled: false });
         }
         if self.first_received.is_some_and(|first| number < first) {
             return None;
         }
-        let next = self.next.get_or_insert_with(|| self.secrets.next_packet_keys());
+        let next = self.next.get_or_insert_with(|| self.secrets.next());
         let payload_len = packet::open(&*next.remote, bytes, header_len, number)?;
-        Some(Opened { payload_len, updated: true })
+        Some(Opened { payload_len, updated: true, settled: false })
     }
 
     /// Moves to the next generation because the peer did, with packet `number`.
     ///
-    /// Returns false when the peer updated again before this side's packets of the last phase were acknowledged, which is
-    /// a KEY_UPDATE_ERROR (RFC 9001 section 6.2).
-    pub(crate) fn follow(&mut self, number: u64, next_pn: u64, largest_acked: Option<u64>) -> bool {
-        if self.phase_count_started() && !self.may_update(largest_acked) {
+    /// Returns false when the peer updated again before this side acknowledged anything under the last update: a
+    /// KEY_UPDATE_ERROR (RFC 9001 section 6.2). Whether the peer acknowledged what was sent says nothing: a side that only
+    /// receives sends nothing that is acknowledged.
+    pub(crate) fn follow(&mut self, number: u64, next_pn: u64) -> bool {
+        if self.owes_ack {
             return false;
         }
         self.advance(next_pn);
@@ -121,6 +158,12 @@ impl OneRttKeys {
             previous.end = number;
         }
         true
+    }
+
+    /// An acknowledgement goes out under the current keys.
+    #[inline]
+    pub(crate) fn note_ack_sent(&mut self) {
+        self.owes_ack = false;
     }
 
     /// Starts a key update with the next packet to send, `next_pn`, if RFC 9001 section 6.1 allows one now.
@@ -138,29 +181,35 @@ impl OneRttKeys {
         largest_acked.is_some_and(|acked| acked >= self.first_sent)
     }
 
-    fn phase_count_started(&self) -> bool {
-        self.first_sent > 0
-    }
-
     fn advance(&mut self, next_pn: u64) {
-        let next = self.next.take().unwrap_or_else(|| self.secrets.next_packet_keys());
+        let next = self.next.take().unwrap_or_else(|| self.secrets.next());
         let old = std::mem::replace(&mut self.current, next);
         self.previous = Some(Previous { remote: old.remote, end: u64::MAX });
         self.phase = !self.phase;
         self.first_sent = next_pn;
+        self.owes_ack = true;
         self.sealed = 0;
+        self.requested = false;
     }
 
-    /// Drops the keys of the previous phase; no further update before `not_before`.
+    /// Drops the keys of the previous phase; no further update before `not_before`. Nothing happens as long as the peer may not know
+    /// of the phase and seal with them.
     pub(crate) fn forget_previous(&mut self, not_before: Instant) {
-        self.previous = None;
-        self.not_before = not_before;
+        if self.first_received.is_some() && self.previous.take().is_some() {
+            self.not_before = not_before;
+        }
     }
 
-    /// True when so many packets were sealed that an update is due (RFC 9001 section 6.6), with room to spare.
+    /// Makes an update due. An update by the peer in the meantime is one.
+    pub(crate) fn request_update(&mut self) {
+        self.requested = true;
+    }
+
+    /// True when so many packets were sealed that an update is due (RFC 9001 section 6.6), with room to spare, or when one was
+    /// asked for.
     #[inline]
     pub(crate) fn update_due(&self) -> bool {
-        self.sealed >= self.current.local.confidentiality_limit() / 2
+        self.requested || self.sealed >= self.limits.update_after.min(self.current.local.confidentiality_limit() / 2)
     }
 
     /// True when no further packet may be sealed with these keys.
@@ -170,6 +219,86 @@ impl OneRttKeys {
 
     /// Packets that may fail to open before the connection must end.
     pub(crate) fn integrity_limit(&self) -> u64 {
-        self.current.remote.integrity_limit()
+        self.current.remote.integrity_limit().min(self.limits.forgeries)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::CipherSuite;
+    use warpline_wire::Version;
+
+    use super::super::schedule::{Secret, SuiteParts, TrafficSecrets};
+    use super::*;
+
+    fn secrets(local: u8, remote: u8) -> TrafficSecrets {
+        TrafficSecrets {
+            parts: SuiteParts::of(CipherSuite::TLS13_AES_128_GCM_SHA256).unwrap(),
+            version: Version::V1,
+            local: Secret::new(&[local; 32]).unwrap(),
+            remote: Secret::new(&[remote; 32]).unwrap(),
+        }
+    }
+
+    fn side(local: u8, remote: u8, limits: KeyLimits) -> OneRttKeys {
+        let mut secrets = secrets(local, remote);
+        let keys = secrets.keys();
+        secrets.update();
+        OneRttKeys::new(keys, NextKeys::Own(Box::new(secrets)), limits)
+    }
+
+    const FREE: KeyLimits = KeyLimits { update_after: u64::MAX, forgeries: u64::MAX };
+
+    fn packet(keys: &mut OneRttKeys, number: u64) -> Vec<u8> {
+        let mut packet = vec![0x40; 60];
+        keys.seal(&mut packet, 9, (number, 2));
+        packet
+    }
+
+    fn open(keys: &mut OneRttKeys, phase: bool, mut packet: Vec<u8>, number: u64) -> Option<bool> {
+        packet::unmask(&*keys.remote_header, &mut packet, 9)?;
+        keys.open(phase, &mut packet, 11, number).map(|opened| opened.updated)
+    }
+
+    #[test]
+    fn a_second_update_before_the_first_can_be_acknowledged_is_an_error() {
+        let (mut client, mut server) = (side(1, 2, FREE), side(2, 1, FREE));
+        let first = packet(&mut client, 1);
+        assert_eq!(open(&mut server, client.phase(), first, 1), Some(false));
+        client.advance(2);
+        let second = packet(&mut client, 2);
+        assert_eq!(open(&mut server, client.phase(), second, 2), Some(true));
+        assert!(server.follow(2, 7), "the first update is followed");
+        client.advance(3);
+        let third = packet(&mut client, 3);
+        assert_eq!(open(&mut server, client.phase(), third, 3), Some(true));
+        assert!(!server.follow(3, 8), "the first one was not acknowledged");
+        server.note_ack_sent();
+        assert!(server.follow(3, 8));
+    }
+
+    #[test]
+    fn packets_of_the_phase_before_still_open_and_forged_phases_do_not() {
+        let (mut client, mut server) = (side(1, 2, FREE), side(2, 1, FREE));
+        let (late, phase) = (packet(&mut client, 1), client.phase());
+        client.advance(2);
+        let new = packet(&mut client, 2);
+        assert_eq!(open(&mut server, client.phase(), new.clone(), 2), Some(true));
+        assert!(server.follow(2, 0));
+        assert_eq!(open(&mut server, phase, late.clone(), 1), Some(false));
+        assert_eq!(open(&mut server, !phase, late.clone(), 1), None);
+        server.forget_previous(Instant::default());
+        assert_eq!(open(&mut server, phase, late, 1), None, "its keys are gone");
+    }
+
+    #[test]
+    fn an_update_is_due_by_the_smaller_limit() {
+        let mut keys = side(1, 2, KeyLimits { update_after: 20, forgeries: 9 });
+        for number in 0..20 {
+            assert!(!keys.update_due());
+            packet(&mut keys, number);
+        }
+        assert!(keys.update_due() && !keys.exhausted());
+        assert_eq!((keys.integrity_limit(), side(1, 2, FREE).integrity_limit()), (9, 1 << 52));
     }
 }

@@ -3,16 +3,21 @@
 //! TLS itself is rustls'. The choice of the library that seals packets is made in [`provider`] and nowhere else.
 
 mod address_token;
+mod client_hello;
+mod fleet;
 mod keys;
 pub(crate) mod packet;
 pub mod provider;
 mod reset;
 pub(crate) mod retry;
+mod schedule;
 mod session;
+mod tap;
 
 pub use address_token::TokenKey;
-pub(crate) use address_token::{TokenError, TokenKind};
-pub(crate) use keys::{Keys, OneRttKeys};
+pub(crate) use address_token::{TokenError, TokenKind, TokenScope};
+pub use fleet::FleetKeys;
+pub(crate) use keys::{KeyLimits, Keys, OneRttKeys};
 pub use provider::PacketCrypto;
 pub use reset::ResetKey;
 pub(crate) use session::{Level, Session, SessionEvent, tls_version};

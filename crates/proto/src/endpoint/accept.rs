@@ -33,10 +33,26 @@ impl Endpoint {
                 }
             }
             Err(_) => self.stats.dropped_malformed += 1,
-            Ok(header) if header.kind == PacketKind::Initial => self.handle_first_initial(now, meta, memory, &header),
+            Ok(header) if header.kind == PacketKind::Initial && self.speaks(&header) => {
+                self.handle_first_initial(now, meta, memory, &header);
+            }
+            Ok(header) if header.kind == PacketKind::Initial => {
+                if self.server.is_some() && memory.len() >= INITIAL_DATAGRAM_MIN {
+                    self.reply_version_negotiation(meta, &header.dcid, &header.scid);
+                } else {
+                    self.stats.dropped_small_initial += 1;
+                }
+            }
+            Ok(header) if header.kind == PacketKind::ZeroRtt && self.server.is_some() => {
+                self.early.keep(now, meta, header.dcid, memory);
+            }
             Ok(header) if header.kind == PacketKind::OneRtt => self.handle_unknown_short(now, meta, memory),
             Ok(_) => self.stats.dropped_unknown_cid += 1,
         }
+    }
+
+    fn speaks(&self, header: &ProtectedHeader) -> bool {
+        self.config.versions.contains(&header.version)
     }
 
     /// A datagram that ends in the token of a connection is that connection's stateless reset, whatever else it looks like
@@ -78,7 +94,8 @@ impl Endpoint {
             return self.reply_refusal(meta, initial, TransportErrorCode::CONNECTION_REFUSED);
         }
         let token = &memory[initial.token.clone()];
-        let (original_dcid, validated) = match self.config.token_key.open(token, meta.remote, now) {
+        let scope = self.config.token_scope(now, meta.remote, initial.version);
+        let (original_dcid, validated) = match self.config.token_key.open(token, &scope) {
             Ok(TokenKind::Retry(original)) => (original, true),
             Ok(TokenKind::Future) => (initial.dcid, true),
             Err(TokenError::InvalidRetry) => {
@@ -130,15 +147,11 @@ impl Endpoint {
         };
         let Self { rng, config, routes, .. } = self;
         let mut cx = Cx { now, rng, config, routes, handle };
-        let mut connection = match Connection::server(&mut cx, &server, opening) {
-            Ok(connection) => connection,
-            Err(error) => {
-                tracing::warn!(%error, "TLS configuration refuses QUIC connections");
-                self.routes.remove(&local_cid);
-                return self.slots.release(handle);
-            }
-        };
+        let mut connection = Connection::server(&mut cx, &server, opening);
         connection.handle_datagram(&mut cx, meta, memory);
+        for (meta, mut memory) in self.early.take(now, &initial.dcid) {
+            connection.handle_datagram(&mut cx, &meta, &mut memory);
+        }
         if !connection.has_heard() {
             // Not authentic, so not even a client's mistake: forget it.
             self.stats.dropped_bad_initial += 1;

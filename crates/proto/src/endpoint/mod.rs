@@ -2,6 +2,7 @@
 
 mod accept;
 mod deadlines;
+mod early;
 mod moving;
 mod routes;
 mod slots;
@@ -14,9 +15,10 @@ use std::sync::Arc;
 
 use rustls_pki_types::ServerName;
 use warpline_frame::Frame as Memory;
-use warpline_wire::{cid, header};
+use warpline_wire::{Version, cid, header};
 
 use self::deadlines::Deadlines;
+use self::early::EarlyDatagrams;
 pub use self::moving::{Detached, RouteChange};
 pub(crate) use self::routes::Routes;
 pub use self::slots::ConnectionHandle;
@@ -30,6 +32,7 @@ use crate::datagram_meta::{DatagramMeta, Transmit};
 use crate::error::{ConfigError, ConnectError, MigrateError};
 use crate::event::Event;
 use crate::ids::{self, CidGenerator, QuicLb};
+use crate::resume::ServerKey;
 use crate::rng::Rng;
 use crate::time::Instant;
 
@@ -52,6 +55,7 @@ pub struct Endpoint {
     /// Connections that may have events.
     eventful: VecDeque<u32>,
     replies: StatelessReplies,
+    early: EarlyDatagrams,
     half_open: usize,
     closing: bool,
     /// Slots for the IDs of connections that this endpoint opens; any slot if empty.
@@ -76,6 +80,7 @@ impl Endpoint {
             sendable: VecDeque::new(),
             eventful: VecDeque::new(),
             replies: StatelessReplies::default(),
+            early: EarlyDatagrams::default(),
             half_open: 0,
             closing: false,
             own_slots: Vec::new(),
@@ -255,7 +260,8 @@ impl Endpoint {
         let handle = self.slots.reserve();
         let local_cid = self.routes.issue(&mut self.rng, key, handle);
         let dcid = ids::guess(&mut self.rng);
-        let version = self.config.versions.first().copied().unwrap_or(warpline_wire::Version::V1);
+        let version = self.first_version(config, &name, remote.port());
+        let token = config.memory.take_token(&ServerKey::new(&name, remote.port(), version));
         let opening = Opening {
             version,
             remote,
@@ -266,7 +272,7 @@ impl Endpoint {
             original_dcid: dcid,
             initial_dcid: dcid,
             validated: true,
-            token: Vec::new(),
+            token: token.unwrap_or_default(),
         };
         let Self { rng, config: endpoint_config, routes, .. } = self;
         let mut cx = Cx { now, rng, config: endpoint_config, routes, handle };
@@ -282,6 +288,14 @@ impl Endpoint {
                 Err(ConnectError::Tls(error.to_string()))
             }
         }
+    }
+
+    /// The version to begin with: one that the server gave a session for saves the most.
+    fn first_version(&self, config: &ClientConfig, name: &ServerName<'_>, port: u16) -> Version {
+        let spoken = &self.config.versions;
+        let known = |v: &&Version| config.memory.has_session(&ServerKey::new(name, port, **v));
+        let found = config.original_version.or_else(|| spoken.iter().find(known).copied());
+        found.or_else(|| spoken.first().copied()).unwrap_or(Version::V1)
     }
 
     /// A partition key that leads to this worker.

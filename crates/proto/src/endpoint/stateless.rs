@@ -81,7 +81,8 @@ impl Endpoint {
     pub(super) fn reply_retry(&mut self, now: Instant, meta: &DatagramMeta, initial: &ProtectedHeader) {
         let nonce = self.rng.array();
         let kind = crate::crypto::TokenKind::Retry(initial.dcid);
-        let token = self.config.token_key.seal(kind, meta.remote, now, nonce);
+        let token =
+            self.config.token_key.seal(kind, &self.config.token_scope(now, meta.remote, initial.version), nonce);
         // The new ID keeps the partition key, so the client's next Initial comes to this worker as well.
         let key = self.routes.cids.layout().partition_key(&initial.dcid).unwrap_or_default();
         let scid = self.routes.cids.generate(&mut self.rng, key);
@@ -112,6 +113,7 @@ impl Endpoint {
             number: 0,
             largest_acked: None,
             phase: false,
+            zero_rtt: false,
             fixed_bit: true,
         };
         let mut builder = PacketBuilder::begin(&mut bytes, Level::Initial, &parts);
@@ -132,10 +134,11 @@ impl Endpoint {
         if len < RESET_MIN || !self.replies.may_reset(now) {
             return;
         }
+        let turn = self.stats.stateless_resets_sent as usize;
         let mut bytes = vec![0; len];
         self.rng.fill(&mut bytes);
         bytes[0] = (bytes[0] & 0x3f) | 0x40;
-        bytes[len - 16..].copy_from_slice(&self.config.reset_key.token(&dcid).0);
+        bytes[len - 16..].copy_from_slice(&self.config.reset_key.token_of_key(&dcid, turn).0);
         self.stats.stateless_resets_sent += 1;
         self.replies.push(meta, bytes);
     }

@@ -3,6 +3,7 @@
 //! Streams live in a slab whose slots keep their buffers, so that a connection which opens a million streams one after the
 //! other allocates for the first few only.
 
+mod anew;
 mod api;
 mod assembler;
 mod egress;
@@ -97,6 +98,8 @@ struct Stream {
     send: Option<SendHalf>,
     recv: Option<RecvHalf>,
     priority: i32,
+    /// Some of its data came as early data.
+    early: bool,
     /// Stands in the scheduler.
     queued: bool,
     /// Stands among the starved; outlives the stream in its slot.
@@ -309,6 +312,7 @@ impl Streams {
                     send: None,
                     recv: None,
                     priority: 0,
+                    early: false,
                     queued: false,
                     starved: false,
                     pending: Pending::default(),
@@ -320,6 +324,7 @@ impl Streams {
         stream.id = id;
         stream.live = true;
         stream.priority = 0;
+        stream.early = false;
         match (&mut stream.send, sends) {
             (Some(send), true) => send.recycle(max_data, &mut self.sending.spares),
             (send, _) => *send = sends.then(|| SendHalf::new(max_data)),

@@ -100,6 +100,18 @@ impl SendHalf {
         *self = Self { pieces, max_data, ..Self::default() };
     }
 
+    /// Nothing counts as sent any more: the peer took none of it.
+    pub(super) fn rewind(&mut self) {
+        debug_assert!(self.base == 0 || self.reset.is_some(), "nothing was acknowledged");
+        self.next = 0;
+        self.lost = RangeSet::default();
+        self.acked = RangeSet::default();
+        self.max_data = 0;
+        if self.fin == Fin::Sent {
+            self.fin = Fin::ToSend;
+        }
+    }
+
     /// Bytes held.
     #[inline]
     pub(super) fn buffered(&self) -> u64 {

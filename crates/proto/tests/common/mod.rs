@@ -12,7 +12,7 @@ use std::time::Duration;
 use warpline_frame::{Chunk, Frame};
 use warpline_proto::config::{ClientConfig, EndpointConfig, ServerConfig, TransportConfig};
 use warpline_proto::{
-    ConnectionHandle, DatagramMeta, Dir, Endpoint, Event, Instant, ReadError, StreamId, Transmit, WriteError,
+    ConnectionHandle, DatagramMeta, Dir, Endpoint, Event, Instant, ReadError, StreamId, Transmit, Version, WriteError,
 };
 
 pub const ALPN: &[u8] = b"test";
@@ -43,6 +43,7 @@ type Filter = Box<dyn FnMut(u64, bool, &mut Vec<u8>) -> bool>;
 
 /// What the client's program does at once when something happens, before anything is sent.
 type Reaction = Box<dyn FnMut(&mut Endpoint, Instant, ConnectionHandle, &Event)>;
+type Jitter = Box<dyn FnMut(u64, bool) -> Duration>;
 
 pub struct Pair {
     pub now: Instant,
@@ -56,6 +57,8 @@ pub struct Pair {
     /// Decides by where a datagram goes. `false` drops it.
     pub route_filter: Option<Box<dyn FnMut(SocketAddr) -> bool>>,
     pub reaction: Option<Reaction>,
+    /// Time that a datagram takes beyond `delay`: number, to the server.
+    pub jitter: Jitter,
     flying: VecDeque<Flying>,
     pub count: u64,
     pub client_events: Vec<(ConnectionHandle, Event)>,
@@ -90,6 +93,7 @@ impl Pair {
             filter: Box::new(|_, _, _| true),
             route_filter: None,
             reaction: None,
+            jitter: Box::new(|_, _| Duration::ZERO),
             flying: VecDeque::new(),
             count: 0,
             client_events: Vec::new(),
@@ -130,8 +134,9 @@ impl Pair {
                 self.count += 1;
                 let passes = self.route_filter.as_mut().is_none_or(|passes| passes(remote));
                 if passes && (self.filter)(self.count, from_client, &mut bytes) {
-                    let at = self.now + self.delay;
-                    self.flying.push_back(Flying { at, to_server: from_client, from, to: remote, bytes, ecn });
+                    let at = self.now + self.delay + (self.jitter)(self.count, from_client);
+                    let place = self.flying.partition_point(|f| f.at <= at);
+                    self.flying.insert(place, Flying { at, to_server: from_client, from, to: remote, bytes, ecn });
                 }
             }
         }
@@ -199,6 +204,31 @@ impl Pair {
                 return;
             }
         }
+    }
+
+    /// The client's versions from now on, most wanted first.
+    pub fn client_speaks(&mut self, versions: &[Version]) {
+        let config = EndpointConfig { versions: versions.to_vec(), ..EndpointConfig::new(&[5; 32]) };
+        self.client = Endpoint::new(Arc::new(config), None, [3; 32]);
+    }
+
+    /// Connects anew, after earlier connections, until the client's handshake is complete.
+    pub fn reconnected(&mut self) -> (ConnectionHandle, ConnectionHandle) {
+        self.client_events.clear();
+        self.server_events.clear();
+        self.established()
+    }
+
+    /// Connects, lets tickets and tokens arrive, and closes.
+    pub fn visit(&mut self) {
+        let (client, _) = self.reconnected();
+        self.run_for(Duration::from_millis(200));
+        let now = self.now;
+        self.client.connection(client).unwrap().close(now, 0, b"");
+        self.run_for(Duration::from_secs(10));
+        assert!(self.client.is_idle() && self.server.is_idle());
+        self.client_events.clear();
+        self.server_events.clear();
     }
 
     /// Connects and returns both handles.

@@ -149,6 +149,7 @@ impl App for Client {
             }
             Event::StreamOpened(_) => self.account.faults.push("the server opened a stream".into()),
             Event::Accepting
+            | Event::EarlyData
             | Event::AddressObserved
             | Event::StreamsAvailable(_)
             | Event::DatagramReceived

@@ -116,6 +116,7 @@ impl App for Server {
             }
             Event::DatagramReceived => self.take_datagrams(connection, handle),
             Event::Accepting
+            | Event::EarlyData
             | Event::AddressObserved
             | Event::StreamsAvailable(_)
             | Event::Finished(_)

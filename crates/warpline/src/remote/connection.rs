@@ -233,6 +233,15 @@ impl Connection {
         self.question(|conn| conn.stats()).await
     }
 
+    /// Updates the keys that protect packets with the next packet that may (RFC 9001 section 6). Connections do so by themselves
+    /// long before keys wear out; [`ConnectionStats::key_updates`] counts them.
+    ///
+    /// # Errors
+    /// If the connection has ended.
+    pub async fn update_keys(&self) -> Result<(), OperationError> {
+        self.question(|conn| conn.update_keys()).await
+    }
+
     /// The address that the peer sees this side at, if it was asked ([`AddressDiscovery`](crate::AddressDiscovery)) and has
     /// said so. Only the peer's word.
     ///

@@ -1,0 +1,11 @@
+//! What is kept from one connection for the next: by a client about servers, by a server about clients.
+
+mod lru;
+mod memory;
+mod memory_file;
+mod tickets;
+
+pub use memory::{ClientMemory, MemoryStats};
+pub(crate) use memory::{ServerKey, SessionView};
+pub use memory_file::MemoryError;
+pub(crate) use tickets::{Binding, SessionStore, TicketKeys, VersionTickets};
