@@ -1,121 +1,12 @@
 //! Fuzz targets as plain functions.
 //!
-//! Each takes any bytes, must not panic, and checks a property of what it parsed. The corpora under `fuzz/corpus` are replayed
-//! by an ordinary test with an ordinary toolchain; `fuzz/libfuzzer` runs the same functions under coverage guidance
-//! (nightly, `cargo run --release --bin frames -- ../corpus/frames` with the flags in its README).
+//! Each takes any bytes, must not panic, and checks a property of what became of them. The corpora under `fuzz/corpus` are
+//! replayed by an ordinary test with an ordinary toolchain; `fuzz/libfuzzer` runs the same functions under coverage guidance
+//! (nightly, with the flags in its README).
 #![forbid(unsafe_code)]
 
-use warpline_share::manifest::{OrderCheck, decode_entry, encode_entry};
-use warpline_wire::frame::{self, Frame};
-use warpline_wire::header::{self, HeaderError, LongHeader, PacketKind};
-use warpline_wire::{Reader, Side, TransportParameters, Writer};
+mod parsers;
+mod quic;
 
-/// Packet headers: whatever is accepted lies within the datagram, the ways to read one agree, and a long header that is
-/// written again reads back the same.
-pub fn packet_header(data: &[u8]) {
-    let parsed = header::parse(data, 8);
-    if let Some(invariants) = header::invariants(data) {
-        assert_eq!(header::peek_dcid(data, 8), Some(invariants.dcid));
-        if let Err(HeaderError::UnsupportedVersion { version, dcid, scid }) = &parsed {
-            assert!(!version.is_supported());
-            assert_eq!((*version, &**dcid, &**scid), (invariants.version, invariants.dcid, invariants.scid));
-        }
-    }
-    if let Ok(parsed) = parsed {
-        assert_eq!(header::peek_dcid(data, 8), Some(&*parsed.dcid));
-        assert_eq!(header::short_dcid(data, 8).is_some(), parsed.kind == PacketKind::OneRtt);
-        assert!(parsed.packet_len <= data.len(), "a packet ends within its datagram");
-        assert!(parsed.pn_offset <= data.len(), "a packet number begins within its datagram");
-        assert!(data.get(parsed.token.clone()).is_some(), "a token lies within its datagram");
-        assert!(header::negotiated_versions(data, &parsed).count() <= data.len());
-        assert_eq!(parsed.sample(data).is_some(), parsed.pn_offset + 4 + header::SAMPLE_LEN <= parsed.packet_len);
-        if matches!(parsed.kind, PacketKind::Initial | PacketKind::ZeroRtt | PacketKind::Handshake) {
-            long_header(data, &parsed);
-        }
-    }
-    if let Some(dcid) = header::peek_dcid(data, 8) {
-        assert!(dcid.len() < data.len());
-    }
-}
-
-/// Writes a parsed long header again, with a packet number and no payload, and reads that.
-fn long_header(data: &[u8], parsed: &header::ProtectedHeader) {
-    let (kind, version, dcid, scid) = (parsed.kind, parsed.version, parsed.dcid, parsed.scid);
-    let token = data.get(parsed.token.clone()).unwrap_or_default();
-    let again = LongHeader { kind, version, dcid, scid, token };
-    let mut room = vec![0; again.encoded_len(2)];
-    let mut w = Writer::new(&mut room);
-    let layout = again.encode(&mut w, 0x0102, 2);
-    w.patch_varint2(layout.length_at, 2);
-    assert_eq!(w.remaining(), 0, "the header is as long as it said");
-    let read = header::parse(w.written(), 8);
-    assert!(read.is_ok_and(|read| {
-        (read.kind, read.version, read.dcid, read.scid) == (kind, version, dcid, scid)
-            && w.written().get(read.token) == Some(token)
-            && (read.pn_offset, read.packet_len) == (layout.pn_at, layout.pn_at + 2)
-    }));
-}
-
-/// A packet's payload: every frame makes progress, the ranges of an ACK descend, and each frame that is written again
-/// reads back the same.
-pub fn frames(data: &[u8]) {
-    let mut reader = Reader::new(data);
-    while !reader.is_empty() {
-        let before = reader.position();
-        let Ok(parsed) = frame::decode(&mut reader) else { return };
-        assert!(reader.position() > before, "a frame has at least one byte");
-        if let Frame::Ack(ack) = &parsed {
-            acknowledgement(ack);
-        }
-        let mut room = vec![0; parsed.encoded_len()];
-        let mut w = Writer::new(&mut room);
-        parsed.encode(&mut w);
-        assert_eq!(w.remaining(), 0, "a frame is as long as it said");
-        assert_eq!(frame::decode(&mut Reader::new(w.written())), Ok(parsed));
-    }
-}
-
-/// The ranges of an ACK descend with gaps between them, and encoded from them it is the same frame.
-fn acknowledgement(ack: &frame::Ack<'_>) {
-    let mut last = None;
-    for range in ack.ranges() {
-        assert!(range.start() <= range.end());
-        assert!(last.is_none_or(|smallest| *range.end() + 1 < smallest), "ranges descend with gaps between");
-        last = Some(*range.start());
-    }
-    let mut room = vec![0; ack.encoded_len()];
-    let mut w = Writer::new(&mut room);
-    assert!(frame::encode_ack(&mut w, ack.delay(), ack.ranges(), ack.ecn()), "it fits in the room that it came in");
-    let Ok(Frame::Ack(again)) = frame::decode(&mut Reader::new(w.written())) else {
-        panic!("what was written is an ACK");
-    };
-    assert!(again.ranges().eq(ack.ranges()), "and has all ranges");
-}
-
-/// Transport parameters: what is accepted is written and read back the same.
-pub fn transport_parameters(data: &[u8]) {
-    for from in [Side::Client, Side::Server] {
-        let Ok(parsed) = TransportParameters::decode(data, from) else { continue };
-        let mut bytes = Vec::new();
-        parsed.encode(&mut bytes, from);
-        assert_eq!(TransportParameters::decode(&bytes, from).as_ref(), Ok(&parsed));
-    }
-}
-
-/// A manifest: entries that are accepted stay below the root, in order, and read back the same.
-pub fn manifest(data: &[u8]) {
-    let mut reader = Reader::new(data);
-    let (mut order, mut previous) = (OrderCheck::default(), Vec::new());
-    while !reader.is_empty() {
-        let Ok(entry) = decode_entry(&mut reader, &previous) else { return };
-        assert!(!entry.path.starts_with(b"/"));
-        assert!(entry.path.split(|b| *b == b'/').all(|name| name != b".." && name != b"."));
-        let mut bytes = Vec::new();
-        encode_entry(&mut bytes, &entry, &previous);
-        assert!(decode_entry(&mut Reader::new(&bytes), &previous).is_ok_and(|again| again == entry));
-        if order.check(&entry).is_err() {
-            return;
-        }
-        previous = entry.path;
-    }
-}
+pub use parsers::{frames, manifest, packet_header, transport_parameters};
+pub use quic::{connection_frames, two_connections};

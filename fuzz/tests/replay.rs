@@ -1,17 +1,18 @@
-//! Replays every corpus, and every prefix of every file in it: what fuzzing once found stays found.
+//! Replays every corpus, and for parsers every prefix of every file in it: what fuzzing once found stays found.
 
 #![allow(clippy::unwrap_used, reason = "a test: an error ends it")]
 
 use std::fs;
 use std::path::Path;
 
-fn replay(name: &str, target: fn(&[u8])) {
+fn replay(name: &str, prefixes: bool, target: fn(&[u8])) {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(name);
     let mut files = 0;
     for file in fs::read_dir(&dir).unwrap_or_else(|e| panic!("{}: {e}", dir.display())) {
         let path = file.expect("the corpus can be listed").path();
         let bytes = fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-        for len in 0..=bytes.len() {
+        let first = if prefixes { 0 } else { bytes.len() };
+        for len in first..=bytes.len() {
             target(&bytes[..len]);
         }
         files += 1;
@@ -21,20 +22,30 @@ fn replay(name: &str, target: fn(&[u8])) {
 
 #[test]
 fn packet_header() {
-    replay("packet_header", warpline_fuzz::packet_header);
+    replay("packet_header", true, warpline_fuzz::packet_header);
 }
 
 #[test]
 fn frames() {
-    replay("frames", warpline_fuzz::frames);
+    replay("frames", true, warpline_fuzz::frames);
 }
 
 #[test]
 fn transport_parameters() {
-    replay("transport_parameters", warpline_fuzz::transport_parameters);
+    replay("transport_parameters", true, warpline_fuzz::transport_parameters);
 }
 
 #[test]
 fn manifest() {
-    replay("manifest", warpline_fuzz::manifest);
+    replay("manifest", true, warpline_fuzz::manifest);
+}
+
+#[test]
+fn connection_frames() {
+    replay("connection_frames", false, warpline_fuzz::connection_frames);
+}
+
+#[test]
+fn two_connections() {
+    replay("two_connections", false, warpline_fuzz::two_connections);
 }
