@@ -108,6 +108,7 @@ impl Ends {
 
     /// `side` is left alone until it has forgotten everything, as it must.
     pub fn abandon(&mut self, side: Side) {
+        self.meet_deadlines(side);
         for _ in 0..10_000 {
             self.events(side);
             let Some(at) = self.end(side).next_timeout() else { break };

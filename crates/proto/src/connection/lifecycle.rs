@@ -171,7 +171,6 @@ impl Connection {
     /// The peer lost its state: nothing more is sent (RFC 9000 section 10.3.1).
     pub(crate) fn on_stateless_reset(&mut self, now: Instant) {
         self.on_peer_close(now, ConnectionError::Reset);
-        self.lifecycle.state = State::Draining;
     }
 
     /// A packet came in the closing state: the answer is repeated for the 1st, 2nd, 4th, 8th … of them
