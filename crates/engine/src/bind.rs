@@ -61,7 +61,7 @@ fn take_over(visit: crate::restart::Visit, config: &mut EngineConfig) -> Result<
     }
     group.share(Some(neighbour)).map_err(failed)?;
     let ios = open(&mut group, config)?;
-    config.secret = secret;
+    config.keys = config.keys.clone().with_current(&secret);
     Ok(Bound { ios, ports: Some(Box::new(group)), mark: Some(mark), predecessor: Some(visit.predecessor) })
 }
 

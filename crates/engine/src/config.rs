@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use warpline_pktio::IoConfig;
+use warpline_proto::FleetKeys;
 use warpline_proto::config::{EndpointConfig, ServerConfig};
 
 /// What an engine is started with. Every field is honoured, or the start is refused.
@@ -32,8 +33,8 @@ pub struct EngineConfig {
     /// How to serve; `None`: this endpoint only connects.
     pub server: Option<Arc<ServerConfig>>,
     /// What the keys for stateless resets and address tokens are derived from. Processes that serve one address share
-    /// it; by default it is random.
-    pub secret: [u8; 32],
+    /// them; by default they are random.
+    pub keys: FleetKeys,
     /// Pools, socket buffers, busy polling, GSO.
     pub io: IoConfig,
     /// Connections per worker that may wait to be accepted; more are closed at once.
@@ -67,7 +68,7 @@ impl EngineConfig {
             restart: None,
             cores: None,
             server: None,
-            secret,
+            keys: FleetKeys::new(&secret),
             io: IoConfig::default(),
             accept_backlog: ACCEPT_BACKLOG,
             task_budget: TASK_BUDGET,
@@ -114,7 +115,7 @@ impl EngineConfig {
 
     /// The protocol's configuration, for connection IDs with a mark or without.
     pub(crate) fn endpoint(&self, mark: Option<bool>) -> EndpointConfig {
-        EndpointConfig { mark, ..EndpointConfig::new(&self.secret) }
+        EndpointConfig { mark, ..EndpointConfig::with_keys(&self.keys) }
     }
 }
 

@@ -256,7 +256,7 @@ impl Engine {
             crew: Arc::clone(&self.crew),
             stop: Arc::clone(&self.stop),
             path: path.to_owned(),
-            secret: config.secret,
+            secret: *config.keys.current(),
             mark,
             thread_name: config.thread_name.clone(),
         }

@@ -211,6 +211,15 @@ impl From<OperationError> for WriteError {
     }
 }
 
+impl From<OperationError> for ConnectError {
+    fn from(error: OperationError) -> Self {
+        match error {
+            OperationError::Closed(error) => Self::Failed(error),
+            OperationError::Engine(error) => Self::Engine(error),
+        }
+    }
+}
+
 impl From<OperationError> for ReadError {
     fn from(error: OperationError) -> Self {
         match error {

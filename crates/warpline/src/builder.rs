@@ -6,7 +6,7 @@ use crate::limits::ACCEPT_CONNECTIONS;
 use crate::local::{self, Worker};
 use crate::remote::Connection;
 use crate::sync::{Inlet, fan_in};
-use crate::{IoConfig, ServerConfig};
+use crate::{FleetKeys, IoConfig, ServerConfig};
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -26,7 +26,7 @@ pub struct EndpointBuilder {
     restart: Option<PathBuf>,
     cores: Option<Vec<usize>>,
     server: Option<Arc<ServerConfig>>,
-    secret: Option<[u8; 32]>,
+    keys: Option<FleetKeys>,
     io: Option<IoConfig>,
     accept_backlog: Option<usize>,
     spin: Option<Duration>,
@@ -89,10 +89,19 @@ impl EndpointBuilder {
     }
 
     /// What the keys for stateless resets and address tokens are derived from; random unless set. Processes that serve
-    /// one address share it.
+    /// one address share it. Short for [`fleet`](Self::fleet) with one secret.
     #[must_use]
-    pub fn secret(mut self, secret: [u8; 32]) -> Self {
-        self.secret = Some(secret);
+    pub fn secret(self, secret: [u8; 32]) -> Self {
+        self.fleet(FleetKeys::new(&secret))
+    }
+
+    /// What the keys for stateless resets and address tokens are derived from, for processes that serve one address together:
+    /// any of them accepts the tokens of another, and resets connections that another one has lost. [`FleetKeys`] says how
+    /// secrets are changed without breaking either. Sessions are shared by giving the same keys to
+    /// [`ServerConfig::fleet_tickets`].
+    #[must_use]
+    pub fn fleet(mut self, keys: FleetKeys) -> Self {
+        self.keys = Some(keys);
         self
     }
 
@@ -142,7 +151,7 @@ impl EndpointBuilder {
         config.restart = self.restart;
         config.cores = self.cores;
         config.server = self.server;
-        config.secret = self.secret.unwrap_or(config.secret);
+        config.keys = self.keys.unwrap_or(config.keys);
         config.io = self.io.unwrap_or(config.io);
         config.accept_backlog = self.accept_backlog.unwrap_or(config.accept_backlog);
         config.spin = self.spin.unwrap_or(config.spin);

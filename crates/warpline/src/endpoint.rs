@@ -51,17 +51,45 @@ impl Endpoint {
         config: impl Into<Arc<ClientConfig>>,
     ) -> Result<Connection, ConnectError> {
         let (config, name) = (config.into(), Arc::<str>::from(server_name));
-        loop {
+        self.on_some_worker(move |worker| {
             let (config, name) = (Arc::clone(&config), Arc::clone(&name));
-            let worker = self.next_worker()?;
-            let attempt = call_local(&worker, move || async move {
-                let worker = Worker::current()?;
-                let connection = worker.connect(config, remote, &name).await?;
-                Connection::export(connection).map_err(|error| match error {
-                    crate::OperationError::Closed(error) => ConnectError::Failed(error),
-                    crate::OperationError::Engine(error) => ConnectError::Engine(error),
-                })
-            });
+            async move { worker.connect(config, remote, &name).await }
+        })
+        .await
+    }
+
+    /// Begins to connect without waiting for the handshake. With [`ClientConfig::early_data`] and a session that
+    /// [`ClientConfig::memory`] has of the server, streams can be opened and written at once: what they carry leaves with
+    /// the first packet (0-RTT, RFC 9001 section 4.6). Whoever records it can play it to the server again, so it should
+    /// be nothing that does harm when it is done twice. Without a session, opening a stream waits for the handshake.
+    /// [`Connection::handshake`] waits for it, [`Connection::early_data`] says what became of the early data.
+    ///
+    /// # Errors
+    /// [`ConnectError`], if no attempt can be made; a failure of the attempt shows at the connection.
+    pub async fn connect_early(
+        &self,
+        remote: SocketAddr,
+        server_name: &str,
+        config: impl Into<Arc<ClientConfig>>,
+    ) -> Result<Connection, ConnectError> {
+        let (config, name) = (config.into(), Arc::<str>::from(server_name));
+        self.on_some_worker(move |worker| {
+            let connection = worker.connect_early(&config, remote, &name);
+            async move { connection }
+        })
+        .await
+    }
+
+    /// Has a worker make a connection, the next in turn.
+    async fn on_some_worker<P, F>(&self, connect: P) -> Result<Connection, ConnectError>
+    where
+        P: FnOnce(Worker) -> F + Clone + Send + 'static,
+        F: Future<Output = Result<crate::local::Connection, ConnectError>> + 'static,
+    {
+        loop {
+            let (connect, worker) = (connect.clone(), self.next_worker()?);
+            let attempt =
+                call_local(&worker, move || async move { Ok(Connection::export(connect(Worker::current()?).await?)?) });
             match attempt.await {
                 // The worker was removed before it had begun: another one will do.
                 Err(EngineError::Stopped) if !self.0.engine.is_stopping() => {}
@@ -70,7 +98,8 @@ impl Endpoint {
         }
     }
 
-    /// Waits for the next connection of a client whose handshake is done. `None` when the endpoint shuts down, and at
+    /// Waits for the next connection of a client whose handshake is done, or whose early data is taken
+    /// ([`ServerConfig::early_data`](crate::ServerConfig::early_data)). `None` when the endpoint shuts down, and at
     /// once if its workers run a program that accepts.
     pub async fn accept(&self) -> Option<Connection> {
         let incoming = self.0.incoming.as_ref()?;

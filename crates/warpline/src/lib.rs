@@ -63,6 +63,7 @@
 mod builder;
 mod endpoint;
 mod identity;
+mod key_log;
 pub mod limits;
 mod remote;
 mod sync;
@@ -77,14 +78,20 @@ pub use engine::{
     ScaleError, ScalingPolicy, StartError, WorkerStats, WriteError,
 };
 pub use identity::{Fingerprint, Identity};
+pub use key_log::KeyLogFile;
 pub use remote::{Connection, RecvStream, SendDatagramError, SendStream};
 
+pub use rustls::{CipherSuite, KeyLog, RootCertStore};
 pub use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 pub use warpline_frame::Chunk;
 pub use warpline_pktio::xdp::{InterfaceName, XdpConfig, XdpMode, XdpModes, XdpStatus};
 pub use warpline_pktio::{Backend, Choice, IoConfig, IoKind, IoStats};
-pub use warpline_proto::config::{AddressDiscovery, ClientConfig, Extensions, ServerConfig, TransportConfig};
-pub use warpline_proto::{
-    ConfigError, ConnectionError, ConnectionStats, EndpointStats, ExportError, PacketCrypto, provider,
+pub use warpline_proto::config::{
+    AddressDiscovery, ClientAuth, ClientConfig, ClientMemory, Extensions, MemoryError, MemoryStats, PreferredAddress,
+    RetryPolicy, ServerConfig, TlsOptions, TransportConfig, Trust,
 };
-pub use warpline_wire::{Dir, Side, StreamId};
+pub use warpline_proto::{
+    ConfigError, ConnectionError, ConnectionStats, EarlyData, EndpointStats, ExportError, FleetKeys, PacketCrypto,
+    provider,
+};
+pub use warpline_wire::{Dir, Side, StreamId, Version};

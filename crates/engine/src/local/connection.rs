@@ -81,12 +81,7 @@ impl Connection {
     /// # Errors
     /// If the handshake fails.
     pub async fn handshake(&self) -> Result<(), ConnectError> {
-        poll_fn(|cx| self.poll_phase(cx, |phase| !matches!(phase, Phase::Handshaking))).await?;
-        match cx::with_core(|core| core.look(self.key).map(drop))? {
-            Ok(()) => Ok(()),
-            Err(OperationError::Closed(error)) => Err(ConnectError::Failed(error)),
-            Err(OperationError::Engine(error)) => Err(error.into()),
-        }
+        poll_fn(|cx| self.poll_handshake(cx)).await.map_err(ConnectError::from)
     }
 
     /// Makes the handle one that can go where the connection goes; see [`spawn_roaming`](crate::local::spawn_roaming).
@@ -121,6 +116,18 @@ impl<H: Hold> Connection<H> {
             side.waiters.phase.register(cx, &mut core.wakes);
             Poll::Pending
         }))
+    }
+
+    /// See [`handshake`](Connection::handshake).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn poll_handshake(&self, cx: &Context<'_>) -> Poll<Result<(), OperationError>> {
+        match self.poll_phase(cx, |phase| !matches!(phase, Phase::Handshaking)) {
+            Poll::Ready(Ok(())) => Poll::Ready(self.look(|_| ())),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
+            Poll::Pending => Poll::Pending,
+        }
     }
 
     /// What names this connection on its worker.

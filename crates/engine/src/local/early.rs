@@ -1,12 +1,13 @@
 //! What a connection has from an earlier one: resumption and early data.
 
 use warpline_proto::EarlyData;
-use warpline_wire::Version;
+use warpline_wire::{StreamId, Version};
 
+use super::hold::Hold;
 use super::{Connection, RecvStream};
 use crate::error::OperationError;
 
-impl Connection {
+impl<H: Hold> Connection<H> {
     /// What became of the data that was sent, or came, before the handshake was complete.
     ///
     /// # Errors
@@ -28,8 +29,15 @@ impl Connection {
     ///
     /// # Errors
     /// If the connection has ended.
-    pub fn is_early(&self, stream: &RecvStream) -> Result<bool, OperationError> {
-        let id = stream.id();
+    pub fn is_early(&self, stream: &RecvStream<H>) -> Result<bool, OperationError> {
+        self.is_early_id(stream.id())
+    }
+
+    /// As [`is_early`](Self::is_early), by the stream's ID.
+    ///
+    /// # Errors
+    /// If the connection has ended.
+    pub fn is_early_id(&self, id: StreamId) -> Result<bool, OperationError> {
         self.look(|conn| conn.is_early(id))
     }
 

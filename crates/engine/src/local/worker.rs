@@ -89,7 +89,7 @@ impl Worker {
         crate::local::spawn(future)
     }
 
-    /// Waits for the next connection of a client whose handshake is done. `None` when the engine shuts down, and when
+    /// Waits for the next connection of a client whose handshake is done, or whose early data is taken. `None` when the engine shuts down, and when
     /// this worker is removed: it finishes what it has, its tasks included, and then ends.
     pub async fn accept(&self) -> Option<Connection> {
         poll_fn(|cx| {

@@ -37,6 +37,18 @@ impl FleetKeys {
         Ok(self)
     }
 
+    /// The same with `secret` as the current one; those before it are still accepted.
+    #[must_use]
+    pub fn with_current(mut self, secret: &[u8; 32]) -> Self {
+        self.secrets[0] = *secret;
+        self
+    }
+
+    /// The current secret, to be handed to a process that takes over.
+    pub fn current(&self) -> &[u8; 32] {
+        &self.secrets[0]
+    }
+
     /// A key of 32 bytes for each secret, the current one first.
     pub(crate) fn derive(&self, label: &'static [u8]) -> impl Iterator<Item = [u8; 32]> + '_ {
         let salt = Salt::new(HKDF_SHA256, b"warpline fleet keys 1");

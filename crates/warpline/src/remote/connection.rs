@@ -1,14 +1,14 @@
 //! A connection, usable on any thread.
 
-use crate::engine::{EngineError, OperationError};
-use crate::local::{self, Roaming};
+use crate::engine::{ConnectError, EngineError, OperationError};
+use crate::local::{self, Hold, Roaming};
 use crate::remote::keeper::{self, Ask, Kind, Outlets, Shared};
 use crate::remote::{RecvStream, SendStream};
 use crate::{CertificateDer, Chunk, ConnectionError, ConnectionStats, ExportError, Side};
 use std::fmt;
 use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use warpline_ring::mailbox::SendError;
 use warpline_ring::oneshot::{Reply, oneshot};
@@ -27,12 +27,14 @@ pub struct Connection(Arc<Inner>);
 
 struct Inner {
     facts: Facts,
+    /// Those of a handshake that was not complete when the connection was made.
+    settled: OnceLock<Facts>,
     shared: Arc<Shared>,
     outlets: Outlets,
 }
 
-/// What the handshake settled.
-struct Facts {
+/// What the handshake settled, or has settled so far.
+pub(super) struct Facts {
     side: Side,
     remote: SocketAddr,
     local: Option<IpAddr>,
@@ -44,17 +46,10 @@ struct Facts {
 impl Connection {
     /// Makes a connection of this worker usable elsewhere. On the worker.
     pub(crate) fn export(conn: local::Connection) -> Result<Self, OperationError> {
-        let facts = Facts {
-            side: conn.side()?,
-            remote: conn.remote()?,
-            local: conn.local()?,
-            alpn: conn.alpn()?,
-            server_name: conn.server_name()?,
-            peer_certificates: conn.peer_certificates()?,
-        };
+        let facts = Facts::of(&conn)?;
         let shared = Arc::new(Shared::default());
         let outlets = keeper::start(conn, Arc::clone(&shared))?;
-        Ok(Self(Arc::new(Inner { facts, shared, outlets })))
+        Ok(Self(Arc::new(Inner { facts, settled: OnceLock::new(), shared, outlets })))
     }
 
     /// Opens a bidirectional stream, waiting while the peer allows no more. The peer learns of it with the first
@@ -173,37 +168,37 @@ impl Connection {
     /// Which side this is.
     #[must_use]
     pub fn side(&self) -> Side {
-        self.0.facts.side
+        self.facts().side
     }
 
     /// The peer's address when the handshake was complete. It may move; [`stats`](Self::stats) and the like go on.
     #[must_use]
     pub fn remote(&self) -> SocketAddr {
-        self.0.facts.remote
+        self.facts().remote
     }
 
     /// The address that the peer sent to, if the socket tells.
     #[must_use]
     pub fn local(&self) -> Option<IpAddr> {
-        self.0.facts.local
+        self.facts().local
     }
 
     /// The application protocol agreed on.
     #[must_use]
     pub fn alpn(&self) -> Option<&[u8]> {
-        self.0.facts.alpn.as_deref()
+        self.facts().alpn.as_deref()
     }
 
     /// The name that the client asked for (server only).
     #[must_use]
     pub fn server_name(&self) -> Option<&str> {
-        self.0.facts.server_name.as_deref()
+        self.facts().server_name.as_deref()
     }
 
     /// The peer's certificate chain, its own first.
     #[must_use]
     pub fn peer_certificates(&self) -> Option<&[CertificateDer<'static>]> {
-        self.0.facts.peer_certificates.as_deref()
+        self.facts().peer_certificates.as_deref()
     }
 
     /// `len` bytes of a secret that both sides can derive and nobody else (RFC 8446 section 7.5).
@@ -251,7 +246,28 @@ impl Connection {
         self.question(|conn| conn.observed_address()).await
     }
 
-    async fn question<T: Send + 'static>(
+    /// Waits until the handshake is complete: what came early until then may be a replay (RFC 8446 section 8), and what
+    /// was sent early may still be refused. Only a connection of
+    /// [`Endpoint::connect_early`](crate::Endpoint::connect_early), or one whose client sends early data, is ever
+    /// not there yet; what its handshake settles, such as [`alpn`](Self::alpn) and
+    /// [`peer_certificates`](Self::peer_certificates), is only certain after this.
+    ///
+    /// # Errors
+    /// If the handshake fails.
+    pub async fn handshake(&self) -> Result<(), ConnectError> {
+        if self.0.settled.get().is_none() {
+            let settled = self.ask(Ask::Handshake).await.and_then(|done| done.map_err(|error| self.explain(error)))?;
+            // Whoever comes second has the same.
+            let _ = self.0.settled.set(settled);
+        }
+        Ok(())
+    }
+
+    fn facts(&self) -> &Facts {
+        self.0.settled.get().unwrap_or(&self.0.facts)
+    }
+
+    pub(super) async fn question<T: Send + 'static>(
         &self,
         question: impl FnOnce(&local::Connection<Roaming>) -> Result<T, OperationError> + Send + 'static,
     ) -> Result<T, OperationError> {
@@ -291,6 +307,19 @@ impl Connection {
     }
 }
 
+impl Facts {
+    pub(super) fn of<H: Hold>(conn: &local::Connection<H>) -> Result<Self, OperationError> {
+        Ok(Self {
+            side: conn.side()?,
+            remote: conn.remote()?,
+            local: conn.local()?,
+            alpn: conn.alpn()?,
+            server_name: conn.server_name()?,
+            peer_certificates: conn.peer_certificates()?,
+        })
+    }
+}
+
 impl Drop for Inner {
     fn drop(&mut self) {
         self.shared.release();
@@ -299,9 +328,6 @@ impl Drop for Inner {
 
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connection")
-            .field("side", &self.0.facts.side)
-            .field("remote", &self.0.facts.remote)
-            .finish_non_exhaustive()
+        f.debug_struct("Connection").field("side", &self.side()).field("remote", &self.remote()).finish_non_exhaustive()
     }
 }

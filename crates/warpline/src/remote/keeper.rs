@@ -4,6 +4,7 @@
 
 use crate::limits::{ACCEPT_STREAMS, ASKS, RECV_DATAGRAMS, SEND_DATAGRAMS};
 use crate::local::{self, Roaming};
+use crate::remote::connection::Facts;
 use crate::remote::{RecvStream, SendStream, recv, send};
 use crate::sync::{FanIn, Inlet, WaitList, single};
 use crate::{Chunk, ConnectionError, EngineError, OperationError};
@@ -26,6 +27,8 @@ type Question = Box<dyn FnOnce(&local::Connection<Roaming>) + Send>;
 pub(super) enum Ask {
     OpenBi(Reply<Result<(SendStream, RecvStream), OperationError>>),
     OpenUni(Reply<Result<SendStream, OperationError>>),
+    /// What the handshake settles, once it is complete.
+    Handshake(Reply<Result<Facts, OperationError>>),
     /// Answered at once.
     Question(Question),
 }
@@ -162,6 +165,8 @@ struct Keeper {
     /// Who waits for streams, first come first served.
     opening_bi: VecDeque<Reply<Result<(SendStream, RecvStream), OperationError>>>,
     opening_uni: VecDeque<Reply<Result<SendStream, OperationError>>>,
+    /// Who waits for the handshake.
+    awaiting: VecDeque<Reply<Result<Facts, OperationError>>>,
 }
 
 /// Starts the keeper of a connection, on its worker. It goes where the connection goes.
@@ -183,6 +188,7 @@ pub(super) fn start(conn: local::Connection, shared: Arc<Shared>) -> Result<Outl
         asks,
         opening_bi: VecDeque::new(),
         opening_uni: VecDeque::new(),
+        awaiting: VecDeque::new(),
     };
     local::spawn_roaming(keeper.conn.key(), poll_fn(move |cx| keeper.poll(cx)))?;
     Ok(Outlets { bi: bi_outlet, uni: uni_outlet, datagrams: datagram_outlet, outbox: sender, asks: ask_sender })
@@ -228,6 +234,7 @@ impl Keeper {
             match ask {
                 Ask::OpenBi(reply) => self.opening_bi.push_back(reply),
                 Ask::OpenUni(reply) => self.opening_uni.push_back(reply),
+                Ask::Handshake(reply) => self.awaiting.push_back(reply),
                 Ask::Question(question) => question(&self.conn),
             }
         }
@@ -237,6 +244,7 @@ impl Keeper {
         serve(&mut self.opening_bi, || {
             self.conn.poll_open_bi(cx).map(|pair| export_pair(pair?).ok_or(EngineError::Stopped.into()))
         });
+        serve(&mut self.awaiting, || settled(&self.conn, cx));
         serve(&mut self.opening_uni, || self.conn.poll_open_uni(cx).map(|stream| Ok(send::export(stream?)?)));
     }
 
@@ -268,6 +276,11 @@ impl Drop for Keeper {
     fn drop(&mut self) {
         self.shared.end(self.conn.close_reason().unwrap_or(ConnectionError::LocallyClosed));
     }
+}
+
+/// What the handshake settled, once it is complete.
+fn settled(conn: &local::Connection<Roaming>, cx: &Context<'_>) -> Poll<Result<Facts, OperationError>> {
+    conn.poll_handshake(cx).map(|done| done.and_then(|()| Facts::of(conn)))
 }
 
 /// Serves those who wait, in their order, as long as there is something for them. Who has given up is left out.

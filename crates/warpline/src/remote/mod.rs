@@ -6,6 +6,7 @@
 
 mod call;
 mod connection;
+mod early;
 mod keeper;
 mod recv;
 mod send;
