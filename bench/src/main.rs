@@ -3,7 +3,7 @@
 //! `compare` runs [rows] of load over Warpline and [peers], in turns, each server and each client a process on a core
 //! of its own, and prints medians with their spread; `plot` draws the results. `bench/README.md` has the rules of the
 //! comparison and what every peer's program has to understand. `chaos` is about Warpline alone: workers that come and go
-//! under load. To read first: [`rows::Row`], [`measure::run`],
+//! under load; `transfers` sets `warpline get` beside the programs that people use today. To read first: [`rows::Row`], [`measure::run`],
 //! [`results::Results`].
 #![forbid(unsafe_code)]
 
@@ -19,6 +19,7 @@ mod results;
 mod rows;
 mod stats;
 mod table;
+mod transfers;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -46,6 +47,8 @@ enum Action {
     Plot(PlotArgs),
     /// Change the number of workers of a server under load, and verify every byte.
     Chaos(chaos::ChaosArgs),
+    /// Transfer files with whole programs, Warpline's and others, and print a table.
+    Transfers(transfers::TransfersArgs),
     /// List scenarios and peers.
     List,
 }
@@ -104,6 +107,7 @@ fn main() -> ExitCode {
         Action::Compare(args) => run_compare(&args),
         Action::Plot(args) => run_plot(&args),
         Action::Chaos(args) => chaos::run(&args).map(|()| ExitCode::SUCCESS),
+        Action::Transfers(args) => transfers::run(&args),
         Action::List => {
             println!("scenarios: {}", rows::ROWS.iter().map(|row| row.name).collect::<Vec<_>>().join(" "));
             println!("peers:     {}", peers::PEERS.iter().map(|peer| peer.name).collect::<Vec<_>>().join(" "));

@@ -192,6 +192,12 @@ impl Workspace {
         Ok(Self { root: path("workspace_root")?, release_dir: path("target_directory")?.join("release") })
     }
 
+    /// The `warpline` command as its users build it, built.
+    pub fn warpline(&self) -> Result<PathBuf> {
+        self.build("warpline-cli")?;
+        Ok(self.release_dir.join("warpline"))
+    }
+
     /// Builds a package in release mode; does nothing if it is up to date.
     fn build(&self, package: &str) -> Result<()> {
         eprintln!("building {package}");
