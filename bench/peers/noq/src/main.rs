@@ -1,77 +1,19 @@
-//! noq as a peer of the comparison: tokio on one thread, GSO and GRO as noq does them by default, rustls with
-//! *ring*, CUBIC, the packet size of the run from the first packet on.
+//! noq as a peer of the comparison.
 #![forbid(unsafe_code)]
 
+#[path = "../../quinn/src/adapter.rs"]
 mod adapter;
+#[path = "../../quinn/src/peer.rs"]
+mod peer;
 
-use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::Duration;
+use bytes::Bytes;
+use noq as stack;
 
-use clap::Parser;
-use noq::crypto::rustls::QuicServerConfig;
-use noq::{Endpoint, EndpointConfig, MtuDiscoveryConfig, TokioRuntime, TransportConfig, VarInt};
-use warpline_peer_kit::{ClientArgs, Command, Result, ServerArgs, announce, exit_on_stdin_eof, load, tls, udp_socket};
-
-use adapter::{NoqConnection, NoqDialer};
-
-/// Longer than any run, so that held connections stay.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
-
-fn main() -> Result<()> {
-    let command = Command::parse();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    match command {
-        Command::Server(args) => runtime.block_on(server(&args)),
-        Command::Client(args) => runtime.block_on(client(&args)),
-    }
+fn main() -> warpline_peer_kit::Result<()> {
+    peer::main()
 }
 
-async fn server(args: &ServerArgs) -> Result<()> {
-    let tls = QuicServerConfig::try_from(tls::server_config(&args.cert, &args.key)?)?;
-    let mut config = noq::ServerConfig::with_crypto(Arc::new(tls));
-    config.transport_config(Arc::new(transport(args.payload, args.window)?));
-    let endpoint = endpoint(args.bind, args.payload, Some(config))?;
-    exit_on_stdin_eof();
-    announce(endpoint.local_addr()?)?;
-    while let Some(incoming) = endpoint.accept().await {
-        let connecting = incoming.accept()?;
-        tokio::spawn(async move {
-            // 0.5-RTT: with early data the streams are there before the handshake completes. On this side it cannot
-            // fail, and a handshake that fails shows as a closed connection.
-            if let Ok((connection, _)) = connecting.into_0rtt() {
-                load::serve(NoqConnection::accepted(connection)).await;
-            }
-        });
-    }
-    Ok(())
-}
-
-async fn client(args: &ClientArgs) -> Result<()> {
-    let remote = args.address()?;
-    let local = SocketAddr::new(if remote.is_ipv4() { [0; 4].into() } else { [0; 16].into() }, 0);
-    let endpoint = endpoint(local, args.payload, None)?;
-    let transport = Arc::new(transport(args.payload, args.window)?);
-    load::run(NoqDialer::new(endpoint, remote, args.ca.clone(), transport)?, args).await
-}
-
-fn endpoint(bind: SocketAddr, payload: u16, server: Option<noq::ServerConfig>) -> Result<Endpoint> {
-    let mut config = EndpointConfig::default();
-    config.max_udp_payload_size(payload)?;
-    Ok(Endpoint::new(config, server, udp_socket(bind)?, Arc::new(TokioRuntime))?)
-}
-
-fn transport(payload: u16, window: u64) -> Result<TransportConfig> {
-    let mut discovery = MtuDiscoveryConfig::default();
-    discovery.upper_bound(payload);
-    let mut config = TransportConfig::default();
-    config
-        .initial_mtu(payload)
-        .mtu_discovery_config(Some(discovery))
-        .stream_receive_window(VarInt::from_u64(window)?)
-        // As in noq's own defaults: no limit for the connection, eight stream windows of unsent data.
-        .send_window(8 * window)
-        .max_concurrent_bidi_streams(VarInt::from_u32(1_024))
-        .max_idle_timeout(Some(IDLE_TIMEOUT.try_into()?));
-    Ok(config)
+/// Several chunks at once, under the name that this stack has for it.
+async fn read_chunks(stream: &mut stack::RecvStream, chunks: &mut [Bytes]) -> Result<Option<usize>, stack::ReadError> {
+    stream.read_many_chunks(chunks).await
 }

@@ -1,19 +1,19 @@
-//! quinn's calls behind the load program's traits.
+//! The stack's calls behind the load program's traits.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::stack::crypto::rustls::QuicClientConfig;
+use crate::stack::{self, ClientConfig, Endpoint, RecvStream, SendStream, TransportConfig, VarInt, ZeroRttAccepted};
 use bytes::Bytes;
-use quinn::crypto::rustls::QuicClientConfig;
-use quinn::{ClientConfig, Endpoint, RecvStream, SendStream, TransportConfig, VarInt, ZeroRttAccepted};
 use tokio::sync::Mutex;
 use warpline_peer_kit::load::{Connection, Dialer, Outcome, ReadBuffers, RecvHalf, SendHalf};
 use warpline_peer_kit::tls::{self, Tickets};
 use warpline_peer_kit::{Result, SERVER_NAME};
 
 /// Opens connections from one endpoint.
-pub struct QuinnDialer {
+pub struct PeerDialer {
     endpoint: Endpoint,
     remote: SocketAddr,
     ca: PathBuf,
@@ -22,7 +22,7 @@ pub struct QuinnDialer {
     tickets: Option<Arc<Tickets>>,
 }
 
-impl QuinnDialer {
+impl PeerDialer {
     /// A dialer of full handshakes.
     pub fn new(endpoint: Endpoint, remote: SocketAddr, ca: PathBuf, transport: Arc<TransportConfig>) -> Result<Self> {
         let config = client_config(&ca, None, &transport)?;
@@ -31,11 +31,11 @@ impl QuinnDialer {
 
     fn opened(
         &self,
-        connection: quinn::Connection,
+        connection: stack::Connection,
         early: Option<ZeroRttAccepted>,
         full_before: u64,
-    ) -> QuinnConnection {
-        QuinnConnection {
+    ) -> PeerConnection {
+        PeerConnection {
             connection,
             early: Arc::new(Mutex::new(early)),
             tickets: self.tickets.clone().map(|tickets| (tickets, full_before)),
@@ -54,16 +54,16 @@ fn client_config(ca: &Path, tickets: Option<Arc<Tickets>>, transport: &Arc<Trans
     Ok(config)
 }
 
-impl Dialer for QuinnDialer {
-    type Connection = QuinnConnection;
+impl Dialer for PeerDialer {
+    type Connection = PeerConnection;
 
-    async fn dial(&self) -> Result<QuinnConnection> {
+    async fn dial(&self) -> Result<PeerConnection> {
         let full_before = self.full_handshakes();
         let connecting = self.endpoint.connect_with(self.config.clone(), self.remote, SERVER_NAME)?;
         Ok(self.opened(connecting.await?, None, full_before))
     }
 
-    async fn dial_early(&self) -> Result<QuinnConnection> {
+    async fn dial_early(&self) -> Result<PeerConnection> {
         let full_before = self.full_handshakes();
         let connecting = self.endpoint.connect_with(self.config.clone(), self.remote, SERVER_NAME)?;
         match connecting.into_0rtt() {
@@ -85,7 +85,7 @@ impl Dialer for QuinnDialer {
         })
     }
 
-    async fn ticket(&self, _: &QuinnConnection) -> Result<()> {
+    async fn ticket(&self, _: &PeerConnection) -> Result<()> {
         if let Some(tickets) = &self.tickets {
             tickets.available().await;
         }
@@ -95,32 +95,32 @@ impl Dialer for QuinnDialer {
 
 /// A connection of either side.
 #[derive(Clone)]
-pub struct QuinnConnection {
-    connection: quinn::Connection,
+pub struct PeerConnection {
+    connection: stack::Connection,
     early: Arc<Mutex<Option<ZeroRttAccepted>>>,
     /// The dialer's tickets, and the full handshakes it had made before this connection.
     tickets: Option<(Arc<Tickets>, u64)>,
 }
 
-impl QuinnConnection {
+impl PeerConnection {
     /// The server's side of a connection.
-    pub fn accepted(connection: quinn::Connection) -> Self {
+    pub fn accepted(connection: stack::Connection) -> Self {
         Self { connection, early: Arc::default(), tickets: None }
     }
 }
 
-impl Connection for QuinnConnection {
-    type Send = QuinnSend;
-    type Recv = QuinnRecv;
+impl Connection for PeerConnection {
+    type Send = PeerSend;
+    type Recv = PeerRecv;
 
-    async fn open(&self) -> Result<(QuinnSend, QuinnRecv)> {
+    async fn open(&self) -> Result<(PeerSend, PeerRecv)> {
         let (send, recv) = self.connection.open_bi().await?;
-        Ok((QuinnSend(send), QuinnRecv(recv)))
+        Ok((PeerSend(send), PeerRecv(recv)))
     }
 
-    async fn accept(&self) -> Option<(QuinnSend, QuinnRecv)> {
+    async fn accept(&self) -> Option<(PeerSend, PeerRecv)> {
         let (send, recv) = self.connection.accept_bi().await.ok()?;
-        Some((QuinnSend(send), QuinnRecv(recv)))
+        Some((PeerSend(send), PeerRecv(recv)))
     }
 
     async fn send_datagram(&self, data: Bytes) -> Result<()> {
@@ -159,9 +159,9 @@ impl Connection for QuinnConnection {
 }
 
 /// The sending half of a stream.
-pub struct QuinnSend(SendStream);
+pub struct PeerSend(SendStream);
 
-impl SendHalf for QuinnSend {
+impl SendHalf for PeerSend {
     async fn write(&mut self, data: Bytes) -> Result<()> {
         Ok(self.0.write_chunk(data).await?)
     }
@@ -172,10 +172,10 @@ impl SendHalf for QuinnSend {
 }
 
 /// The receiving half of a stream.
-pub struct QuinnRecv(RecvStream);
+pub struct PeerRecv(RecvStream);
 
-impl RecvHalf for QuinnRecv {
+impl RecvHalf for PeerRecv {
     async fn read(&mut self, buffers: &mut ReadBuffers) -> Result<Option<usize>> {
-        Ok(self.0.read_chunks(buffers).await?)
+        Ok(crate::read_chunks(&mut self.0, buffers).await?)
     }
 }
