@@ -2,18 +2,21 @@
 //!
 //! `compare` runs [rows] of load over Warpline and [peers], in turns, each server and each client a process on a core
 //! of its own, and prints medians with their spread; `plot` draws the results. `bench/README.md` has the rules of the
-//! comparison and what every peer's program has to understand. `chaos` is about Warpline alone: workers that come and go
-//! under load; `transfers` sets `warpline get` beside the programs that people use today. To read first: [`rows::Row`], [`measure::run`],
+//! comparison and what every peer's program has to understand. `transfers` sets `warpline get` beside the programs that people use
+//! today. `chaos`, `cost` and `predict` are about Warpline alone: workers that come and go under load, what a packet costs,
+//! and what that means for larger machines. To read first: [`rows::Row`], [`measure::run`],
 //! [`results::Results`].
 #![forbid(unsafe_code)]
 
 mod certs;
 mod chaos;
 mod compare;
+mod cost;
 mod machine;
 mod measure;
 mod peers;
 mod plot;
+mod predict;
 mod process;
 mod results;
 mod rows;
@@ -49,6 +52,10 @@ enum Action {
     Chaos(chaos::ChaosArgs),
     /// Transfer files with whole programs, Warpline's and others, and print a table.
     Transfers(transfers::TransfersArgs),
+    /// Measure what a packet costs, by connections, workers and readers.
+    Cost(cost::CostArgs),
+    /// Predict the throughput of larger machines from measured costs.
+    Predict(predict::PredictArgs),
     /// List scenarios and peers.
     List,
 }
@@ -108,6 +115,8 @@ fn main() -> ExitCode {
         Action::Plot(args) => run_plot(&args),
         Action::Chaos(args) => chaos::run(&args).map(|()| ExitCode::SUCCESS),
         Action::Transfers(args) => transfers::run(&args),
+        Action::Cost(args) => cost::run(&args).map(|()| ExitCode::SUCCESS),
+        Action::Predict(args) => predict::run(&args).map(|()| ExitCode::SUCCESS),
         Action::List => {
             println!("scenarios: {}", rows::ROWS.iter().map(|row| row.name).collect::<Vec<_>>().join(" "));
             println!("peers:     {}", peers::PEERS.iter().map(|peer| peer.name).collect::<Vec<_>>().join(" "));

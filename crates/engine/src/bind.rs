@@ -88,12 +88,28 @@ fn bind_to(address: SocketAddr, config: &EngineConfig) -> Result<Bound, StartErr
     Ok(Bound { ios: bind_group(address, config)?, ..Bound::default() })
 }
 
+/// The numbers of the readers that an engine starts with.
+pub(crate) fn readers(config: &EngineConfig) -> Vec<u16> {
+    config.reader_numbers().filter_map(|number| u16::try_from(number).ok()).collect()
+}
+
+/// Where the packets of each slot arrive: at its owner, or at one of the readers if there are some.
+pub(crate) fn arrivals(table: &Table, readers: &[u16]) -> Vec<u16> {
+    let owners = table.owners();
+    match readers.len() {
+        0 => owners.to_vec(),
+        count => (0..owners.len()).map(|slot| readers[slot * count / owners.len()]).collect(),
+    }
+}
+
 /// Opens the back ends of the first workers.
 pub(crate) fn open(ports: &mut dyn Ports, config: &EngineConfig) -> Result<Vec<Io>, StartError> {
     let refused = |error| StartError::io("binding the sockets of the workers", error);
     let plan = first_plan(config);
-    let ios = plan.active.iter().map(|number| ports.open(*number)).collect::<Result<Vec<_>, _>>().map_err(refused)?;
-    ports.steer(plan.new.owners()).map_err(refused)?;
+    let readers = readers(config);
+    let numbers = plan.active.iter().chain(&readers);
+    let ios = numbers.map(|number| ports.open(*number)).collect::<Result<Vec<_>, _>>().map_err(refused)?;
+    ports.steer(&arrivals(&plan.new, &readers)).map_err(refused)?;
     Ok(ios)
 }
 

@@ -1,10 +1,11 @@
 //! What an engine is started with.
 
 use crate::error::StartError;
-use crate::limits::{ACCEPT_BACKLOG, HANDOVER_LEN, SHUTDOWN_TIMEOUT, SPIN, TASK_BUDGET, WORKERS_MAX};
+use crate::limits::{ACCEPT_BACKLOG, HANDOVER_LEN, SHED_DELAY, SHUTDOWN_TIMEOUT, SPIN, TASK_BUDGET, WORKERS_MAX};
 use crate::scaling::ScalingPolicy;
 use std::fmt;
 use std::net::{Ipv6Addr, SocketAddr};
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +20,10 @@ pub struct EngineConfig {
     pub bind: SocketAddr,
     /// Number of workers, 1 to [`WORKERS_MAX`]. Each is a thread with a socket of its own on the same port.
     pub workers: usize,
+    /// Number of threads that receive for the workers and do nothing else, 0 for none: each worker receives for itself. For
+    /// machines whose network card has fewer queues than there are cores; what it costs is in `docs/scaling.md`. All packets
+    /// arrive at readers then and go to their workers by ring. Linux only, on UDP sockets or an io_uring.
+    pub readers: usize,
     /// Number of workers that there may be at a time, at least `workers`, if their number is to be changed while traffic
     /// flows ([`Engine::scale_to`](crate::Engine::scale_to)); 0 if it is not.
     pub workers_max: usize,
@@ -27,7 +32,8 @@ pub struct EngineConfig {
     /// A Unix socket by which the next process takes over the port without a dropped connection: it is started with the same
     /// path while this one runs. Linux only, on UDP sockets or an io_uring.
     pub restart: Option<PathBuf>,
-    /// Cores to pin the workers to, the first worker to the first; as many as there may be workers. `None`: the system schedules
+    /// Cores to pin the workers to, the first worker to the first; as many as there may be workers, and after them one for
+    /// each reader. `None`: the system schedules
     /// them.
     pub cores: Option<Vec<usize>>,
     /// How to serve; `None`: this endpoint only connects.
@@ -39,6 +45,10 @@ pub struct EngineConfig {
     pub io: IoConfig,
     /// Connections per worker that may wait to be accepted; more are closed at once.
     pub accept_backlog: usize,
+    /// A worker accepts no further connections while the running average of the time from a datagram's arrival until it is
+    /// handled is above this; above half of it clients must prove their addresses first. Zero for never. Default:
+    /// [`limits::SHED_DELAY`](crate::limits::SHED_DELAY).
+    pub shed_delay: Duration,
     /// Task polls per turn.
     pub task_budget: usize,
     /// How long a worker looks again before it sleeps, where that has paid; zero for never. For cores of one's own,
@@ -63,6 +73,7 @@ impl EngineConfig {
         Ok(Self {
             bind: SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
             workers: 1,
+            readers: 0,
             workers_max: 0,
             scaling: None,
             restart: None,
@@ -71,6 +82,7 @@ impl EngineConfig {
             keys: FleetKeys::new(&secret),
             io: IoConfig::default(),
             accept_backlog: ACCEPT_BACKLOG,
+            shed_delay: SHED_DELAY,
             task_budget: TASK_BUDGET,
             spin: SPIN,
             handover_len: HANDOVER_LEN,
@@ -85,6 +97,12 @@ impl EngineConfig {
         check((1..=WORKERS_MAX).contains(&self.workers), "workers", &format!("takes 1 to {WORKERS_MAX}"))?;
         let max = self.workers_max == 0 || (self.workers..=WORKERS_MAX).contains(&self.workers_max);
         check(max, "workers_max", &format!("takes {} to {WORKERS_MAX}, or 0", self.workers))?;
+        check(self.readers <= WORKERS_MAX, "readers", &format!("takes 0 to {WORKERS_MAX}"))?;
+        check(
+            cfg!(target_os = "linux") || self.readers == 0,
+            "readers",
+            "only Linux steers one port to several threads",
+        )?;
         check(self.scaling.is_none() || self.is_scalable(), "scaling", "needs workers_max")?;
         let percent = self.scaling.as_ref().is_none_or(|policy| (1..=99).contains(&policy.shrink_percent));
         check(percent, "scaling", "shrink_percent takes 1 to 99")?;
@@ -94,7 +112,12 @@ impl EngineConfig {
         check((1..=1 << 20).contains(&self.handover_len), "handover_len", "takes 1 to 2^20 datagrams")?;
         check(!self.thread_name.contains('\0'), "thread_name", "must not contain a zero byte")?;
         let Some(cores) = &self.cores else { return Ok(()) };
-        check(cores.len() == self.workers_max(), "cores", "must name one core for each worker that there may be")?;
+        let threads = self.workers_max() + self.readers;
+        check(
+            cores.len() == threads,
+            "cores",
+            "must name one core for each worker that there may be, then each reader",
+        )?;
         crate::pin::check(cores)
     }
 
@@ -110,7 +133,12 @@ impl EngineConfig {
 
     /// Whether sockets are opened one by one and steered by a table.
     pub(crate) fn has_ports(&self) -> bool {
-        self.is_scalable() || self.restart.is_some()
+        self.is_scalable() || self.restart.is_some() || self.readers > 0
+    }
+
+    /// Numbers of the readers: those after the first workers'.
+    pub(crate) fn reader_numbers(&self) -> Range<usize> {
+        self.workers..self.workers + self.readers
     }
 
     /// The protocol's configuration, for connection IDs with a mark or without.

@@ -11,7 +11,7 @@ use crate::local::Worker as LocalWorker;
 use crate::mailbox::{Command, Rejected};
 #[cfg(target_os = "linux")]
 use crate::restart::{Doorway, Stage, Surroundings};
-use crate::scaling::{Coordinator, Crew, Ports, Program, Signal, Starter, coordinate};
+use crate::scaling::{Coordinator, Crew, Ports, Program, Role, Signal, Starter, coordinate};
 use crate::stop::Stop;
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
@@ -169,7 +169,8 @@ impl Engine {
     {
         config.validate()?;
         if config.has_ports() {
-            return Err(StartError::config("workers_max", "takes 0 with packet back ends of one's own, as no restart"));
+            let why = "takes 0 with packet back ends of one's own, and there are no readers and no restart";
+            return Err(StartError::config("workers_max", why));
         }
         Self::launch(Bound { ios, ..Bound::default() }, config, program)
     }
@@ -202,7 +203,7 @@ impl Engine {
         F: Future<Output = ()> + 'static,
     {
         let Bound { ios, ports, mark, .. } = bound;
-        if ios.len() != config.workers {
+        if ios.len() != config.workers + config.readers {
             return Err(StartError::config("workers", "must be as many as packet back ends"));
         }
         let program: Program = Arc::new(move |worker| Box::pin(program(worker)));
@@ -236,7 +237,7 @@ impl Engine {
             doorway: None,
         };
         for (index, io) in ios.into_iter().enumerate() {
-            starter.start(index, io)?;
+            starter.start(index, io, role_of(index, &starter.config))?;
         }
         if let Some((ports, signals)) = ports.zip(signals) {
             engine.start_coordinator(starter, ports, signals, plan)?;
@@ -402,4 +403,8 @@ impl Drop for Engine {
         // Dropped by one of its own workers it cannot wait; the threads end by themselves.
         let _ = self.shutdown(0, b"");
     }
+}
+
+fn role_of(index: usize, config: &EngineConfig) -> Role {
+    if config.reader_numbers().contains(&index) { Role::Reader } else { Role::Worker }
 }

@@ -86,6 +86,11 @@ pub const BEQUESTS_PER_LOOK: usize = 256;
 /// Panics outside of any connection's code after which a worker gives up instead of going on.
 pub const PANICS_MAX: u64 = 16;
 
+/// Running average of the time from arrival to handling above which a worker accepts no further connections; beyond half of
+/// it clients must prove their addresses. A handshake that waits so long at every step takes seconds, and clients begin to
+/// repeat theirs; connections that there are suffer from every one that is added.
+pub const SHED_DELAY: Duration = Duration::from_millis(200);
+
 /// The share of a new sample in the running average of delays: 1/16, so that it follows within some dozen turns.
 pub const DELAY_SHARE: u32 = 16;
 

@@ -60,7 +60,7 @@ pub use crypto::{FleetKeys, PacketCrypto, ResetKey, TokenKey, provider};
 pub use datagram::SendDatagramError;
 pub use datagram_meta::{DatagramMeta, Transmit};
 pub use ecn::Ecn;
-pub use endpoint::{ConnectionHandle, Detached, Endpoint, EndpointStats, RouteChange};
+pub use endpoint::{ConnectionHandle, Detached, Endpoint, EndpointStats, Pressure, RouteChange};
 pub use error::{ConfigError, ConnectError, ConnectionError, ExportError, MigrateError, TransportError};
 pub use event::Event;
 pub use streams::{ClosedStream, ReadError, ResetAtError, WriteError};

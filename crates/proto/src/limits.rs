@@ -48,6 +48,15 @@ pub const TRAIN_SEGMENTS_MAX: usize = 64;
 /// all of it drops the Initial.
 pub const HALF_OPEN_MAX: usize = 4_096;
 
+/// Handshakes of one source, an IPv4 address or an IPv6 network of 64 bits, that may be open at a worker, unless a server's
+/// configuration says otherwise. Beyond half of it the source must prove its addresses, beyond all of it its Initials are dropped. A quarter of
+/// what a worker takes in all: large networks hide behind one address.
+pub const HALF_OPEN_PER_SOURCE: usize = HALF_OPEN_MAX / 4;
+
+/// Buckets in which sources are counted: 8 KiB per worker. With as many as handshakes there may be, hardly any source
+/// shares its limit with a busy one.
+pub const SOURCE_BUCKETS: usize = 4_096;
+
 /// Datagrams buffered for poll_transmit that belong to no connection (version negotiation, Retry, stateless reset,
 /// refusals); more are dropped: each answers a datagram that its sender repeats.
 pub const STATELESS_REPLIES_MAX: usize = 256;

@@ -21,6 +21,7 @@ use warpline_ring::Lock;
 pub struct EndpointBuilder {
     bind: Option<SocketAddr>,
     workers: Option<usize>,
+    readers: Option<usize>,
     workers_max: Option<usize>,
     scaling: Option<ScalingPolicy>,
     restart: Option<PathBuf>,
@@ -29,6 +30,7 @@ pub struct EndpointBuilder {
     keys: Option<FleetKeys>,
     io: Option<IoConfig>,
     accept_backlog: Option<usize>,
+    shed_delay: Option<Duration>,
     spin: Option<Duration>,
     shutdown_timeout: Option<Duration>,
     thread_name: Option<String>,
@@ -46,6 +48,14 @@ impl EndpointBuilder {
     #[must_use]
     pub fn workers(mut self, workers: usize) -> Self {
         self.workers = Some(workers);
+        self
+    }
+
+    /// Number of threads that receive for the workers and do nothing else; 0, the default, has each worker receive for itself.
+    /// For machines whose network card has fewer queues than there are cores. Linux only, on UDP sockets or an io_uring.
+    #[must_use]
+    pub fn readers(mut self, readers: usize) -> Self {
+        self.readers = Some(readers);
         self
     }
 
@@ -72,11 +82,12 @@ impl EndpointBuilder {
         self
     }
 
-    /// Pins one worker to each of these cores.
+    /// Pins one worker to each of these cores. With [`readers`](Self::readers) or [`max_workers`](Self::max_workers) the list has one core for
+    /// each worker that there may be, then one for each reader, and [`workers`](Self::workers) is to be set.
     #[must_use]
     pub fn cores(mut self, cores: impl IntoIterator<Item = usize>) -> Self {
         let cores: Vec<usize> = cores.into_iter().collect();
-        self.workers = Some(cores.len());
+        self.workers = self.workers.or(Some(cores.len()));
         self.cores = Some(cores);
         self
     }
@@ -119,6 +130,15 @@ impl EndpointBuilder {
         self
     }
 
+    /// A worker accepts no further connections while the running average of the time from a datagram's arrival until it is
+    /// handled is above this; above half of it clients must prove their addresses first. Zero for never. Default:
+    /// [`engine::limits::SHED_DELAY`](crate::engine::limits::SHED_DELAY).
+    #[must_use]
+    pub fn shed_delay(mut self, delay: Duration) -> Self {
+        self.shed_delay = Some(delay);
+        self
+    }
+
     /// How long a worker looks again before it sleeps, where that has paid; zero for never. Default:
     /// [`engine::limits::SPIN`](crate::engine::limits::SPIN). For cores of one's own, [`IoConfig::busy_poll`] spins
     /// always.
@@ -146,6 +166,7 @@ impl EndpointBuilder {
         let mut config = EngineConfig::new()?;
         config.bind = self.bind.unwrap_or(config.bind);
         config.workers = self.workers.unwrap_or(config.workers);
+        config.readers = self.readers.unwrap_or(config.readers);
         config.workers_max = self.workers_max.unwrap_or(config.workers_max);
         config.scaling = self.scaling;
         config.restart = self.restart;
@@ -154,6 +175,7 @@ impl EndpointBuilder {
         config.keys = self.keys.unwrap_or(config.keys);
         config.io = self.io.unwrap_or(config.io);
         config.accept_backlog = self.accept_backlog.unwrap_or(config.accept_backlog);
+        config.shed_delay = self.shed_delay.unwrap_or(config.shed_delay);
         config.spin = self.spin.unwrap_or(config.spin);
         config.shutdown_timeout = self.shutdown_timeout.unwrap_or(config.shutdown_timeout);
         config.thread_name = self.thread_name.unwrap_or(config.thread_name);

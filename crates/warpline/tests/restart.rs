@@ -8,8 +8,8 @@ use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use warpline::{ClientConfig, Connection, Endpoint};
 
@@ -20,27 +20,14 @@ struct Server {
     address: SocketAddr,
 }
 
-/// The program, built now: cargo builds examples before tests only if it is asked for all.
-fn program() -> &'static Path {
-    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(|| {
-        let test = std::env::current_exe().expect("this runs");
-        let profile = test.ancestors().nth(2).expect("tests lie in PROFILE/deps");
-        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        cargo.args(["build", "--quiet", "--package", "warpline", "--example", "restart"]);
-        // What cargo tells tests about their package would count as a change of the environment.
-        for (name, _) in std::env::vars_os() {
-            let name = name.to_string_lossy().into_owned();
-            if name.starts_with("CARGO_MANIFEST") || name.starts_with("CARGO_PKG") || name.starts_with("CARGO_BIN") {
-                cargo.env_remove(name);
-            }
-        }
-        if profile.ends_with("release") {
-            cargo.arg("--release");
-        }
-        assert!(cargo.status().expect("cargo is there").success());
-        profile.join("examples/restart")
-    })
+/// The program. `cargo test` builds examples before it runs tests, unless it is asked for this test alone: then
+/// `cargo build --example restart` comes first.
+fn program() -> PathBuf {
+    let test = std::env::current_exe().expect("this runs");
+    let profile = test.ancestors().nth(2).expect("tests lie in PROFILE/deps");
+    let program = profile.join("examples/restart");
+    assert!(program.exists(), "there is no {}: cargo build --package warpline --example restart", program.display());
+    program
 }
 
 impl Server {

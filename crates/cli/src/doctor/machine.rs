@@ -24,7 +24,9 @@ pub(super) fn look(root: &Root) -> Vec<Finding> {
     all.extend(capabilities(root));
     all.extend([locked_memory(root), huge_pages(root), transparent_pages(root)].into_iter().flatten());
     all.extend(settings(root));
-    all.extend([cores(root), governor(root), irqbalance(root)].into_iter().flatten());
+    all.extend(cores(root));
+    all.extend(super::topology::look(root));
+    all.extend([governor(root), irqbalance(root)].into_iter().flatten());
     all.push(ciphers());
     all.push(quick_assist(root));
     all.extend([backend(Backend::Udp), backend(Backend::Uring)]);

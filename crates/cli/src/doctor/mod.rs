@@ -3,6 +3,7 @@
 mod interface;
 mod machine;
 mod root;
+mod topology;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -45,6 +45,9 @@ pub struct ServerArgs {
     /// Worker threads.
     #[arg(long, default_value_t = 1)]
     pub workers: usize,
+    /// Threads that receive for the workers; 0 has each worker receive for itself.
+    #[arg(long, default_value_t = 0)]
+    pub readers: usize,
     #[command(flatten)]
     pub common: Common,
 }

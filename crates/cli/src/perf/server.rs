@@ -14,6 +14,7 @@ pub(super) fn run(args: &ServerArgs) -> Result<()> {
     let endpoint = Endpoint::builder()
         .bind(args.bind)
         .workers(args.workers)
+        .readers(args.readers)
         .server(setup::server(args)?)
         .io(setup::io(&args.common))
         .serve_local(serve)?;

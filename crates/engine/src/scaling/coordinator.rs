@@ -3,6 +3,7 @@
 use crate::engine::WorkerHandle;
 use crate::error::{EngineError, ScaleError, StartError};
 use crate::limits::{SLOTS_PER_CHANGE, WORKER_NUMBERS};
+use crate::scaling::Role;
 use crate::scaling::judge::{Judge, Verdict};
 use crate::scaling::ports::Ports;
 #[cfg(target_os = "linux")]
@@ -93,8 +94,9 @@ struct Chief {
     ports: Box<dyn Ports>,
     signals: Receiver<Signal>,
     plan: Plan,
-    /// Numbers of all workers whose threads run.
+    /// Numbers of all workers whose threads run, readers included.
     present: BTreeSet<u16>,
+    readers: Vec<u16>,
     /// Numbers whose back ends are not to be used again.
     broken: BTreeSet<u16>,
     judge: Option<Judge>,
@@ -110,7 +112,8 @@ struct Chief {
 
 /// Carries out changes until the engine ends.
 pub(crate) fn coordinate(starter: Starter, ports: Box<dyn Ports>, signals: Receiver<Signal>, plan: Plan) {
-    let present: BTreeSet<u16> = plan.active.iter().copied().collect();
+    let readers = crate::bind::readers(&starter.config);
+    let present: BTreeSet<u16> = plan.active.iter().chain(&readers).copied().collect();
     let judge = starter.config.scaling.clone().map(Judge::new);
     let mut chief = Chief {
         starter,
@@ -118,6 +121,7 @@ pub(crate) fn coordinate(starter: Starter, ports: Box<dyn Ports>, signals: Recei
         signals,
         plan,
         present,
+        readers,
         broken: BTreeSet::new(),
         judge,
         asked: BTreeSet::new(),
@@ -188,7 +192,7 @@ impl Chief {
         // Nothing is ever sent: it ends when the last worker knows.
         let _ = wait.recv();
         if !self.retired
-            && let Err(error) = self.ports.steer(self.plan.new.owners())
+            && let Err(error) = self.steer()
         {
             tracing::error!(%error, "the kernel does not steer to this process again");
         }
@@ -248,6 +252,13 @@ impl Chief {
         }
         tracing::error!(worker, "a worker is lost, and with it its connections; its slots go to the others");
         self.broken.insert(number);
+        if let Some(at) = self.readers.iter().position(|reader| *reader == number) {
+            self.readers.remove(at);
+            if let Err(error) = self.steer() {
+                tracing::error!(%error, "what a lost reader received does not go to others");
+            }
+            return;
+        }
         self.plan.active.retain(|active| *active != number);
         if self.plan.active.is_empty() {
             return;
@@ -293,7 +304,7 @@ impl Chief {
         let number = number.ok_or_else(|| StartError::config("workers", why))?;
         let io = self.ports.open(number).map_err(|error| StartError::io("opening a worker's socket", error))?;
         self.starter.progress.reset(number.into());
-        self.starter.start(number.into(), io)?;
+        self.starter.start(number.into(), io, Role::Worker)?;
         self.present.insert(number);
         Ok(number)
     }
@@ -318,12 +329,17 @@ impl Chief {
         let next = self.plan.next(table, workers, self.plan.active.clone());
         self.publish(next.clone());
         self.wait_for(Point::Prepared)?;
-        if let Err(error) = self.ports.steer(next.new.owners()) {
+        if let Err(error) = self.steer() {
             // The workers' own passing on does what the kernel will not.
             tracing::warn!(%error, "the kernel does not steer by the new table");
         }
         self.publish(next.committed());
         self.wait_for(Point::Settled)
+    }
+
+    /// Has the kernel steer by the table that is to hold.
+    fn steer(&mut self) -> std::io::Result<()> {
+        self.ports.steer(&crate::bind::arrivals(&self.plan.new, &self.readers))
     }
 
     fn publish(&mut self, plan: Plan) {

@@ -2,6 +2,7 @@
 
 use crate::counters::WorkerStats;
 use crate::engine::WorkerHandle;
+use crate::scaling::Role;
 use std::sync::MutexGuard;
 use std::thread::JoinHandle;
 use warpline_ring::Lock;
@@ -12,9 +13,16 @@ struct Members {
     active: Vec<WorkerHandle>,
     /// Those that finish what they have.
     leaving: Vec<WorkerHandle>,
+    readers: Vec<WorkerHandle>,
     threads: Vec<(usize, JoinHandle<()>)>,
     /// What workers that are gone had counted.
     gone: WorkerStats,
+}
+
+impl Members {
+    fn all(&self) -> impl Iterator<Item = &WorkerHandle> {
+        self.active.iter().chain(&self.leaving).chain(&self.readers)
+    }
 }
 
 /// The workers of an engine, for everybody but the workers. The lock is not on the packet path.
@@ -27,9 +35,13 @@ impl Crew {
     }
 
     /// A worker that was started.
-    pub(crate) fn join(&self, worker: WorkerHandle, thread: JoinHandle<()>) {
+    pub(crate) fn join(&self, worker: WorkerHandle, thread: JoinHandle<()>, role: Role) {
         let mut members = self.lock();
         members.threads.push((worker.index(), thread));
+        if role == Role::Reader {
+            members.readers.push(worker);
+            return;
+        }
         members.active.push(worker);
         members.active.sort_by_key(WorkerHandle::index);
     }
@@ -46,8 +58,8 @@ impl Crew {
     /// The worker's thread is about to end, or has.
     pub(crate) fn remove(&self, worker: usize) {
         let mut members = self.lock();
-        let Members { active, leaving, gone, threads } = &mut *members;
-        for list in [active, leaving] {
+        let Members { active, leaving, readers, gone, threads } = &mut *members;
+        for list in [active, leaving, readers] {
             list.retain(|handle| {
                 let stays = handle.index() != worker;
                 if !stays {
@@ -73,14 +85,14 @@ impl Crew {
     /// All whose threads run, in no order.
     pub(crate) fn all(&self) -> Vec<WorkerHandle> {
         let members = self.lock();
-        members.active.iter().chain(&members.leaving).cloned().collect()
+        members.all().cloned().collect()
     }
 
     /// The counters of all that there are and were.
     pub(crate) fn stats(&self) -> WorkerStats {
         let members = self.lock();
         let mut sum = members.gone;
-        members.active.iter().chain(&members.leaving).for_each(|worker| sum += worker.stats());
+        members.all().for_each(|worker| sum += worker.stats());
         sum
     }
 

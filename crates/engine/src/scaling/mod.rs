@@ -15,4 +15,4 @@ pub(crate) use coordinator::{Coordinator, Signal, coordinate};
 pub(crate) use crew::Crew;
 pub use judge::ScalingPolicy;
 pub use ports::Ports;
-pub(crate) use starter::{Program, Starter};
+pub(crate) use starter::{Program, Role, Starter};

@@ -23,6 +23,15 @@ use warpline_ring::{EpochCell, Progress, spsc};
 /// What runs on every worker.
 pub(crate) type Program = Arc<dyn Fn(LocalWorker) -> Pin<Box<dyn Future<Output = ()>>> + Send + Sync>;
 
+/// What a worker is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// It owns slots and runs the program.
+    Worker,
+    /// It receives and passes on. It never owns a slot, and stays as long as the engine.
+    Reader,
+}
+
 /// How long to wait before another attempt at a mailbox that is full.
 const RETRY: Duration = Duration::from_micros(200);
 
@@ -42,7 +51,7 @@ pub(crate) struct Starter {
 
 impl Starter {
     /// Starts the worker with this number, joined by rings to all others that there are, and waits until it works.
-    pub(crate) fn start(&self, index: usize, io: Io) -> Result<WorkerHandle, StartError> {
+    pub(crate) fn start(&self, index: usize, io: Io, role: Role) -> Result<WorkerHandle, StartError> {
         let bell = io.doorbell();
         let (mailbox, inbox) = Mailbox::new(Box::new(move || bell.ring()));
         let handle = WorkerHandle::new(index, Home::new(mailbox), &io);
@@ -62,6 +71,7 @@ impl Starter {
             member: Member::new(handle.number(), Arc::clone(&self.plans), Arc::clone(&self.progress)),
             coordinator: self.coordinator.clone(),
             mark: self.mark,
+            is_reader: role == Role::Reader,
         };
         let guard = Ended {
             index,
@@ -83,7 +93,7 @@ impl Starter {
             // It has said why it could not; its thread is ending.
             drop(thread.join());
         } else {
-            self.crew.join(handle.clone(), thread);
+            self.crew.join(handle.clone(), thread, role);
         }
         begun?;
         for (other, outbound, inbound) in far_ends {
@@ -137,12 +147,13 @@ fn work(
     ready: mpsc::Sender<Result<(), StartError>>,
     mut ended: Ended,
 ) {
+    let is_reader = setup.is_reader;
     match Loop::new(setup, io, inbox, links) {
         Ok(worker) => {
             // The starter waits for this message.
             let _ = ready.send(Ok(()));
             drop(ready);
-            ended.failed = !worker.run(|local| program(local));
+            ended.failed = if is_reader { !worker.run(|_| async {}) } else { !worker.run(|local| program(local)) };
         }
         Err(error) => {
             // As above.

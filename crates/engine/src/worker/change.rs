@@ -136,7 +136,10 @@ impl Loop {
     /// The worker is not to go on and has no slots any more.
     pub(crate) fn is_leaving(&self) -> bool {
         let member = &self.share.member;
-        !member.is_active() && member.is_steady() && !member.table().owners().contains(&self.number())
+        !self.setup.is_reader
+            && !member.is_active()
+            && member.is_steady()
+            && !member.table().owners().contains(&self.number())
     }
 
     /// Tells the owners of slots about IDs of connections that are here out of place, and moves those connections that

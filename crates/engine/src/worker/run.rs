@@ -41,6 +41,8 @@ pub(crate) struct Setup {
     pub(crate) member: Member,
     pub(crate) coordinator: Coordinator,
     pub(crate) mark: Option<bool>,
+    /// It only receives and passes on.
+    pub(crate) is_reader: bool,
 }
 
 /// How a turn ended.
@@ -81,6 +83,7 @@ pub(super) struct Facts {
     pub(super) clock: Clock,
     stop: Arc<Stop>,
     coordinator: Coordinator,
+    pub(super) is_reader: bool,
 }
 
 /// How far a worker is that is not to go on.
@@ -96,7 +99,7 @@ enum Departure {
 impl Loop {
     /// Sets a worker up on the calling thread, which becomes its own.
     pub(crate) fn new(setup: Setup, io: Io, inbox: Inbox, links: Links) -> Result<Self, StartError> {
-        let Setup { handle, config, clock, stop, member, coordinator, mark } = setup;
+        let Setup { handle, config, clock, stop, member, coordinator, mark, is_reader } = setup;
         let index = handle.index();
         if let Some(cores) = &config.cores {
             crate::pin::pin(cores[index % cores.len()])?;
@@ -129,7 +132,7 @@ impl Loop {
             command_panics: 0,
             spin: Spin::new(config.spin),
             signals: Signals::default(),
-            setup: Facts { handle, config, clock, stop, coordinator },
+            setup: Facts { handle, config, clock, stop, coordinator, is_reader },
             deadline: None,
             departure: Departure::No,
             failure: None,
@@ -199,6 +202,8 @@ impl Loop {
             // What the tasks did may have ended connections or made other tasks ready.
             self.cx.with_core(Core::dispatch_events);
         }
+        let pressure = self.signals.pressure(self.setup.config.shed_delay);
+        self.cx.core.borrow_mut().endpoint.set_pressure(pressure);
         self.rebind(now);
         self.tend_strays();
         if self.signals.asks(self.setup.config.scaling.as_ref(), now) {

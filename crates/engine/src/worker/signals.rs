@@ -3,7 +3,7 @@
 use crate::limits::{ASK_EVERY, DELAY_SHARE};
 use crate::scaling::ScalingPolicy;
 use std::time::Duration;
-use warpline_proto::Instant;
+use warpline_proto::{Instant, Pressure};
 
 /// Numbers that only the worker writes; it publishes them with its counters.
 #[derive(Debug, Default)]
@@ -35,6 +35,17 @@ impl Signals {
 
     pub(crate) fn delay(&self) -> Duration {
         self.delay
+    }
+
+    /// What that delay means for connections that are not there yet, `shed` being the delay at which there are to be no more.
+    #[inline]
+    pub(crate) fn pressure(&self, shed: Duration) -> Pressure {
+        match self.delay {
+            _ if shed.is_zero() => Pressure::None,
+            delay if delay > shed => Pressure::Shed,
+            delay if delay > shed / 2 => Pressure::Validate,
+            _ => Pressure::None,
+        }
     }
 
     pub(crate) fn queue(&self) -> u64 {
@@ -75,6 +86,25 @@ mod tests {
             signals.looked(at(1_000_000 + turn * 4_000), at(1_000_020 + turn * 4_000), 1);
         }
         assert!(signals.delay() < Duration::from_micros(12), "{:?}", signals.delay());
+    }
+
+    #[test]
+    fn a_late_worker_asks_for_proof_first_and_then_takes_no_more() {
+        let (mut signals, shed) = (Signals::default(), Duration::from_millis(2));
+        let mut seen = Vec::new();
+        for turn in 0..100 {
+            signals.looked(at(turn * 4_000), at(turn * 4_000 + 4_000), 900);
+            seen.push(signals.pressure(shed));
+            assert_eq!(signals.pressure(Duration::ZERO), Pressure::None);
+        }
+        assert!(seen.is_sorted() && seen.contains(&Pressure::Validate));
+        assert_eq!((seen.first(), seen.last()), (Some(&Pressure::None), Some(&Pressure::Shed)));
+        signals.slept();
+        for turn in 0..60 {
+            signals.slept();
+            signals.looked(at(9_000_000 + turn), at(9_000_000 + turn), 1);
+        }
+        assert_eq!(signals.pressure(shed), Pressure::None, "it recovers");
     }
 
     #[test]

@@ -37,6 +37,9 @@ pub struct ServerConfig {
     pub transport: Arc<TransportConfig>,
     /// When a client must prove its address first.
     pub retry: RetryPolicy,
+    /// Handshakes of one source, an IPv4 address or an IPv6 network of 64 bits, that may be open at each worker. Beyond half of
+    /// it the source must prove its addresses (unless `retry` is `Never`), beyond all of it its first packets are dropped.
+    pub half_open_per_source: usize,
     /// NEW_TOKEN frames sent after the handshake, so that the client need not prove its address the next time.
     pub new_tokens: u8,
     /// Where clients shall go once the handshake is done (RFC 9000 section 9.6). The endpoint must receive there too.
@@ -130,6 +133,7 @@ impl ServerConfig {
             initial_suite,
             transport: Arc::default(),
             retry: RetryPolicy::default(),
+            half_open_per_source: crate::limits::HALF_OPEN_PER_SOURCE,
             new_tokens: 1,
             preferred_address: None,
             active_migration: true,

@@ -4,7 +4,7 @@ use warpline_frame::Frame as Memory;
 use warpline_wire::TransportErrorCode;
 use warpline_wire::header::{self, HeaderError, PacketKind, ProtectedHeader};
 
-use super::Endpoint;
+use super::{Endpoint, Pressure};
 use crate::config::RetryPolicy;
 use crate::connection::{Connection, Opening};
 use crate::crypto::{TokenError, TokenKind};
@@ -90,6 +90,10 @@ impl Endpoint {
             self.stats.dropped_small_initial += 1;
             return;
         }
+        if self.pressure == Pressure::Shed {
+            self.stats.dropped_overload += 1;
+            return;
+        }
         if self.closing {
             return self.reply_refusal(meta, initial, TransportErrorCode::CONNECTION_REFUSED);
         }
@@ -104,15 +108,24 @@ impl Endpoint {
             }
             Err(TokenError::Unknown | TokenError::Stale) => (initial.dcid, false),
         };
+        let of_source = self.half_open.of(self.half_open.source(meta.remote));
         let pressed = match server.retry {
             RetryPolicy::Always => true,
-            RetryPolicy::UnderLoad => self.half_open >= HALF_OPEN_MAX / 2,
+            RetryPolicy::UnderLoad => {
+                self.pressure != Pressure::None
+                    || self.half_open.total() >= HALF_OPEN_MAX / 2
+                    || of_source >= server.half_open_per_source.div_ceil(2)
+            }
             RetryPolicy::Never => false,
         };
         if pressed && !validated {
             return self.reply_retry(now, meta, initial);
         }
-        if self.half_open >= HALF_OPEN_MAX {
+        if of_source >= server.half_open_per_source {
+            self.stats.dropped_source_limit += 1;
+            return;
+        }
+        if self.half_open.total() >= HALF_OPEN_MAX {
             self.stats.dropped_overload += 1;
             return;
         }
@@ -160,10 +173,7 @@ impl Endpoint {
         }
         self.routes.insert_initial(initial.dcid, handle);
         self.slots.fill(handle, connection);
-        self.half_open += 1;
-        if let Some(flags) = self.slots.flags_mut(handle) {
-            flags.half_open = true;
-        }
+        self.note_half_open(handle);
         self.stats.accepted += 1;
         self.touch(handle);
     }

@@ -3,6 +3,7 @@
 mod accept;
 mod deadlines;
 mod early;
+mod half_open;
 mod moving;
 mod routes;
 mod slots;
@@ -19,6 +20,7 @@ use warpline_wire::{Version, cid, header};
 
 use self::deadlines::Deadlines;
 use self::early::EarlyDatagrams;
+use self::half_open::HalfOpen;
 pub use self::moving::{Detached, RouteChange};
 pub(crate) use self::routes::Routes;
 pub use self::slots::ConnectionHandle;
@@ -35,6 +37,18 @@ use crate::ids::{self, CidGenerator, QuicLb};
 use crate::resume::ServerKey;
 use crate::rng::Rng;
 use crate::time::Instant;
+
+/// How hard it is to keep up with what arrives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Pressure {
+    /// There is time for everything.
+    #[default]
+    None,
+    /// Clients must prove their addresses before they get anything, unless the configuration forbids to ask.
+    Validate,
+    /// No connection is accepted: Initials that begin one are dropped unread. Those that there are get everything.
+    Shed,
+}
 
 /// All connections of one worker.
 ///
@@ -56,7 +70,9 @@ pub struct Endpoint {
     eventful: VecDeque<u32>,
     replies: StatelessReplies,
     early: EarlyDatagrams,
-    half_open: usize,
+    half_open: HalfOpen,
+    /// How hard it is to keep up.
+    pressure: Pressure,
     closing: bool,
     /// Slots for the IDs of connections that this endpoint opens; any slot if empty.
     own_slots: Vec<u16>,
@@ -69,6 +85,7 @@ impl Endpoint {
     /// An endpoint; with `server` it accepts connections. Randomness comes from `seed`: secret in production.
     pub fn new(config: Arc<EndpointConfig>, server: Option<Arc<ServerConfig>>, seed: [u8; 32]) -> Self {
         let mut rng = Rng::new(seed);
+        let half_open = HalfOpen::new(rng.u64());
         let routes = Routes::new(rng.u64(), CidGenerator::new(config.quic_lb.clone(), config.mark));
         Self {
             config,
@@ -81,7 +98,8 @@ impl Endpoint {
             eventful: VecDeque::new(),
             replies: StatelessReplies::default(),
             early: EarlyDatagrams::default(),
-            half_open: 0,
+            half_open,
+            pressure: Pressure::None,
             closing: false,
             own_slots: Vec::new(),
             active: None,
@@ -199,10 +217,25 @@ impl Endpoint {
         let open = !connection.is_handshaking() || connection.is_closed();
         if let Some(flags) = self.slots.flags_mut(handle)
             && open
-            && std::mem::take(&mut flags.half_open)
+            && let Some(source) = flags.half_open.take()
         {
-            self.half_open -= 1;
+            self.half_open.remove(source);
         }
+    }
+
+    /// Counts the handshake of a connection that is in the slab.
+    fn note_half_open(&mut self, handle: ConnectionHandle) {
+        let Some(connection) = self.slots.find(handle) else { return };
+        let source = self.half_open.source(connection.remote());
+        self.half_open.add(source);
+        if let Some(flags) = self.slots.flags_mut(handle) {
+            flags.half_open = Some(source);
+        }
+    }
+
+    /// How hard it is for the caller to keep up, from now on: under pressure those suffer who are not there yet.
+    pub fn set_pressure(&mut self, pressure: Pressure) {
+        self.pressure = pressure;
     }
 
     fn forget(&mut self, handle: ConnectionHandle) {
@@ -389,7 +422,7 @@ impl Endpoint {
 
     /// Connections of clients whose handshake is not done.
     pub fn half_open(&self) -> usize {
-        self.half_open
+        self.half_open.total()
     }
 
     /// True when there is no connection.

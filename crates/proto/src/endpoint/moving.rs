@@ -50,11 +50,11 @@ impl Endpoint {
     /// not polled. `None` if the handle names no connection any more.
     pub fn detach(&mut self, handle: ConnectionHandle) -> Option<Detached> {
         self.update_half_open(handle);
-        let half_open = self.slots.flags_mut(handle)?.half_open;
+        let source = self.slots.flags_mut(handle)?.half_open;
         let connection = self.slots.remove(handle)?;
         connection.remove_routes(&mut self.routes);
-        self.half_open -= usize::from(half_open);
-        Some(Detached { connection, half_open })
+        source.into_iter().for_each(|source| self.half_open.remove(source));
+        Some(Detached { connection, half_open: source.is_some() })
     }
 
     /// Takes in a connection of another endpoint; it is queued for events and transmission, and its deadline counts
@@ -65,9 +65,8 @@ impl Endpoint {
         let handle = self.slots.reserve();
         connection.add_routes(&mut self.routes, handle);
         self.slots.fill_boxed(handle, connection);
-        self.half_open += usize::from(half_open);
-        if let Some(flags) = self.slots.flags_mut(handle) {
-            flags.half_open = half_open;
+        if half_open {
+            self.note_half_open(handle);
         }
         self.touch(handle);
         handle

@@ -1,5 +1,6 @@
 //! The slab of connections.
 
+use super::half_open::Source;
 use crate::connection::Connection;
 use crate::time::Instant;
 
@@ -22,7 +23,7 @@ impl ConnectionHandle {
 pub(super) struct Flags {
     pub(super) sendable: bool,
     pub(super) eventful: bool,
-    pub(super) half_open: bool,
+    pub(super) half_open: Option<Source>,
 }
 
 #[derive(Default)]

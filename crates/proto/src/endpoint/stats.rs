@@ -17,8 +17,10 @@ pub struct EndpointStats {
     pub dropped_small_initial: u64,
     /// Dropped: an Initial that was not authentic.
     pub dropped_bad_initial: u64,
-    /// Dropped: no room for more handshakes.
+    /// Dropped: no room, or no time, for more handshakes.
     pub dropped_overload: u64,
+    /// Dropped: the source has too many handshakes open.
+    pub dropped_source_limit: u64,
     /// Dropped: this endpoint accepts no connections.
     pub dropped_not_server: u64,
     /// Answered with Version Negotiation.
