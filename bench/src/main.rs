@@ -138,6 +138,9 @@ fn run_compare(args: &CompareArgs) -> Result<ExitCode> {
     let seconds = |name: &str, value: f64| {
         Duration::try_from_secs_f64(value).map_err(|error| format!("--{name} {value}: {error}"))
     };
+    let rows = rows::select(&args.scenario)?;
+    let needs_proxy = rows.iter().any(|row| row.link.is_some());
+    let proxy = needs_proxy.then(|| peers::Workspace::find()?.impairment_proxy()).transpose()?;
     let setup = measure::Setup {
         duration: seconds("duration", args.duration)?,
         warmup: seconds("warmup", args.warmup)?,
@@ -146,9 +149,10 @@ fn run_compare(args: &CompareArgs) -> Result<ExitCode> {
         client_core: args.client_core,
         idle_connections: args.idle_connections,
         syscalls: args.syscalls,
+        proxy,
     };
     let rounds = args.rounds.clamp(1, compare::ROUNDS_MAX);
-    let results = compare::compare(&rows::select(&args.scenario)?, &peers::select(&args.peers)?, rounds, &setup)?;
+    let results = compare::compare(&rows, &peers::select(&args.peers)?, rounds, &setup)?;
     print!("{}", table::render(&results));
     if let Some(path) = &args.json {
         results.write(path)?;

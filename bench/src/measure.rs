@@ -1,6 +1,7 @@
 //! One run: a server, a client, and what both cost.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -12,7 +13,7 @@ use crate::Result;
 use crate::certs::Identity;
 use crate::peers::Program;
 use crate::process::{Process, cpu_seconds, resident_kib};
-use crate::rows::{Metric, Row};
+use crate::rows::{Link, Metric, Row};
 
 /// How long a server may take until it listens.
 const START_LIMIT: Duration = Duration::from_secs(15);
@@ -48,6 +49,8 @@ pub struct Setup {
     pub idle_connections: Option<u32>,
     /// Whether to count the server's system calls, which disturbs the run.
     pub syscalls: bool,
+    /// The impairment proxy, for rows with a link.
+    pub proxy: Option<PathBuf>,
 }
 
 /// What one run found.
@@ -72,7 +75,9 @@ pub fn run(program: &Program, row: &Row, setup: &Setup, identity: &Identity) -> 
         row.connections = connections;
     }
     let (server, address) = start_server(program, &row, setup, identity)?;
-    let mut client = start_client(program, &row, setup, identity, &address)?;
+    let link = row.link.map(|link| start_link(link, setup, &address)).transpose()?;
+    let target = link.as_ref().map_or(&address, |(_, target)| target);
+    let mut client = start_client(program, &row, setup, identity, target)?;
     let sample = match row.metric {
         Metric::Memory => hold(&server, &mut client, &row)?,
         _ => load(&server, &mut client, &row, setup)?,
@@ -97,6 +102,24 @@ fn start_server(program: &Program, row: &Row, setup: &Setup, identity: &Identity
         Ok(Ready { ready: true, addr }) => Ok((server, addr)),
         _ => Err(format!("server: said {line} instead of being ready").into()),
     }
+}
+
+/// The impairment proxy in front of `server`, and its address. It ends when it is dropped.
+fn start_link(link: Link, setup: &Setup, server: &str) -> Result<(Process, String)> {
+    let flags = [
+        ("--listen", "127.0.0.1:0"),
+        ("--to", server),
+        ("--rate", link.rate),
+        ("--delay", link.delay),
+        ("--loss", link.loss),
+    ];
+    let mut args = vec!["proxy".to_owned()];
+    args.extend(flags.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value.to_owned()]));
+    let program = setup.proxy.as_deref().ok_or("the impairment proxy was not built")?;
+    let mut proxy = Process::start(program, &args, setup.server_core)?;
+    let line = proxy.line(START_LIMIT).map_err(|error| format!("proxy: {error}"))?;
+    let address = line.split_whitespace().next().unwrap_or_default().to_owned();
+    Ok((proxy, address))
 }
 
 fn start_client(program: &Program, row: &Row, setup: &Setup, identity: &Identity, address: &str) -> Result<Process> {

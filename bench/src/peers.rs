@@ -127,47 +127,12 @@ impl Peer {
         }
         let path = workspace.release_dir.join(self.program);
         let program = Program { path, prefix: self.prefix, backend: self.backend };
-        let Some(backend) = self.backend else { return Availability::Ready(program) };
-        let help = match help(&program) {
-            Ok(help) => help,
-            Err(error) => return Availability::Failed(error.to_string()),
-        };
-        match offered(&help, backend) {
-            Offer::Chosen => Availability::Ready(program),
-            Offer::Only => Availability::Ready(Program { backend: None, ..program }),
-            Offer::Missing => Availability::Absent(format!("this build of warpline has no back end {backend}")),
+        if self.backend == Some("xdp") {
+            let why = "AF_XDP wants an interface of its own, and this comparison runs on the loopback; docs/af-xdp.md has another";
+            return Availability::Absent(why.to_owned());
         }
+        Availability::Ready(program)
     }
-}
-
-/// What a build of Warpline says of a back end.
-#[derive(Debug, PartialEq, Eq)]
-enum Offer {
-    /// It is one of those to choose from.
-    Chosen,
-    /// There is no choice, and it is the one.
-    Only,
-    /// It is not there.
-    Missing,
-}
-
-fn offered(help: &str, backend: &str) -> Offer {
-    let Some((_, option)) = help.split_once("--io") else {
-        return if backend == "udp" { Offer::Only } else { Offer::Missing };
-    };
-    // The option's text ends where the next option begins.
-    let end = option.match_indices('\n').find(|(at, _)| option[at + 1..].trim_start().starts_with('-'));
-    let option = &option[..end.map_or(option.len(), |(at, _)| at)];
-    let named = option.split(|c: char| !c.is_ascii_alphanumeric()).any(|word| word == backend);
-    if named { Offer::Chosen } else { Offer::Missing }
-}
-
-fn help(program: &Program) -> Result<String> {
-    let output = Command::new(&program.path).args(program.prefix).args(["server", "--help"]).output()?;
-    if !output.status.success() {
-        return Err(format!("`{} perf server --help`: {}", program.path.display(), output.status).into());
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// The workspace that the programs are built from.
@@ -196,6 +161,12 @@ impl Workspace {
     pub fn warpline(&self) -> Result<PathBuf> {
         self.build("warpline-cli")?;
         Ok(self.release_dir.join("warpline"))
+    }
+
+    /// The program that stands between client and server as a bad network.
+    pub fn impairment_proxy(&self) -> Result<PathBuf> {
+        self.build("warpline-interop")?;
+        Ok(self.release_dir.join("warpline-interop"))
     }
 
     /// Builds a package in release mode; does nothing if it is up to date.
@@ -237,17 +208,6 @@ mod tests {
         let tcp = select(&[TCP.to_owned()]).unwrap()[0];
         assert!(tcp.has(Scenario::Download) && !tcp.has(Scenario::Datagram));
         assert!(PEERS[0].has(Scenario::Datagram));
-    }
-
-    #[test]
-    fn a_back_end_is_only_there_if_the_program_says_so() {
-        let none = "Usage: warpline perf server [OPTIONS]\n  --bind <ADDR>\n";
-        assert_eq!(offered(none, "udp"), Offer::Only);
-        assert_eq!(offered(none, "xdp"), Offer::Missing);
-        let some = "  --io <BACKEND>\n      how packets move [possible values: udp, uring]\n  --xdp-queue <N>\n";
-        assert_eq!(offered(some, "udp"), Offer::Chosen);
-        assert_eq!(offered(some, "uring"), Offer::Chosen);
-        assert_eq!(offered(some, "xdp"), Offer::Missing);
     }
 
     #[test]

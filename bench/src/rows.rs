@@ -13,6 +13,8 @@ const PAYLOAD_JUMBO: u16 = 8_972;
 pub enum Metric {
     /// Application bits per second.
     Goodput,
+    /// The same of a slow link.
+    LinkGoodput,
     /// Requests, streams or messages per second.
     Requests,
     /// Median latency.
@@ -30,6 +32,7 @@ impl Metric {
     pub fn unit(self) -> &'static str {
         match self {
             Metric::Goodput => "Gbit/s",
+            Metric::LinkGoodput => "Mbit/s",
             Metric::Latency => "µs",
             Metric::Memory => "KiB",
             Metric::Requests | Metric::Handshakes | Metric::Datagrams => "1/s",
@@ -45,6 +48,7 @@ impl Metric {
     pub fn value(self, report: &Report) -> Option<f64> {
         match self {
             Metric::Goodput => report.goodput_bps.map(|bps| bps / 1e9),
+            Metric::LinkGoodput => report.goodput_bps.map(|bps| bps / 1e6),
             Metric::Requests => report.requests_per_s,
             Metric::Latency => report.p50_us,
             Metric::Handshakes => report.handshakes_per_s,
@@ -52,6 +56,17 @@ impl Metric {
             Metric::Memory => None,
         }
     }
+}
+
+/// A link that is not the loopback, as the impairment proxy takes it.
+#[derive(Debug, Clone, Copy)]
+pub struct Link {
+    /// Each way.
+    pub rate: &'static str,
+    /// Each way.
+    pub delay: &'static str,
+    /// Each way.
+    pub loss: &'static str,
 }
 
 /// One row.
@@ -71,6 +86,8 @@ pub struct Row {
     pub in_flight: u32,
     /// UDP payload of a full packet.
     pub payload: u16,
+    /// What lies between client and server; `None` for the loopback by itself.
+    pub link: Option<Link>,
     /// The figure that counts.
     pub metric: Metric,
 }
@@ -83,8 +100,11 @@ const BULK: Row = Row {
     connections: 1,
     in_flight: 1,
     payload: PAYLOAD,
+    link: None,
     metric: Metric::Goodput,
 };
+/// A round trip of 50 ms at 100 Mbit/s, with a queue of as much as is under way.
+const WAN: Link = Link { rate: "100mbit", delay: "25ms", loss: "0" };
 const UPLOAD: Row = Row { name: "upload", scenario: Scenario::Upload, ..BULK };
 const REQUESTS: Row =
     Row { name: "reqresp-100", scenario: Scenario::ReqResp, in_flight: 100, metric: Metric::Requests, ..BULK };
@@ -103,6 +123,8 @@ pub const ROWS: &[Row] = &[
     Row { name: "upload-8", streams: 8, ..UPLOAD },
     Row { name: "upload-16c", connections: 16, ..UPLOAD },
     Row { name: "upload-jumbo", payload: PAYLOAD_JUMBO, ..UPLOAD },
+    Row { name: "download-wan", link: Some(WAN), metric: Metric::LinkGoodput, ..BULK },
+    Row { name: "download-lossy", link: Some(Link { loss: "1%", ..WAN }), metric: Metric::LinkGoodput, ..BULK },
     Row { name: "bidi", scenario: Scenario::Bidi, ..BULK },
     Row { name: "reqresp-1", in_flight: 1, metric: Metric::Latency, ..REQUESTS },
     REQUESTS,
