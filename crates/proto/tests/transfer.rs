@@ -191,3 +191,17 @@ fn a_server_that_was_killed_and_runs_again_resets_its_connections() {
     let closed = (client, Event::Closed(ConnectionError::Reset));
     assert!(pair.client_events.contains(&closed), "{:?}", pair.client_events);
 }
+
+#[test]
+fn either_probe_of_a_handshake_moves_it_on() {
+    let mut pair = Pair::new(&TransportConfig::default());
+    let mut from_client = 0;
+    // The first flight is lost, and of the two probes after it the first.
+    pair.filter = Box::new(move |_, is_client, _| {
+        from_client += u32::from(is_client);
+        !is_client || from_client > 2
+    });
+    let begin = pair.now;
+    let (client, _) = pair.established();
+    assert_eq!(pair.client.peek(client).unwrap().stats().probe_timeouts, 1, "after {:?}", pair.now - begin);
+}

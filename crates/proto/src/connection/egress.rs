@@ -358,6 +358,11 @@ impl Connection {
             self.write_one_rtt_control(cx, w);
         }
         if let Some(space) = self.spaces.at(level) {
+            // Both probes of a handshake carry its data: whichever arrives moves it on, a PING alone would not
+            // (RFC 9002 section 6.2.4).
+            if level != Level::OneRtt && space.probes > 0 && !space.crypto.has_data() {
+                space.crypto.repeat();
+            }
             while let Some(range) = space.crypto.write(w) {
                 let len = (range.end - range.start) as u16;
                 space.sent.push_token(SentFrame::Crypto { offset: range.start, len });

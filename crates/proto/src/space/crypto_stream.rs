@@ -5,7 +5,7 @@ use core::ops::Range;
 use warpline_wire::{TransportErrorCode, Writer, frame, varint};
 
 use crate::error::TransportError;
-use crate::limits::{CRYPTO_BUFFER_MAX, CRYPTO_TOTAL_MAX};
+use crate::limits::{CRYPTO_BUFFER_MAX, CRYPTO_TOTAL_MAX, INITIAL_DATAGRAM_MIN};
 use crate::ranges::RangeSet;
 
 /// Least room in which a CRYPTO frame is begun: type, offset, length, and some bytes of data.
@@ -84,6 +84,12 @@ impl CryptoStream {
         }
     }
 
+    /// Sends the first bytes that nobody has acknowledged once more, as much as one packet holds.
+    pub(crate) fn repeat(&mut self) {
+        let end = self.send_base + self.send.len() as u64;
+        self.on_lost(self.send_base..end.min(self.send_base + INITIAL_DATAGRAM_MIN as u64));
+    }
+
     /// Takes the data of a CRYPTO frame.
     pub(crate) fn on_frame(&mut self, offset: u64, data: &[u8]) -> Result<(), TransportError> {
         let end = offset + data.len() as u64;
@@ -143,6 +149,21 @@ mod tests {
         assert_eq!(s.read(), None, "repeated data is ignored");
         s.on_frame(6, b"g").unwrap();
         assert_eq!(s.read().as_deref(), Some(&b"g"[..]));
+    }
+
+    #[test]
+    fn what_is_repeated_is_the_beginning_of_what_nobody_acknowledged() {
+        let mut s = CryptoStream::default();
+        s.repeat();
+        assert!(!s.has_data(), "nothing was ever sent");
+        s.queue(&[7; 3_000]);
+        let mut out = [0; 4_000];
+        assert_eq!(s.write(&mut Writer::new(&mut out)), Some(0..3_000));
+        s.on_acked(0..100);
+        s.on_acked(200..300);
+        s.repeat();
+        let mut w = Writer::new(&mut out);
+        assert_eq!((s.write(&mut w), s.write(&mut w), s.write(&mut w)), (Some(100..200), Some(300..1_300), None));
     }
 
     #[test]
