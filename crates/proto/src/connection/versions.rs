@@ -1,6 +1,8 @@
 //! Which version a connection speaks: the client's offer, the server's choice, and the checks against a downgrade
 //! (RFC 9000 section 6, RFC 9368, RFC 9369 section 4.1).
 
+use std::borrow::Cow;
+
 use warpline_frame::Frame as Memory;
 use warpline_wire::header::{self, ProtectedHeader};
 use warpline_wire::{Side, TransportErrorCode, TransportParameters, Version, VersionInformation};
@@ -145,7 +147,9 @@ impl Connection {
     /// The peer's transport parameters must tell the same story as its packets (RFC 9368 section 4).
     pub(super) fn check_versions(&self, cx: &Cx<'_>, params: &TransportParameters) -> Result<(), TransportError> {
         let refuse = |why: &str| Err(TransportError::new(TransportErrorCode::VERSION_NEGOTIATION_ERROR, why));
-        let info = params.version_information.as_ref();
+        let reacted = self.handshake.client.as_ref().is_some_and(|c| c.reacted);
+        let info = version_information(params, reacted.then_some(self.identity.version));
+        let info = info.as_deref();
         if self.identity.side == Side::Server {
             return match info {
                 Some(info) if info.chosen != self.identity.original_version => {
@@ -154,7 +158,6 @@ impl Connection {
                 _ => Ok(()),
             };
         }
-        let reacted = self.handshake.client.as_ref().is_some_and(|c| c.reacted);
         let Some(info) = info else {
             let changed = self.identity.version != self.identity.original_version;
             return if reacted || changed { refuse("the server does not confirm its version") } else { Ok(()) };
@@ -175,5 +178,35 @@ impl Connection {
         }
         let known = |v: &Version| info.available.contains(v) || *v == info.chosen;
         cx.config.versions.iter().copied().find(known)
+    }
+}
+
+/// What the peer says about its versions. A client that begins with version 1 in answer to Version Negotiation, `begun_anew`
+/// there, takes the silence of an older server for version 1 alone (RFC 9368 section 8).
+fn version_information(
+    params: &TransportParameters,
+    begun_anew: Option<Version>,
+) -> Option<Cow<'_, VersionInformation>> {
+    match &params.version_information {
+        Some(info) => Some(Cow::Borrowed(info)),
+        None if begun_anew == Some(Version::V1) => {
+            Some(Cow::Owned(VersionInformation { chosen: Version::V1, available: vec![Version::V1] }))
+        }
+        None => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_says_nothing_speaks_version_1_only_if_it_was_chosen_anew() {
+        let silent = TransportParameters::default();
+        let info = version_information(&silent, Some(Version::V1)).map(Cow::into_owned);
+        let expected = VersionInformation { chosen: Version::V1, available: vec![Version::V1] };
+        assert_eq!(info, Some(expected));
+        assert!(version_information(&silent, Some(Version::V2)).is_none());
+        assert!(version_information(&silent, None).is_none());
     }
 }
