@@ -12,6 +12,7 @@ use std::time::Duration;
 use warpline_pktio::IoConfig;
 use warpline_proto::FleetKeys;
 use warpline_proto::config::{EndpointConfig, ServerConfig};
+use warpline_wire::Version;
 
 /// What an engine is started with. Every field is honoured, or the start is refused.
 #[derive(Clone)]
@@ -38,6 +39,8 @@ pub struct EngineConfig {
     pub cores: Option<Vec<usize>>,
     /// How to serve; `None`: this endpoint only connects.
     pub server: Option<Arc<ServerConfig>>,
+    /// Versions of QUIC that are spoken, most wanted first. A server goes on with the one that the client wants most (RFC 9368).
+    pub versions: Vec<Version>,
     /// What the keys for stateless resets and address tokens are derived from. Processes that serve one address share
     /// them; by default they are random.
     pub keys: FleetKeys,
@@ -79,6 +82,7 @@ impl EngineConfig {
             restart: None,
             cores: None,
             server: None,
+            versions: vec![Version::V1, Version::V2],
             keys: FleetKeys::new(&secret),
             io: IoConfig::default(),
             accept_backlog: ACCEPT_BACKLOG,
@@ -107,6 +111,8 @@ impl EngineConfig {
         let percent = self.scaling.as_ref().is_none_or(|policy| (1..=99).contains(&policy.shrink_percent));
         check(percent, "scaling", "shrink_percent takes 1 to 99")?;
         check(cfg!(target_os = "linux") || self.restart.is_none(), "restart", "only Linux hands a port over")?;
+        let known = !self.versions.is_empty() && self.versions.iter().all(|version| version.is_supported());
+        check(known, "versions", "takes versions 1 and 2, at least one of them")?;
         check(self.accept_backlog > 0, "accept_backlog", "must hold at least one connection")?;
         check(self.task_budget > 0, "task_budget", "must allow at least one poll")?;
         check((1..=1 << 20).contains(&self.handover_len), "handover_len", "takes 1 to 2^20 datagrams")?;
@@ -143,7 +149,7 @@ impl EngineConfig {
 
     /// The protocol's configuration, for connection IDs with a mark or without.
     pub(crate) fn endpoint(&self, mark: Option<bool>) -> EndpointConfig {
-        EndpointConfig { mark, ..EndpointConfig::with_keys(&self.keys) }
+        EndpointConfig { mark, versions: self.versions.clone(), ..EndpointConfig::with_keys(&self.keys) }
     }
 }
 

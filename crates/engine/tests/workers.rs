@@ -8,6 +8,7 @@ use std::sync::Arc;
 use warpline_engine::local::Connection;
 use warpline_engine::{Engine, EngineError, StartError};
 use warpline_pktio::memory::Hub;
+use warpline_wire::Version;
 
 async fn ask(connection: &Connection, seed: usize) {
     let data = pattern(seed, 5_000);
@@ -110,6 +111,8 @@ fn settings_that_cannot_be_honoured_are_refused() {
     assert_eq!(refused(|config| config.cores = Some(vec![0, 0])), "cores");
     assert_eq!(refused(|config| config.cores = Some(vec![100_000])), "cores");
     assert_eq!(refused(|config| config.accept_backlog = 0), "accept_backlog");
+    assert_eq!(refused(|config| config.versions.clear()), "versions");
+    assert_eq!(refused(|config| config.versions.push(Version(0x1a2a_3a4a))), "versions");
     assert_eq!(refused(|config| config.task_budget = 0), "task_budget");
     assert_eq!(refused(|config| config.handover_len = 0), "handover_len");
 }

@@ -6,7 +6,7 @@ use crate::limits::ACCEPT_CONNECTIONS;
 use crate::local::{self, Worker};
 use crate::remote::Connection;
 use crate::sync::{Inlet, fan_in};
-use crate::{FleetKeys, IoConfig, ServerConfig};
+use crate::{FleetKeys, IoConfig, ServerConfig, Version};
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -27,6 +27,7 @@ pub struct EndpointBuilder {
     restart: Option<PathBuf>,
     cores: Option<Vec<usize>>,
     server: Option<Arc<ServerConfig>>,
+    versions: Option<Vec<Version>>,
     keys: Option<FleetKeys>,
     io: Option<IoConfig>,
     accept_backlog: Option<usize>,
@@ -96,6 +97,14 @@ impl EndpointBuilder {
     #[must_use]
     pub fn server(mut self, config: impl Into<Arc<ServerConfig>>) -> Self {
         self.server = Some(config.into());
+        self
+    }
+
+    /// The versions of QUIC that are spoken, most wanted first; 1 and 2 unless set. A client begins with the first unless its
+    /// configuration names another one, and a server goes on with the one that the client wants most (RFC 9368).
+    #[must_use]
+    pub fn versions(mut self, versions: impl IntoIterator<Item = Version>) -> Self {
+        self.versions = Some(versions.into_iter().collect());
         self
     }
 
@@ -172,6 +181,7 @@ impl EndpointBuilder {
         config.restart = self.restart;
         config.cores = self.cores;
         config.server = self.server;
+        config.versions = self.versions.unwrap_or(config.versions);
         config.keys = self.keys.unwrap_or(config.keys);
         config.io = self.io.unwrap_or(config.io);
         config.accept_backlog = self.accept_backlog.unwrap_or(config.accept_backlog);

@@ -222,3 +222,16 @@ fn unknown_suites_are_refused() {
     let options = TlsOptions { suites: vec![CipherSuite::TLS13_AES_128_CCM_SHA256], ..TlsOptions::default() };
     assert!(ClientConfig::with_options(&Trust::Anyone, ALPN, &options, None).is_err());
 }
+
+#[tokio::test]
+async fn the_version_is_the_one_that_the_client_wants_most() {
+    let id = id();
+    let server = loopback().server(server_config(&id)).start().expect("loopback is there");
+    let mut config = client_config(&id);
+    config.original_version = Some(Version::V1);
+    for (wanted, expected) in [(vec![Version::V2, Version::V1], Version::V2), (vec![Version::V1], Version::V1)] {
+        let client = loopback().versions(wanted).start().expect("loopback is there");
+        let connection = client.connect(server.local_addr(), "localhost", config.clone()).await.expect("an answer");
+        assert_eq!(connection.version().await, Ok(expected));
+    }
+}
