@@ -44,6 +44,7 @@ cargo run --quiet --release -p warpline-sim -- --seeds 1000
 step "interoperation with quinn and aioquic"
 ./interop/setup-aioquic.sh
 cargo test --quiet -p warpline-interop
+cargo run --quiet -p warpline-interop -- matrix --quick --peers quinn,aioquic --jobs 8
 
 step "workers that come and go under load, short form"
 cargo run --quiet --release -p warpline-bench -- chaos --seconds 10 --connections 400 --every 500

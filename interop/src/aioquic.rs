@@ -37,6 +37,16 @@ impl Python {
         Ok(Self { interpreter, scripts: interop.join("aioquic") })
     }
 
+    /// The interpreter.
+    pub fn interpreter(&self) -> &Path {
+        &self.interpreter
+    }
+
+    /// One of our scripts.
+    pub fn script(&self, name: &str) -> PathBuf {
+        self.scripts.join(name)
+    }
+
     /// Starts a server on a free port that serves the files in `root`. `options` are those of `server.py`.
     ///
     /// # Errors

@@ -27,6 +27,23 @@ impl Identity {
         Ok(Self { certificate: made.cert.der().clone(), key: made.signing_key.serialize_der(), directory })
     }
 
+    /// A file with the certificate and others behind it that have nothing to do with it: a chain of some 14 KB, far more
+    /// than three times a client's first datagram.
+    ///
+    /// # Errors
+    ///
+    /// When a key cannot be made or the file cannot be written.
+    pub fn long_chain_file(&self) -> io::Result<PathBuf> {
+        let mut chain = std::fs::read_to_string(self.certificate_file())?;
+        for index in 0..9 {
+            let names: Vec<String> = (0..16).map(|part| format!("{part}.{index}.{}.example", "x".repeat(60))).collect();
+            chain += &rcgen::generate_simple_self_signed(names).map_err(io::Error::other)?.cert.pem();
+        }
+        let path = self.directory.path().join("chain.pem");
+        std::fs::write(&path, chain)?;
+        Ok(path)
+    }
+
     /// The certificate.
     pub fn certificate(&self) -> CertificateDer<'static> {
         self.certificate.clone()

@@ -12,8 +12,11 @@
 #![forbid(unsafe_code)]
 
 pub mod aioquic;
+pub mod endpoint;
 pub mod hq;
 pub mod identity;
+pub mod matrix;
 pub mod proxy;
 pub mod quinn_peer;
 pub mod warpline_peer;
+pub mod wire;

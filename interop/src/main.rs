@@ -1,12 +1,18 @@
-//! Tools for interop tests by hand: the bad network as a program.
+//! The interop matrix, our endpoint in it, and the bad network as a program of its own.
 #![forbid(unsafe_code)]
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use warpline_interop::endpoint;
+use warpline_interop::matrix::{peers, table};
 use warpline_interop::proxy::{Config, Proxy};
+use warpline_interop_kit::args::{ClientArgs, ServerArgs};
+use warpline_interop_kit::report;
 
 #[derive(Parser)]
 #[command(about = "Other QUIC implementations as peers, and a bad network between them and us")]
@@ -19,6 +25,34 @@ struct Cli {
 enum Command {
     /// A UDP proxy that delays, drops, reorders, duplicates and damages datagrams
     Proxy(ProxyArgs),
+    /// Runs the cases of the public interop suite between us and other stacks, in both roles
+    Matrix(MatrixArgs),
+    /// Our own stack as a server of the matrix; runs until its standard input is closed
+    Server(ServerArgs),
+    /// Our own stack as a client of the matrix
+    Client(ClientArgs),
+}
+
+#[derive(Args)]
+struct MatrixArgs {
+    /// Small files and few connections
+    #[arg(long)]
+    quick: bool,
+    /// With whom, such as quinn,aioquic [default: everybody]
+    #[arg(long, value_delimiter = ',')]
+    peers: Vec<String>,
+    /// Which cases, such as retry,ipv6 [default: all]
+    #[arg(long, value_delimiter = ',')]
+    cases: Vec<String>,
+    /// Runs at the same time; most wait for the network most of the time
+    #[arg(long, default_value_t = 4)]
+    jobs: usize,
+    /// Writes all results to this file
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Keeps each run's files, key log and messages in this directory
+    #[arg(long, value_name = "DIR")]
+    keep: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -70,10 +104,45 @@ struct ProxyArgs {
     seed: u64,
 }
 
-fn main() -> io::Result<()> {
-    match Cli::parse().command {
-        Command::Proxy(args) => proxy(&args),
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Proxy(args) => proxy(&args).map(|()| true),
+        Command::Matrix(args) => matrix(args),
+        Command::Server(args) => return endpoint(endpoint::server(&args)),
+        Command::Client(args) => return endpoint(endpoint::client(&args)),
+    };
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
     }
+}
+
+fn endpoint(program: impl Future<Output = warpline_interop_kit::Result<serde_json::Value>>) -> ExitCode {
+    report::finish(match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(program),
+        Err(error) => Err(error.into()),
+    })
+}
+
+/// Returns whether everything passed.
+fn matrix(args: MatrixArgs) -> io::Result<bool> {
+    let plan = table::Plan {
+        stacks: peers::select(&args.peers)?,
+        cases: table::select(&args.cases)?,
+        quick: args.quick,
+        jobs: args.jobs,
+        keep: args.keep,
+    };
+    let table = table::matrix(&plan)?;
+    println!("{}\n{}", table.markdown(), table.remarks());
+    if let Some(path) = args.json {
+        std::fs::write(path, serde_json::to_string_pretty(&table.json())?)?;
+    }
+    Ok(table.passed())
 }
 
 fn proxy(args: &ProxyArgs) -> io::Result<()> {

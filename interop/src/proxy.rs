@@ -36,6 +36,7 @@ struct Shared {
     delivered: AtomicU64,
     dropped: AtomicU64,
     marked: AtomicU64,
+    rebinds: AtomicU64,
 }
 
 /// Counts of datagrams, both directions together.
@@ -49,6 +50,8 @@ pub struct Stats {
     pub dropped: u64,
     /// Handed on with an ECN codepoint.
     pub marked: u64,
+    /// Times that a client got a new address towards the server.
+    pub rebinds: u64,
 }
 
 impl Proxy {
@@ -73,8 +76,14 @@ impl Proxy {
     /// What it has done so far.
     pub fn stats(&self) -> Stats {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let Shared { received, delivered, dropped, marked, .. } = &*self.shared;
-        Stats { received: read(received), delivered: read(delivered), dropped: read(dropped), marked: read(marked) }
+        let Shared { received, delivered, dropped, marked, rebinds, .. } = &*self.shared;
+        Stats {
+            received: read(received),
+            delivered: read(delivered),
+            dropped: read(dropped),
+            marked: read(marked),
+            rebinds: read(rebinds),
+        }
     }
 
     /// Waits until the thread ends, which it does by itself only on an error.

@@ -81,7 +81,7 @@ pub async fn exchange(connection: &Connection, data: &[u8], len_max: usize) -> i
     Ok(answer)
 }
 
-fn builder() -> warpline::EndpointBuilder {
+pub(crate) fn builder() -> warpline::EndpointBuilder {
     let io = IoConfig {
         large_frames: POOL_FRAMES,
         medium_frames: POOL_FRAMES,
@@ -91,7 +91,7 @@ fn builder() -> warpline::EndpointBuilder {
     Endpoint::builder().bind((Ipv4Addr::LOCALHOST, 0)).io(io)
 }
 
-async fn accept(endpoint: Endpoint, root: PathBuf) {
+pub(crate) async fn accept(endpoint: Endpoint, root: PathBuf) {
     while let Some(connection) = endpoint.accept().await {
         tokio::spawn(serve(connection, root.clone()));
     }

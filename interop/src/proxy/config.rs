@@ -1,13 +1,20 @@
 //! What the network between the sockets is like.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use warpline_sim::Instant;
 use warpline_sim::hop::{
-    Bottleneck, BottleneckConfig, Corrupt, Delay, Direction, Duplicate, Hop, Loss, MtuLimit, Reorder, Ways,
+    BlackHole, Bottleneck, BottleneckConfig, Corrupt, Delay, Direction, DropNth, Duplicate, Hop, Loss, MtuLimit,
+    Reorder, Ways,
 };
 use warpline_sim::path::Path;
 use warpline_sim::rng::Rng;
+
+use crate::wire::Capture;
+
+/// For how long a link that comes and goes does so; longer than any run.
+const COMING_AND_GOING: Duration = Duration::from_secs(600);
 
 /// The network between clients and server. [`Config::new`] gives one that changes nothing.
 #[derive(Debug, Clone)]
@@ -40,6 +47,14 @@ pub struct Config {
     pub mtu: Option<usize>,
     /// Each client gets a new address towards the server every such time, as behind a NAT that forgets.
     pub rebind_after: Option<Duration>,
+    /// The new address is another IP address (of 127.0.0.0/8, so the server must be there) and not only another port.
+    pub rebind_address: bool,
+    /// Datagrams towards the server that are dropped: bit n stands for the n-th, counted from 0.
+    pub drop_up: u64,
+    /// The link is up for the first time, then down for the second, and so on.
+    pub up_and_down: Option<(Duration, Duration)>,
+    /// Every datagram is written down here.
+    pub capture: Option<Capture>,
     /// Seed of everything random.
     pub seed: u64,
 }
@@ -62,6 +77,10 @@ impl Config {
             corrupt: 0.0,
             mtu: None,
             rebind_after: None,
+            rebind_address: false,
+            drop_up: 0,
+            up_and_down: None,
+            capture: None,
             seed: 0,
         }
     }
@@ -84,6 +103,12 @@ impl Config {
     /// The hops that this network is made of.
     pub(super) fn path(&self) -> Path {
         let mut hops: Vec<Box<dyn Hop>> = Vec::new();
+        if self.drop_up != 0 {
+            hops.push(Box::new(DropNth::new(Direction::Up, self.drop_up)));
+        }
+        if let Some((up, down)) = self.up_and_down {
+            hops.push(Box::new(coming_and_going(up, down)));
+        }
         if let Some(mtu) = self.mtu {
             hops.push(Box::new(MtuLimit::new(mtu)));
         }
@@ -112,8 +137,28 @@ impl Config {
         Path::new(hops, Rng::new(self.seed))
     }
 
+    /// What the server is reached from by the client that has had `earlier` addresses before.
+    pub(super) fn outside(&self, earlier: u64) -> SocketAddr {
+        match self.to {
+            SocketAddr::V4(_) if self.rebind_address => ([127, 0, 1, (earlier % 250) as u8 + 1], 0).into(),
+            SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+            SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+        }
+    }
+
     fn default_queue(&self, bits_per_s: u64) -> u64 {
         let product = 2.0 * self.delay.as_secs_f64() * bits_per_s as f64 / 8.0;
         (product as u64).max(64 << 10)
     }
+}
+
+fn coming_and_going(up: Duration, down: Duration) -> BlackHole {
+    let mut windows = Vec::new();
+    let mut at = Instant::from_nanos(0);
+    let end = at + COMING_AND_GOING;
+    while at < end {
+        windows.push(at + up..at + up + down);
+        at = at + up + down.max(Duration::from_millis(1));
+    }
+    BlackHole::new(Ways::Both, windows)
 }

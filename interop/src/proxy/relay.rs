@@ -16,6 +16,7 @@ use warpline_sim::{Codepoint, Instant, Packet};
 
 use super::socket::{Buffers, Socket};
 use super::{Config, Shared};
+use crate::wire::{Capture, Datagram, Point};
 
 /// Clients at a time. Each costs a socket; a test has a handful.
 const CLIENTS_MAX: usize = 1_024;
@@ -49,6 +50,7 @@ struct Clients {
 struct Client {
     socket: Socket,
     since: Instant,
+    rebinds: u64,
 }
 
 /// Datagrams of one flow that can leave as one train.
@@ -108,6 +110,7 @@ impl Relay {
     fn receive_up(&mut self, buffers: &mut Buffers) -> io::Result<bool> {
         let now = self.now();
         let (queue, server) = (&mut self.queue, self.config.to);
+        let capture = self.config.capture.as_ref();
         let mut new_clients = Vec::new();
         let clients = &self.clients;
         let mut received = 0;
@@ -116,14 +119,17 @@ impl Relay {
             if !clients.by_address.contains_key(&from) && !new_clients.contains(&from) {
                 new_clients.push(from);
             }
-            enter(queue, now, Direction::Up, Packet { src: from, dst: server, ecn, payload: datagram.to_vec() });
+            let packet = Packet { src: from, dst: server, ecn, payload: datagram.to_vec() };
+            write_down(capture, Point::Sent, Direction::Up, &packet);
+            enter(queue, now, Direction::Up, packet);
         })?;
         self.shared.received.fetch_add(received, Ordering::Relaxed);
         for from in new_clients {
-            self.clients.add(from, server, now)?;
+            self.clients.add(from, &self.config, now)?;
         }
         if let Some(after) = self.config.rebind_after {
-            self.clients.rebind(server, now, after)?;
+            let rebinds = self.clients.rebind(&self.config, now, after)?;
+            self.shared.rebinds.fetch_add(rebinds, Ordering::Relaxed);
         }
         Ok(some)
     }
@@ -132,6 +138,7 @@ impl Relay {
     fn receive_down(&mut self, buffers: &mut Buffers) -> io::Result<bool> {
         let now = self.now();
         let (queue, server) = (&mut self.queue, self.config.to);
+        let capture = self.config.capture.as_ref();
         let mut received = 0;
         let mut some = false;
         for (&address, client) in &self.clients.by_address {
@@ -139,6 +146,7 @@ impl Relay {
                 if from == server {
                     received += 1;
                     let packet = Packet { src: server, dst: address, ecn, payload: datagram.to_vec() };
+                    write_down(capture, Point::Sent, Direction::Down, &packet);
                     enter(queue, now, Direction::Down, packet);
                 }
             })?;
@@ -167,6 +175,7 @@ impl Relay {
     }
 
     fn deliver(&mut self, direction: Direction, packet: Packet) {
+        write_down(self.config.capture.as_ref(), Point::Delivered, direction, &packet);
         let client = match direction {
             Direction::Up => packet.src,
             Direction::Down => packet.dst,
@@ -209,6 +218,14 @@ impl Relay {
     }
 }
 
+/// Adds a datagram to the capture, if there is one.
+fn write_down(capture: Option<&Capture>, point: Point, direction: Direction, packet: &Packet) {
+    if let Some(capture) = capture {
+        let client = if direction == Direction::Up { packet.src } else { packet.dst };
+        capture.add(Datagram { point, direction, client, ecn: packet.ecn, payload: packet.payload.clone() });
+    }
+}
+
 /// Puts a datagram on the path.
 fn enter(queue: &mut EventQueue<(Leg, Packet)>, now: Instant, direction: Direction, packet: Packet) {
     if queue.len() < UNDER_WAY_MAX {
@@ -218,19 +235,23 @@ fn enter(queue: &mut EventQueue<(Leg, Packet)>, now: Instant, direction: Directi
 
 impl Clients {
     /// Datagrams of clients beyond the limit find no socket and are lost.
-    fn add(&mut self, address: SocketAddr, server: SocketAddr, now: Instant) -> io::Result<()> {
+    fn add(&mut self, address: SocketAddr, config: &Config, now: Instant) -> io::Result<()> {
         if self.by_address.len() < CLIENTS_MAX {
-            let socket = Socket::bind_towards(server)?;
-            self.by_address.insert(address, Client { socket, since: now });
+            let socket = Socket::bind(config.outside(0))?;
+            self.by_address.insert(address, Client { socket, since: now, rebinds: 0 });
         }
         Ok(())
     }
 
-    fn rebind(&mut self, server: SocketAddr, now: Instant, after: Duration) -> io::Result<()> {
+    /// Returns how many clients got a new address.
+    fn rebind(&mut self, config: &Config, now: Instant, after: Duration) -> io::Result<u64> {
+        let mut count = 0;
         for client in self.by_address.values_mut().filter(|client| now - client.since >= after) {
-            *client = Client { socket: Socket::bind_towards(server)?, since: now };
+            let rebinds = client.rebinds + 1;
+            *client = Client { socket: Socket::bind(config.outside(rebinds))?, since: now, rebinds };
+            count += 1;
         }
-        Ok(())
+        Ok(count)
     }
 }
 

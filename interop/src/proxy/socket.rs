@@ -1,7 +1,7 @@
 //! A UDP socket that receives trains as single datagrams and sends runs of datagrams as trains.
 
 use std::io::{self, IoSliceMut};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use quinn_udp::{EcnCodepoint, RecvMeta, Transmit, UdpSocketState};
@@ -48,14 +48,6 @@ impl Socket {
         reference.set_send_buffer_size(SOCKET_BUFFER)?;
         let segments_max = state.max_gso_segments();
         Ok(Self { socket, state, segments_max })
-    }
-
-    /// Binds to a free port of the address family of `peer`.
-    pub fn bind_towards(peer: SocketAddr) -> io::Result<Self> {
-        Self::bind(match peer {
-            SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
-            SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
-        })
     }
 
     /// The address it is bound to.
