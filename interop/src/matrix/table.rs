@@ -61,6 +61,7 @@ struct Cell {
 /// The finished table.
 #[derive(Debug)]
 pub struct Table {
+    quick: bool,
     stacks: Vec<&'static Stack>,
     cases: Vec<&'static Case>,
     cells: Vec<Cell>,
@@ -95,7 +96,7 @@ pub fn matrix(plan: &Plan) -> io::Result<Table> {
         }
     });
     let cells = cells.into_inner().unwrap_or_else(PoisonError::into_inner);
-    Ok(Table { stacks: plan.stacks.clone(), cases: plan.cases.clone(), cells })
+    Ok(Table { quick: plan.quick, stacks: plan.stacks.clone(), cases: plan.cases.clone(), cells })
 }
 
 fn outcome(
@@ -226,6 +227,6 @@ impl Table {
         };
         let versions: serde_json::Map<String, Value> =
             self.stacks.iter().chain([&&OURS]).map(|stack| (stack.name.to_owned(), stack.version().into())).collect();
-        json!({"versions": versions, "cells": self.cells.iter().map(cell).collect::<Vec<_>>()})
+        json!({"quick": self.quick, "versions": versions, "cells": self.cells.iter().map(cell).collect::<Vec<_>>()})
     }
 }
