@@ -182,7 +182,7 @@ async fn chaos(args: &ChaosArgs) -> Result<()> {
             lost += 1;
         }
     }
-    report(&server, &account, (calm, slowest, changes), &memory);
+    report((&server, &client), &account, (calm, slowest, changes), &memory);
     let grown = memory.last().zip(memory.first()).map_or(0, |(last, first)| last.saturating_sub(*first));
     client.shutdown(0, b"").await;
     server.shutdown(0, b"").await;
@@ -195,7 +195,12 @@ async fn chaos(args: &ChaosArgs) -> Result<()> {
     Ok(())
 }
 
-fn report(server: &Endpoint, account: &Account, times: (Duration, Duration, usize), memory: &[u64]) {
+fn report(
+    (server, client): (&Endpoint, &Endpoint),
+    account: &Account,
+    times: (Duration, Duration, usize),
+    memory: &[u64],
+) {
     let stats = server.stats();
     let (calm, slowest, changes) = times;
     let load = |value: &AtomicU64| value.load(Ordering::Relaxed);
@@ -205,6 +210,12 @@ fn report(server: &Endpoint, account: &Account, times: (Duration, Duration, usiz
     println!("blocks echoed, bytes verified      {}, {}", load(&account.blocks), load(&account.bytes));
     println!("longest wait for an answer         {stall:.1?} with changes, {calm:.1?} before them");
     println!("datagrams handed over, dropped     {}, {}", stats.handed_over, stats.handover_dropped);
+    let dropped = |endpoint: &Endpoint| endpoint.io_stats().iter().map(|io| io.drop_rx_no_memory).sum::<u64>();
+    println!(
+        "dropped for want of frames         {} (server, workers of the end), {} (client)",
+        dropped(server),
+        dropped(client)
+    );
     let mib = |bytes: Option<&u64>| bytes.copied().unwrap_or_default() >> 20;
     println!("resident memory MiB, first and last round  {}, {}", mib(memory.first()), mib(memory.last()));
 }
