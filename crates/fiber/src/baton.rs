@@ -1,9 +1,10 @@
 //! The baton: the one primitive that everything else is built on.
 
-use crate::sched::{FiberKey, Inner};
+use crate::sched::{FiberCell, FiberKey, Inner};
 use std::cell::Cell;
 use std::fmt;
 use std::marker::PhantomData;
+use std::ptr::NonNull;
 use std::task::{Context, Poll, Waker};
 
 /// A hand-over between one that waits and one that posts, on one thread.
@@ -22,30 +23,39 @@ use std::task::{Context, Poll, Waker};
 /// scheduler.spawn(move || { ping.post(); pong.wait(); }).join().unwrap();
 /// echo.join().unwrap();
 /// ```
-#[derive(Default)]
 pub struct Baton {
-    slot: Cell<Slot>,
+    state: Cell<Slot>,
+    /// Meaningful with [`Slot::Task`] only.
+    task: Cell<Option<Waker>>,
     /// Neither the baton nor a reference to it leaves its thread.
     local: PhantomData<*const ()>,
 }
 
-#[derive(Default)]
+/// Small and without a destructor: it is written at every hand-over.
+#[derive(Clone, Copy)]
 enum Slot {
-    #[default]
     Empty,
     Posted,
-    /// A fiber of the thread's scheduler is parked.
+    /// A fiber of the thread's scheduler is parked in a wait. It empties the slot before it goes on, and its cell outlives it.
+    Parked(NonNull<FiberCell>),
+    /// A fiber polled. Nobody empties the slot when it ends, so it is named only.
     Fiber(FiberKey),
     /// The thread itself waits, running its fibers meanwhile.
     Thread,
-    /// A future was polled.
-    Task(Waker),
+    /// A future was polled elsewhere.
+    Task,
+}
+
+impl Default for Baton {
+    fn default() -> Baton {
+        Baton::new()
+    }
 }
 
 impl Baton {
     /// A baton without a mark.
     pub const fn new() -> Baton {
-        Baton { slot: Cell::new(Slot::Empty), local: PhantomData }
+        Baton { state: Cell::new(Slot::Empty), task: Cell::new(None), local: PhantomData }
     }
 
     /// Leaves the mark and wakes whoever waits for it.
@@ -63,23 +73,30 @@ impl Baton {
 
     #[inline]
     fn post_with(&self, urgent: bool) {
-        match self.slot.replace(Slot::Posted) {
-            Slot::Fiber(key) => Inner::try_with(|inner| inner.wake(key, urgent)).unwrap_or(()),
-            Slot::Task(waker) => waker.wake(),
+        match self.state.replace(Slot::Posted) {
             Slot::Empty | Slot::Posted | Slot::Thread => {}
+            Slot::Parked(cell) => {
+                // SAFETY: the slot names the cell only while its fiber is parked, so its scheduler's memory is there.
+                let cell = unsafe { cell.as_ref() };
+                Inner::try_with(|inner| inner.wake_cell(cell, urgent)).unwrap_or(());
+            }
+            Slot::Fiber(key) => Inner::try_with(|inner| inner.wake(key, urgent)).unwrap_or(()),
+            Slot::Task => {
+                if let Some(waker) = self.task.take() {
+                    waker.wake();
+                }
+            }
         }
     }
 
     /// Takes the mark if it is there.
     #[inline]
     pub fn try_wait(&self) -> bool {
-        match self.slot.replace(Slot::Empty) {
-            Slot::Posted => true,
-            other => {
-                self.slot.set(other);
-                false
-            }
+        let posted = matches!(self.state.get(), Slot::Posted);
+        if posted {
+            self.state.set(Slot::Empty);
         }
+        posted
     }
 
     /// Takes the mark, parking the fiber until it is there. Outside a fiber the thread's other fibers run meanwhile.
@@ -89,17 +106,31 @@ impl Baton {
     ///
     /// # Panics
     /// If another one waits already, or there is no scheduler on this thread.
-    #[inline]
+    // The usual case is inlined, switch and all: a call that is left by a switch is a return that the processor predicts
+    // wrongly, which costs as much as five switches.
+    #[inline(always)]
     pub fn wait(&self) {
-        if !self.try_wait() {
-            self.wait_slow();
+        if self.try_wait() {
+            return;
         }
+        if matches!(self.state.get(), Slot::Empty)
+            && let Some((inner, cell)) = Inner::running()
+            && !cell.is_cancelled()
+        {
+            self.state.set(Slot::Parked(NonNull::from(cell)));
+            inner.park(cell);
+            if self.try_wait() {
+                return;
+            }
+        }
+        self.wait_slow();
     }
 
+    #[inline(never)]
     fn wait_slow(&self) {
         Inner::with(|inner| {
             let Some(cell) = inner.current() else {
-                self.claim(Slot::Thread);
+                self.claim(None);
                 inner.drive(|| self.try_wait());
                 return;
             };
@@ -108,7 +139,7 @@ impl Baton {
                     self.forget_waiter();
                     crate::cancel::unwind();
                 }
-                self.claim(Slot::Fiber(cell.key()));
+                self.claim(Some(cell));
                 inner.park(cell);
                 if self.try_wait() {
                     return;
@@ -130,7 +161,7 @@ impl Baton {
                 if let Some(call) = asked.take_if(|_| inner.cancel_due(cell)) {
                     call();
                 }
-                self.claim(Slot::Fiber(cell.key()));
+                self.claim(Some(cell));
                 inner.park(cell);
             }
         });
@@ -143,54 +174,53 @@ impl Baton {
             return Poll::Ready(());
         }
         let own = Inner::try_with(|inner| inner.owner_of(context.waker())).flatten();
-        self.slot.set(match own {
+        self.state.set(match own {
             // The fiber's own waker: no need for its count.
             Some(key) => Slot::Fiber(key),
-            None => Slot::Task(context.waker().clone()),
+            None => {
+                self.task.set(Some(context.waker().clone()));
+                Slot::Task
+            }
         });
         Poll::Pending
     }
 
     /// Forgets whoever waits. Returns whether a mark is there; it stays.
     pub(crate) fn forget_waiter(&self) -> bool {
-        match self.slot.replace(Slot::Empty) {
-            Slot::Posted => {
-                self.slot.set(Slot::Posted);
-                true
-            }
-            _ => false,
+        let posted = matches!(self.state.get(), Slot::Posted);
+        if !posted {
+            self.reset();
         }
+        posted
     }
 
     /// As new.
     pub(crate) fn reset(&self) {
-        self.slot.set(Slot::Empty);
+        if matches!(self.state.replace(Slot::Empty), Slot::Task) {
+            self.task.set(None);
+        }
     }
 
-    fn claim(&self, new: Slot) {
-        let old = self.slot.replace(Slot::Empty);
-        let free = match (&old, &new) {
-            (Slot::Empty, _) | (Slot::Thread, Slot::Thread) => true,
-            (Slot::Fiber(one), Slot::Fiber(other)) => one == other,
+    /// Says that a fiber, or the thread itself, waits from now on.
+    fn claim(&self, fiber: Option<&FiberCell>) {
+        let free = match (self.state.get(), fiber) {
+            (Slot::Empty, _) | (Slot::Thread, None) => true,
+            (Slot::Parked(one), Some(cell)) => one == NonNull::from(cell),
+            (Slot::Fiber(one), Some(cell)) => one == cell.key(),
             _ => false,
         };
-        if !free {
-            self.slot.set(old);
-            panic!("another one waits for this baton already");
-        }
-        self.slot.set(new);
+        assert!(free, "another one waits for this baton already");
+        self.state.set(fiber.map_or(Slot::Thread, |cell| Slot::Parked(NonNull::from(cell))));
     }
 }
 
 impl fmt::Debug for Baton {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let slot = self.slot.replace(Slot::Empty);
-        let state = match &slot {
+        let state = match self.state.get() {
             Slot::Empty => "empty",
             Slot::Posted => "posted",
-            Slot::Fiber(_) | Slot::Thread | Slot::Task(_) => "waited for",
+            Slot::Parked(_) | Slot::Fiber(_) | Slot::Thread | Slot::Task => "waited for",
         };
-        self.slot.set(slot);
         f.debug_tuple("Baton").field(&state).finish()
     }
 }

@@ -6,8 +6,9 @@
 //! futures, though each side can wait for the other.
 //!
 //! Read [`Scheduler`] (runs the fibers of a thread), [`Baton`] (the one way to wait) and [`JoinHandle`] (a fiber's end)
-//! first; then [`sync`] (channels, locks), [`time`] (sleeps, timers), [`Wait`] (any future in a fiber) and [`reactor`]
-//! (sockets and files by `io_uring` or readiness). All but the last work without a reactor.
+//! first; then [`sync`] (channels, locks), [`time`] (sleeps, timers), [`Wait`] (any future in a fiber), [`Guest`] (fibers as one
+//! task of an executor) and [`reactor`] (sockets and files by `io_uring` or readiness). All but the last work without a
+//! reactor.
 //!
 //! ```
 //! use warpline_fiber::{Scheduler, spawn, yield_now};
@@ -30,6 +31,7 @@ mod affinity;
 mod baton;
 mod cancel;
 mod future;
+mod guest;
 mod hog;
 pub mod limits;
 mod local;
@@ -43,6 +45,7 @@ pub mod time;
 pub use baton::Baton;
 pub use cancel::{check_cancelled, is_cancelled, shield};
 pub use future::Wait;
+pub use guest::Guest;
 pub use hog::{HogConfig, HogReport};
 pub use local::FiberLocal;
 pub use remote::{Remote, RemoteError};

@@ -15,6 +15,10 @@ pub(crate) const FIBERS_PER_CHUNK: usize = 256;
 /// and the kernel are looked at again. At 100 ns a fiber it is some 25 µs.
 pub const TURN_BUDGET: usize = 256;
 
+/// Fibers run in one poll of a [`Guest`](crate::Guest). At 200 ns a fiber it is some 13 µs, which the executor's sockets
+/// have to bear.
+pub const GUEST_BUDGET: usize = 64;
+
 /// Of so many fibers run, one comes from the ordinary queue even if completions of I/O keep arriving.
 pub(crate) const IO_SHARE: u32 = 8;
 

@@ -66,22 +66,24 @@ pub(crate) const WOKEN: u8 = 8;
 #[repr(C, align(16))]
 pub(crate) struct Payload([MaybeUninit<u8>; INLINE_BYTES]);
 
-/// See the module. Reached through raw pointers only; everything in it is for its own thread.
+/// See the module. Reached through raw pointers only; everything in it is for its own thread. What a switch touches comes
+/// first and fills one cache line.
+#[repr(C, align(64))]
 pub(crate) struct FiberCell {
-    pub(crate) index: u32,
-    pub(crate) generation: Cell<u32>,
     pub(crate) state: Cell<State>,
     pub(crate) flags: Cell<u8>,
     /// How many sections that hold back cancellation the fiber is in.
     pub(crate) shields: Cell<u32>,
-    pub(crate) seat: Seat,
     /// The next cell of the run queue, or of the list of free cells.
     pub(crate) next: Cell<Option<NonNull<FiberCell>>>,
     pub(crate) coroutine: UnsafeCell<Option<Co>>,
+    pub(crate) seat: Seat,
+    pub(crate) index: u32,
+    pub(crate) generation: Cell<u32>,
     pub(crate) job: Cell<&'static Job>,
-    pub(crate) payload: UnsafeCell<Payload>,
-    pub(crate) outcome: RefCell<Outcome>,
     pub(crate) joined: Baton,
+    pub(crate) outcome: RefCell<Outcome>,
+    pub(crate) payload: UnsafeCell<Payload>,
     pub(crate) name: RefCell<Cow<'static, str>>,
     pub(crate) locals: Locals,
     pub(crate) waker: OnceCell<Waker>,
@@ -89,11 +91,11 @@ pub(crate) struct FiberCell {
 
 /// Where a fiber runs.
 pub(crate) struct Seat {
-    pub(crate) class: Cell<StackClass>,
-    /// The lowest address of the stack, where its guard begins.
-    pub(crate) limit: Cell<usize>,
     /// The way back to the scheduler, on the fiber's stack.
     pub(crate) yielder: Cell<*const Yielder<(), ()>>,
+    /// The lowest address of the stack, where its guard begins.
+    pub(crate) limit: Cell<usize>,
+    pub(crate) class: Cell<StackClass>,
 }
 
 impl FiberCell {
@@ -318,5 +320,11 @@ impl Queue {
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.head.get().is_none()
+    }
+
+    /// Counts the cells, one by one.
+    pub(crate) fn len(&self) -> usize {
+        // SAFETY: cells outlive the queue.
+        std::iter::successors(self.head.get(), |cell| unsafe { cell.as_ref() }.next.get()).count()
     }
 }

@@ -71,6 +71,9 @@ pub enum SetupError {
     /// The kernel interface that was asked for cannot be used.
     #[error("the reactor cannot be set up: {0}")]
     Reactor(#[source] io::Error),
+    /// A guest of another executor waits for the kernel by that executor's means.
+    #[error("a guest of another executor has no reactor")]
+    GuestReactor,
     /// The watch for fibers that hold the thread could not start.
     #[error("the watch for fibers that hold the thread cannot be started: {0}")]
     Watch(#[source] io::Error),

@@ -66,6 +66,10 @@ pub(crate) struct Inner {
     reactor: Option<Reactor>,
     watch: Option<Watch>,
     counts: Counts,
+    /// Whom to wake when a fiber becomes ready, while an executor of which this is a [`Guest`](crate::Guest) sleeps.
+    host: Cell<Option<Waker>>,
+    /// It does sleep.
+    host_sleeps: Cell<bool>,
     /// A turn is running: a second one inside it would run fibers on top of each other.
     in_turn: Cell<bool>,
 }
@@ -75,10 +79,11 @@ struct Counts {
     live: Cell<usize>,
     live_max: Cell<usize>,
     spawned: Cell<u64>,
-    switches: Cell<u64>,
     panics: Cell<u64>,
-    /// Ready fibers.
-    ready: Cell<usize>,
+    /// Fibers that were ever made ready, and those of them that were run: what lies between them is ready. The second
+    /// is written once per turn, so that a switch does not wait for the counter's own last value.
+    queued: Cell<u64>,
+    ran: Cell<u64>,
     /// Fibers parked in the middle of an unwinding.
     unwinding: Cell<u32>,
     /// Cancellations were held back because of that.
@@ -119,6 +124,8 @@ impl Scheduler {
             reactor,
             watch: config.hog.map(Watch::start).transpose().map_err(SetupError::Watch)?,
             counts: Counts::default(),
+            host: Cell::new(None),
+            host_sleeps: Cell::new(false),
             in_turn: Cell::new(false),
         });
         CURRENT.set(Rc::into_raw(inner.clone()));
@@ -168,6 +175,26 @@ impl Scheduler {
         }
     }
 
+    /// The executor of a [`Guest`](crate::Guest) polls; `asleep` if it was left with [`guest_end`](Self::guest_end).
+    pub(crate) fn guest_begin(&self, asleep: bool) {
+        self.inner.host_sleeps.set(false);
+        if asleep && self.inner.shared.bell.wake() {
+            self.inner.take_remote();
+        }
+    }
+
+    /// The executor may sleep until `waker` is used, or the notifier is called. `false` if there is something to do.
+    pub(crate) fn guest_end(&self, waker: &Waker) -> bool {
+        let inner = &self.inner;
+        if !inner.shared.bell.prepare_sleep() {
+            inner.take_remote();
+            return false;
+        }
+        inner.host.set(Some(waker.clone()));
+        inner.host_sleeps.set(true);
+        true
+    }
+
     /// When the next timer is due: how long a loop of the program's own may sleep at most. May be early by what the
     /// timing wheel has to sort again on the way, never late.
     pub fn next_deadline(&self) -> Option<Instant> {
@@ -199,7 +226,17 @@ impl fmt::Debug for Scheduler {
 /// Lets the other fibers that are ready run first. A point of cancellation.
 ///
 /// Outside a fiber one turn of the thread's scheduler runs.
+// Inlined for the same reason as `Baton::wait`.
+#[inline(always)]
 pub fn yield_now() {
+    match Inner::running() {
+        Some((inner, cell)) if !cell.is_cancelled() => inner.requeue(cell),
+        _ => yield_slow(),
+    }
+}
+
+#[inline(never)]
+fn yield_slow() {
     Inner::with(|inner| match inner.current() {
         Some(cell) => {
             if inner.cancel_due(cell) {
@@ -226,6 +263,14 @@ impl Inner {
         // SAFETY: the pointer holds a count until `Scheduler::drop` sets it to null, which no fiber and no callback can
         // reach while it uses the reference: they run inside the scheduler's own methods.
         unsafe { CURRENT.get().as_ref() }.map(f)
+    }
+
+    /// The scheduler of this thread and the running fiber, for those who wait at once: both outlive the wait.
+    #[inline(always)]
+    pub(crate) fn running<'a>() -> Option<(&'a Inner, &'a FiberCell)> {
+        // SAFETY: as in `try_with`; the running fiber's scheduler lives as long as the fiber.
+        let inner = unsafe { CURRENT.get().as_ref() }?;
+        Some((inner, inner.current()?))
     }
 
     /// The same where there has to be one.
@@ -297,7 +342,7 @@ impl Inner {
     }
 
     #[inline]
-    fn wake_cell(&self, cell: &FiberCell, io: bool) {
+    pub(crate) fn wake_cell(&self, cell: &FiberCell, io: bool) {
         cell.set(WOKEN);
         if cell.state.get() == State::Parked {
             cell.state.set(State::Queued);
@@ -307,36 +352,55 @@ impl Inner {
 
     #[inline]
     fn enqueue(&self, cell: &FiberCell, io: bool) {
-        self.counts.ready.set(self.counts.ready.get() + 1);
-        if io { self.ready_io.push(cell) } else { self.ready.push(cell) }
+        self.counts.queued.set(self.counts.queued.get() + 1);
+        if io {
+            self.ready_io.push(cell)
+        } else {
+            self.ready.push(cell)
+        }
+        if self.host_sleeps.get() {
+            self.wake_host();
+        }
+    }
+
+    #[cold]
+    fn wake_host(&self) {
+        self.host_sleeps.set(false);
+        if let Some(waker) = self.host.take() {
+            waker.wake();
+        }
     }
 
     /// Switches away from the running fiber until somebody wakes it. It may be woken without reason.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn park(&self, cell: &FiberCell) {
         cell.state.set(State::Parked);
         // Whose unwinding it is cannot be known while another fiber is parked in the middle of one; then nothing is
         // counted, and cancellations wait a little longer (`cancel_due`).
-        let unwinding = thread::panicking() && self.counts.unwinding.get() == 0;
-        if unwinding {
-            self.counts.unwinding.set(1);
-        }
-        self.switch(cell);
-        if unwinding {
-            self.counts.unwinding.set(0);
-            self.deliver_delayed();
+        if thread::panicking() && self.counts.unwinding.get() == 0 {
+            self.park_unwinding(cell);
+        } else {
+            self.switch(cell);
         }
     }
 
+    #[cold]
+    fn park_unwinding(&self, cell: &FiberCell) {
+        self.counts.unwinding.set(1);
+        self.switch(cell);
+        self.counts.unwinding.set(0);
+        self.deliver_delayed();
+    }
+
     /// Switches away from the running fiber and leaves it ready.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn requeue(&self, cell: &FiberCell) {
         cell.state.set(State::Queued);
         self.enqueue(cell, false);
         self.switch(cell);
     }
 
-    #[inline]
+    #[inline(always)]
     fn switch(&self, cell: &FiberCell) {
         debug_assert!(self.current.get() == Some(NonNull::from(cell)), "only the running fiber switches away");
         // SAFETY: the yielder lies at the base of the running fiber's stack, for as long as the fiber.
@@ -391,28 +455,42 @@ impl Inner {
         if let Some(reactor) = &self.reactor {
             reactor.poll();
         }
+        let ran = self.run_ready(budget);
+        if let Some(watch) = &self.watch {
+            watch.idle();
+        }
+        self.counts.ran.set(self.counts.ran.get() + ran as u64);
+        drop(reset);
+        Turn { ran, ready: self.ready_count(), live: self.counts.live.get() }
+    }
+
+    /// Runs up to `budget` ready fibers and says how many.
+    fn run_ready(&self, budget: usize) -> usize {
         let mut ran = 0;
         let mut io_in_a_row = 0;
         while ran < budget {
-            let ordinary_first = io_in_a_row >= limits::IO_SHARE && !self.ready.is_empty();
-            let next = if ordinary_first { None } else { self.ready_io.pop() };
-            io_in_a_row = if next.is_some() { io_in_a_row + 1 } else { 0 };
-            let Some(cell) = next.or_else(|| self.ready.pop()) else { break };
+            let next = if self.ready_io.is_empty() || (io_in_a_row >= limits::IO_SHARE && !self.ready.is_empty()) {
+                io_in_a_row = 0;
+                self.ready.pop()
+            } else {
+                io_in_a_row += 1;
+                self.ready_io.pop()
+            };
+            let Some(cell) = next else { break };
             // SAFETY: cells live as long as the scheduler.
             self.run_fiber(unsafe { cell.as_ref() });
             ran += 1;
         }
-        if let Some(watch) = &self.watch {
-            watch.idle();
-        }
-        self.counts.switches.set(self.counts.switches.get() + ran as u64);
-        drop(reset);
-        Turn { ran, ready: self.counts.ready.get(), live: self.counts.live.get() }
+        ran
     }
 
-    #[inline]
+    /// Fibers that are ready, between turns.
+    fn ready_count(&self) -> usize {
+        (self.counts.queued.get() - self.counts.ran.get()) as usize
+    }
+
+    #[inline(always)]
     fn run_fiber(&self, cell: &FiberCell) {
-        self.counts.ready.set(self.counts.ready.get() - 1);
         if cell.state.get() == State::New && !self.prepare(cell) {
             return;
         }
@@ -426,16 +504,24 @@ impl Inner {
         let coroutine = slot.as_mut().expect("a fiber that is ready has a coroutine");
         let result = coroutine.resume(());
         self.current.set(None);
-        if let CoroutineResult::Return(()) = result
-            && let Some(coroutine) = slot.take()
-        {
-            self.stacks.put(cell.seat.class.get(), coroutine.into_stack());
-            self.finish(cell);
+        if let CoroutineResult::Return(()) = result {
+            self.retire(cell);
         }
     }
 
+    /// Takes the stack of a fiber that has returned.
+    #[inline(never)]
+    fn retire(&self, cell: &FiberCell) {
+        // SAFETY: as in `run_fiber`, which is done with it.
+        let slot = unsafe { &mut *cell.coroutine.get() };
+        if let Some(coroutine) = slot.take() {
+            self.stacks.put(cell.seat.class.get(), coroutine.into_stack());
+        }
+        self.finish(cell);
+    }
+
     /// Gives a new fiber its stack. `false` if it ended without having run.
-    #[inline]
+    #[inline(never)]
     fn prepare(&self, cell: &FiberCell) -> bool {
         let outcome = if cell.is_cancelled() {
             Outcome::Cancelled
@@ -503,7 +589,7 @@ impl Inner {
     }
 
     pub(crate) fn is_idle(&self) -> bool {
-        self.counts.ready.get() == 0
+        self.ready.is_empty() && self.ready_io.is_empty()
     }
 
     /// Sleeps until something rings or the next timer is due, at most for `at_most`.
@@ -547,7 +633,11 @@ impl Inner {
         self.reactor.as_ref()
     }
 
+    /// For setting and ending timers. A host that sleeps looks again how long it may.
     pub(crate) fn timers(&self) -> &Timers {
+        if self.host_sleeps.get() {
+            self.wake_host();
+        }
         &self.timers
     }
 
@@ -578,9 +668,9 @@ impl Inner {
         Stats {
             live: self.counts.live.get(),
             live_max: self.counts.live_max.get(),
-            ready: self.counts.ready.get(),
+            ready: self.ready.len() + self.ready_io.len(),
             spawned: self.counts.spawned.get(),
-            switches: self.counts.switches.get(),
+            switches: self.counts.ran.get(),
             panics: self.counts.panics.get(),
             timers: self.timers.len(),
             reactor: self.reactor.as_ref().map(Reactor::stats),

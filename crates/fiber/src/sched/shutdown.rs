@@ -27,7 +27,7 @@ impl Inner {
             }
             // Fibers may yield on their way out; a bound keeps one that does nothing else from holding up the end.
             for _ in 0..limits::SHUTDOWN_PASSES_MAX {
-                if self.turn(self.counts.ready.get()).ready == 0 {
+                if self.turn(self.ready_count()).ready == 0 {
                     break;
                 }
             }
@@ -45,6 +45,8 @@ impl Inner {
     fn leak(&self) {
         for cell in (0..self.cells.len() as u32).filter_map(|index| self.cells.at(index)) {
             if !matches!(cell.state.get(), State::Free | State::Done) {
+                // Whatever it waits for may still be posted; it must not run any more.
+                cell.state.set(State::Done);
                 tracing::warn!(fiber = %cell.name.borrow(), "a fiber holds back its cancellation and is leaked");
             }
         }

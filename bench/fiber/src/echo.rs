@@ -1,0 +1,244 @@
+//! Many sockets that echo: one thread serves, another one keeps one message of 64 bytes going on every connection. The
+//! client is the same for all servers: a plain epoll loop would be the least of it, but a client that is slower than the
+//! servers would hide them, so it is the fibers' own with `io_uring`, on a thread of its own.
+
+use crate::Options;
+use crate::report::Report;
+use std::cell::Cell;
+use std::io;
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+use warpline_fiber::reactor::{ReactorConfig, TcpListener, TcpStream, UringConfig};
+use warpline_fiber::{Builder, Config, Scheduler, StackClass, spawn};
+
+const MESSAGE: usize = 64;
+
+/// Serves a listener until the process ends.
+type Server = fn(StdListener);
+
+/// The test's name.
+pub const TITLE: &str = "echo of 64 bytes over many sockets";
+
+pub fn compare(options: &Options, report: &mut Report) {
+    let sockets = allowed(options.sockets);
+    let servers: [(&str, Server); 4] = [
+        ("tokio current-thread", tokio),
+        ("warpline io_uring", uring),
+        ("warpline epoll", readiness),
+        ("may, one worker", may),
+    ];
+    let servers: Vec<_> = servers.into_iter().filter(|(name, _)| name.contains(&options.contender)).collect();
+    let mut figures = vec![Round::default(); servers.len()];
+    for _ in 0..options.echo_rounds {
+        for ((name, server), figures) in servers.iter().zip(&mut figures) {
+            match measure(*server, sockets, Duration::from_secs(options.seconds)) {
+                Ok((rate, cost)) => {
+                    figures.rates.push(rate);
+                    figures.costs.push(cost);
+                }
+                Err(error) => println!("  {name}: {error}"),
+            }
+        }
+    }
+    let names = || servers.iter().map(|(name, _)| *name);
+    let (rates, costs): (Vec<_>, Vec<_>) = figures.into_iter().map(|figures| (figures.rates, figures.costs)).unzip();
+    let title = format!("{TITLE} ({sockets})");
+    report.add(&title, "thousand messages per second", names().zip(rates));
+    // The threads of `may` serve the whole process and are not told apart.
+    let costs = names().zip(costs).filter(|(name, _)| !name.starts_with("may"));
+    report.add(&title, "µs of the server's processor time per message", costs);
+}
+
+#[derive(Clone, Default)]
+struct Round {
+    rates: Vec<f64>,
+    costs: Vec<f64>,
+}
+
+/// Raises the limit of descriptors, and says how many sockets it allows.
+fn allowed(sockets: usize) -> usize {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let wanted = 2 * sockets as u64 + 200;
+    let raised = rustix::process::Rlimit { current: Some(wanted), maximum: limit.maximum.map(|max| max.max(wanted)) };
+    match rustix::process::setrlimit(rustix::process::Resource::Nofile, raised) {
+        Ok(()) => sockets,
+        Err(_) => sockets.min(limit.current.map_or(sockets, |current| current as usize / 2 - 100)),
+    }
+}
+
+/// Thousand messages per second, and microseconds of the server's processor time per message.
+fn measure(server: Server, sockets: usize, length: Duration) -> io::Result<(f64, f64)> {
+    let listener = StdListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?;
+    // How the kernel names the server's threads: those that are there now are not its own.
+    let before = threads()?;
+    thread::Builder::new().name("server".into()).spawn(move || server(listener))?;
+    thread::sleep(Duration::from_millis(100));
+    let served_by: Vec<_> = threads()?.into_iter().filter(|thread| !before.contains(thread)).collect();
+    let (connected, wait_connected) = mpsc::channel();
+    let (count, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+    let client = {
+        let (count, stop) = (count.clone(), stop.clone());
+        thread::Builder::new()
+            .name("client".into())
+            .spawn(move || client(address, sockets, &connected, &count, &stop))?
+    };
+    let ready = wait_connected.recv_timeout(Duration::from_secs(60)).map_err(io::Error::other)?;
+    ready?;
+    thread::sleep(length / 4);
+    let (before, start, used) = (count.load(Ordering::Relaxed), Instant::now(), processor_time(&served_by));
+    thread::sleep(length);
+    let messages = (count.load(Ordering::Relaxed) - before) as f64;
+    let (took, used) = (start.elapsed(), processor_time(&served_by).saturating_sub(used));
+    stop.store(true, Ordering::Relaxed);
+    client.join().map_err(|_| io::Error::other("the client panicked"))?;
+    Ok((messages / took.as_secs_f64() / 1e3, used.as_secs_f64() * 1e6 / messages))
+}
+
+/// The threads of this process.
+fn threads() -> io::Result<Vec<std::ffi::OsString>> {
+    std::fs::read_dir("/proc/self/task")?.map(|entry| Ok(entry?.file_name())).collect()
+}
+
+/// What threads have used, by the scheduler's own account in nanoseconds.
+fn processor_time(threads: &[std::ffi::OsString]) -> Duration {
+    let used = threads.iter().filter_map(|thread| {
+        let text =
+            std::fs::read_to_string(std::path::Path::new("/proc/self/task").join(thread).join("schedstat")).ok()?;
+        text.split(' ').next()?.parse().ok().map(Duration::from_nanos)
+    });
+    used.sum()
+}
+
+fn client(
+    address: SocketAddr,
+    sockets: usize,
+    connected: &mpsc::Sender<io::Result<()>>,
+    count: &Arc<AtomicU64>,
+    stop: &Arc<AtomicBool>,
+) {
+    let scheduler = fibers(ReactorConfig::Auto(UringConfig { entries: 1024, ..UringConfig::default() }));
+    let (count, stop) = (count.clone(), stop.clone());
+    let result = scheduler.run(move || {
+        let mut streams = Vec::with_capacity(sockets);
+        for _ in 0..sockets {
+            let stream = TcpStream::connect(address)?;
+            stream.set_nodelay(true)?;
+            streams.push(stream);
+        }
+        Ok(streams)
+    });
+    let streams = match result {
+        Ok(streams) => streams,
+        Err(error) => return drop(connected.send(Err(error))),
+    };
+    if connected.send(Ok(())).is_err() {
+        return;
+    }
+    scheduler.run(move || {
+        let echoed = Rc::new(Cell::new(0u64));
+        let fibers: Vec<_> = streams
+            .into_iter()
+            .map(|stream| {
+                let (count, stop, echoed) = (count.clone(), stop.clone(), echoed.clone());
+                let body = move || {
+                    let mut buffer = [7; MESSAGE];
+                    while !stop.load(Ordering::Relaxed) {
+                        stream.write_all(&buffer).expect("the server is there");
+                        stream.read_exact(&mut buffer).expect("the server is there");
+                        echoed.set(echoed.get() + 1);
+                        count.store(echoed.get(), Ordering::Relaxed);
+                    }
+                };
+                Builder::new().stack(StackClass::Small).spawn(body).expect("there are fibers enough")
+            })
+            .collect();
+        fibers.into_iter().for_each(|fiber| fiber.join().expect("the fiber does not panic"));
+    });
+}
+
+fn fibers(reactor: ReactorConfig) -> Scheduler {
+    Scheduler::new(Config { reactor, ..Config::default() }).expect("this thread has no scheduler yet")
+}
+
+fn uring(listener: StdListener) {
+    serve_fibers(ReactorConfig::Uring(UringConfig { entries: 1024, ..UringConfig::default() }), listener);
+}
+
+fn readiness(listener: StdListener) {
+    serve_fibers(ReactorConfig::Readiness, listener);
+}
+
+fn serve_fibers(reactor: ReactorConfig, listener: StdListener) {
+    fibers(reactor).run(move || {
+        let listener = TcpListener::from_std(listener).expect("the listener is good");
+        // The figures of one server end with its last connection.
+        let live = Rc::new(Cell::new(0usize));
+        loop {
+            let Ok((stream, _)) = listener.accept() else { return };
+            live.set(live.get() + 1);
+            let live = live.clone();
+            spawn(move || {
+                let mut buffer = [0; 1024];
+                while let Ok(len @ 1..) = stream.read(&mut buffer) {
+                    if stream.write_all(&buffer[..len]).is_err() {
+                        break;
+                    }
+                }
+                live.set(live.get() - 1);
+            })
+            .detach();
+        }
+    });
+}
+
+fn tokio(listener: StdListener) {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("tokio starts");
+    runtime.block_on(async move {
+        listener.set_nonblocking(true).expect("the listener is good");
+        let listener = tokio::net::TcpListener::from_std(listener).expect("the listener is good");
+        loop {
+            let Ok((mut stream, _)) = listener.accept().await else { return };
+            tokio::spawn(async move {
+                let mut buffer = [0; 1024];
+                while let Ok(len @ 1..) = stream.read(&mut buffer).await {
+                    if stream.write_all(&buffer[..len]).await.is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+    });
+}
+
+fn may(listener: StdListener) {
+    use std::io::{Read as _, Write as _};
+    may::config().set_workers(1);
+    let address = listener.local_addr().expect("the listener is good");
+    drop(listener);
+    let serve = move || {
+        let listener = may::net::TcpListener::bind(address).expect("the address was free a moment ago");
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { return };
+            let echo = move || {
+                let mut buffer = [0; 1024];
+                while let Ok(len @ 1..) = stream.read(&mut buffer) {
+                    if stream.write_all(&buffer[..len]).is_err() {
+                        break;
+                    }
+                }
+            };
+            // SAFETY: nothing here uses thread-local storage across a switch, and the stacks suffice.
+            drop(unsafe { may::coroutine::spawn(echo) });
+        }
+    };
+    // SAFETY: as above.
+    let server = unsafe { may::coroutine::spawn(serve) };
+    drop(server.join());
+}
