@@ -2,6 +2,8 @@
 
 use crate::endpoint::Endpoint;
 use crate::engine::{Engine, EngineConfig, ScalingPolicy, StartError};
+#[cfg(feature = "fiber")]
+use crate::fiber;
 use crate::limits::ACCEPT_CONNECTIONS;
 use crate::local::{self, Worker};
 use crate::remote::Connection;
@@ -264,6 +266,51 @@ impl EndpointBuilder {
         let result = result.recv().unwrap_or(Err(local::JoinError::Cancelled));
         drop(endpoint);
         result.map_err(RunError::from)
+    }
+}
+
+/// Programs of fibers: the same, in straight lines.
+#[cfg(feature = "fiber")]
+impl EndpointBuilder {
+    /// As [`start_with`](Self::start_with), with a program that runs in a fiber of every worker and may start more.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn start_fibers<P>(self, program: P) -> Result<Endpoint, StartError>
+    where
+        P: Fn(fiber::Worker) + Send + Sync + 'static,
+    {
+        let program = Arc::new(program);
+        self.start_with(move |worker| {
+            let program = Arc::clone(&program);
+            fiber::run_all(worker, move |worker| program(worker))
+        })
+    }
+
+    /// As [`serve_local`](Self::serve_local): every connection of a client is served by `handler`, in a fiber of its own
+    /// on the worker that the connection belongs to.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn serve_fibers<H>(self, handler: H) -> Result<Endpoint, StartError>
+    where
+        H: Fn(fiber::Connection) + Send + Sync + 'static,
+    {
+        let handler = Arc::new(handler);
+        self.start_fibers(move |worker| fiber::serve(&worker, &handler))
+    }
+
+    /// As [`run_local`](Self::run_local): runs `program` in a fiber of the first worker, shuts down, and returns what the
+    /// program did. Other fibers end with it.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start). [`RunError::Panicked`] if the program panicked.
+    pub fn run_fiber<P, T>(self, program: P) -> Result<T, RunError>
+    where
+        P: FnOnce(fiber::Worker) -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        self.run_local(move |worker| fiber::run_first(worker, program))
     }
 }
 

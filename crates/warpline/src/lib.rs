@@ -1,12 +1,14 @@
 //! A QUIC stack that runs at line rate.
 //!
 //! An [`Endpoint`] is a group of workers on one UDP address. A worker is a pinned thread that shares nothing with the
-//! others: it owns a socket, the connections whose IDs lead to it, and the tasks that serve them. There are two ways to
-//! use it:
+//! others: it owns a socket, the connections whose IDs lead to it, and the tasks that serve them. There are three ways
+//! to use it:
 //!
 //! - **Inside a worker** ([`local`]): the program runs where the packets arrive. It reads them where they were
 //!   decrypted and writes from where its data lies; nothing is copied and no thread is crossed. Futures need not be
 //!   `Send`. Start with [`EndpointBuilder::serve_local`] or [`EndpointBuilder::run_local`].
+//! - **The same in fibers** (`fiber`, a feature that is on by default): accepting, reading and writing are calls that
+//!   return when they are done, with no `async` in sight. Start with `EndpointBuilder::serve_fibers` or `run_fiber`.
 //! - **From anywhere** ([`Connection`], [`SendStream`], [`RecvStream`]): `Send` handles for threads of the program's
 //!   own, under tokio or any other runtime, with `AsyncRead` and `AsyncWrite` (feature `tokio`, on by default). They
 //!   talk to the worker through lock-free rings. Start with [`EndpointBuilder::start`].
@@ -62,6 +64,8 @@
 
 mod builder;
 mod endpoint;
+#[cfg(feature = "fiber")]
+pub mod fiber;
 mod identity;
 mod key_log;
 pub mod limits;
