@@ -3,12 +3,16 @@
 //! Falling asleep and being woken costs a worker about 10 µs and its peer on the same machine 1 µs, and on virtual
 //! machines several times that. Where the next datagram is likely to come sooner, it pays to keep turning. Likely means:
 //! it did so the last time. A worker begins to spin after a sleep that turned out short, and stops as soon as a spin was
-//! in vain, so a worker that waits long each time does not spin at all. After a large batch it sleeps too: bulk data is
-//! taken with the least work when bursts may build up.
+//! in vain, so a worker that waits long each time does not spin at all. Where spins are in vain again and again, as when
+//! packets of a slow link come evenly at twice the limit, it sits out ever more of the chances, and fewer again when they pay. After a large batch it sleeps
+//! too: bulk data is taken with the least work when bursts may build up.
 
 use crate::limits::SPIN_DATAGRAMS_MAX;
 use std::time::Duration;
 use warpline_proto::Instant;
+
+/// Most chances that are passed over after spins in vain.
+const PASS_MAX: u32 = 63;
 
 /// Whether to sleep or to look again.
 #[derive(Debug)]
@@ -18,18 +22,24 @@ pub(crate) struct Spin {
     armed: bool,
     /// When the first turn without work was.
     idle_since: Option<Instant>,
+    /// Chances to pass over after the next spin in vain.
+    penalty: u32,
+    /// Of these, how many are left.
+    pass: u32,
 }
 
 impl Spin {
     /// Spins up to `limit`; not at all if it is zero.
     pub(crate) fn new(limit: Duration) -> Self {
-        Self { limit, armed: false, idle_since: None }
+        Self { limit, armed: false, idle_since: None, penalty: 0, pass: 0 }
     }
 
     /// A turn had work; `datagrams` of it.
     #[inline]
     pub(crate) fn worked(&mut self, datagrams: u64) {
-        self.idle_since = None;
+        if self.idle_since.take().is_some() {
+            self.penalty /= 2;
+        }
         self.armed &= datagrams <= SPIN_DATAGRAMS_MAX;
     }
 
@@ -41,6 +51,11 @@ impl Spin {
         }
         let since = *self.idle_since.get_or_insert(now);
         self.armed = now - since < self.limit;
+        if !self.armed {
+            self.idle_since = None;
+            self.pass = self.penalty;
+            self.penalty = (self.penalty * 2 + 1).min(PASS_MAX);
+        }
         self.armed
     }
 
@@ -48,7 +63,9 @@ impl Spin {
     pub(crate) fn slept(&mut self, duration: Duration) {
         self.idle_since = None;
         // Half of it and more is the way to sleep and back, so the gap was below the limit.
-        self.armed = duration < self.limit * 2;
+        let is_short = duration < self.limit * 2;
+        self.armed = is_short && self.pass == 0;
+        self.pass = self.pass.saturating_sub(u32::from(is_short));
     }
 }
 
@@ -83,6 +100,33 @@ mod tests {
         }
         spin.worked(SPIN_DATAGRAMS_MAX + 1);
         assert!(!spin.look_again(at(1_000)));
+    }
+
+    #[test]
+    fn spins_that_never_pay_become_rare_and_some_that_do_make_up_for_them() {
+        let mut spin = Spin::new(LIMIT);
+        let mut now = 0;
+        let mut spins_of = |spin: &mut Spin, rounds: u32| {
+            let mut spins = 0;
+            for _ in 0..rounds {
+                now += 100;
+                spin.slept(Duration::from_micros(70));
+                spins += u32::from(spin.look_again(at(now)));
+                assert!(!spin.look_again(at(now + 50)));
+                spin.worked(1);
+            }
+            spins
+        };
+        assert!(spins_of(&mut spin, 1_000) < 30);
+        // In the chances that are left something comes in time.
+        for _ in 0..6 {
+            while !spin.armed {
+                spin.slept(Duration::from_micros(70));
+            }
+            assert!(spin.look_again(at(0)));
+            spin.worked(1);
+        }
+        assert_eq!(spins_of(&mut spin, 1), 1);
     }
 
     #[test]
