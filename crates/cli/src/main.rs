@@ -17,6 +17,7 @@ mod perf;
 mod progress;
 mod settings;
 mod state;
+mod trace;
 
 use std::process::ExitCode;
 

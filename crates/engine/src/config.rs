@@ -3,6 +3,7 @@
 use crate::error::StartError;
 use crate::limits::{ACCEPT_BACKLOG, HANDOVER_LEN, SHED_DELAY, SHUTDOWN_TIMEOUT, SPIN, TASK_BUDGET, WORKERS_MAX};
 use crate::scaling::ScalingPolicy;
+use crate::worker::LogFolder;
 use std::fmt;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::ops::Range;
@@ -44,6 +45,9 @@ pub struct EngineConfig {
     /// What the keys for stateless resets and address tokens are derived from. Processes that serve one address share
     /// them; by default they are random.
     pub keys: FleetKeys,
+    /// A folder for logs of connections, one file each as qlog; `None`: no logs. They are for finding faults: writing them
+    /// costs time on the worker.
+    pub qlog: Option<PathBuf>,
     /// Pools, socket buffers, busy polling, GSO.
     pub io: IoConfig,
     /// Connections per worker that may wait to be accepted; more are closed at once.
@@ -84,6 +88,7 @@ impl EngineConfig {
             server: None,
             versions: vec![Version::V1, Version::V2],
             keys: FleetKeys::new(&secret),
+            qlog: None,
             io: IoConfig::default(),
             accept_backlog: ACCEPT_BACKLOG,
             shed_delay: SHED_DELAY,
@@ -107,6 +112,7 @@ impl EngineConfig {
             "readers",
             "only Linux steers one port to several threads",
         )?;
+        self.qlog.as_deref().map_or(Ok(()), LogFolder::check)?;
         check(self.scaling.is_none() || self.is_scalable(), "scaling", "needs workers_max")?;
         let percent = self.scaling.as_ref().is_none_or(|policy| (1..=99).contains(&policy.shrink_percent));
         check(percent, "scaling", "shrink_percent takes 1 to 99")?;
@@ -149,7 +155,8 @@ impl EngineConfig {
 
     /// The protocol's configuration, for connection IDs with a mark or without.
     pub(crate) fn endpoint(&self, mark: Option<bool>) -> EndpointConfig {
-        EndpointConfig { mark, versions: self.versions.clone(), ..EndpointConfig::with_keys(&self.keys) }
+        let (versions, qlog) = (self.versions.clone(), self.qlog.is_some());
+        EndpointConfig { mark, versions, qlog, ..EndpointConfig::with_keys(&self.keys) }
     }
 }
 

@@ -101,6 +101,13 @@ pub const SESSIONS_PER_SERVER: usize = 8;
 /// Address tokens that a client keeps of one server. Each is used once (RFC 9000 section 8.1.3).
 pub const TOKENS_PER_SERVER: usize = 4;
 
+/// Bytes of a connection's log that are handed out at once: few writes, and little is lost if the process dies.
+pub const QLOG_PIECE: usize = 16 << 10;
+
+/// Bytes of a connection's log that wait to be taken; what comes then is counted and not logged. A caller that takes it every
+/// turn never gets there.
+pub const QLOG_BUFFER_MAX: usize = 1 << 20;
+
 /// Sessions that a server remembers for clients that come back, unless it is told otherwise; about 0.5 KiB each, more with
 /// client certificates.
 pub const SERVER_SESSIONS: usize = 10_000;

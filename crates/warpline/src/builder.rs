@@ -31,6 +31,7 @@ pub struct EndpointBuilder {
     server: Option<Arc<ServerConfig>>,
     versions: Option<Vec<Version>>,
     keys: Option<FleetKeys>,
+    qlog: Option<PathBuf>,
     io: Option<IoConfig>,
     accept_backlog: Option<usize>,
     shed_delay: Option<Duration>,
@@ -127,6 +128,15 @@ impl EndpointBuilder {
         self
     }
 
+    /// A folder, which must be there, for logs of connections: one file each as qlog (`.sqlog`, draft-ietf-quic-qlog-main-schema in
+    /// the form 0.3), which qvis and its like show. For finding faults: writing them takes time of the workers. A file grows by
+    /// 16 KiB at a time and is complete when its connection has gone.
+    #[must_use]
+    pub fn qlog(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.qlog = Some(folder.into());
+        self
+    }
+
     /// Pools, socket buffers, busy polling, GSO.
     #[must_use]
     pub fn io(mut self, config: IoConfig) -> Self {
@@ -185,6 +195,7 @@ impl EndpointBuilder {
         config.server = self.server;
         config.versions = self.versions.unwrap_or(config.versions);
         config.keys = self.keys.unwrap_or(config.keys);
+        config.qlog = self.qlog;
         config.io = self.io.unwrap_or(config.io);
         config.accept_backlog = self.accept_backlog.unwrap_or(config.accept_backlog);
         config.shed_delay = self.shed_delay.unwrap_or(config.shed_delay);

@@ -96,6 +96,6 @@ pub use warpline_proto::config::{
 };
 pub use warpline_proto::{
     ConfigError, ConnectionError, ConnectionStats, EarlyData, EndpointStats, ExportError, FleetKeys, PacketCrypto,
-    provider,
+    PacketDrops, provider,
 };
 pub use warpline_wire::{Dir, Side, StreamId, Version};

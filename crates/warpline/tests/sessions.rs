@@ -235,3 +235,32 @@ async fn the_version_is_the_one_that_the_client_wants_most() {
         assert_eq!(connection.version().await, Ok(expected));
     }
 }
+
+#[tokio::test]
+async fn each_connection_has_a_log_in_the_folder_and_a_folder_that_is_not_there_is_refused() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let id = id();
+    let server = loopback().server(server_config(&id)).qlog(dir.path()).start().expect("loopback is there");
+    let client = loopback().qlog(dir.path()).start().expect("loopback is there");
+    for _ in 0..2 {
+        let (near, far, _) = early(&client, &server, &client_config(&id)).await;
+        near.close(0, b"");
+        far.closed().await;
+    }
+    client.shutdown(0, b"").await;
+    server.shutdown(0, b"").await;
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(dir.path()).expect("it is there") {
+        let path = entry.expect("it can be read").path();
+        let text = std::fs::read_to_string(&path).expect("it is text");
+        assert!(
+            text.starts_with("\u{1e}{\"qlog_version\":\"0.3\",\"qlog_format\":\"JSON-SEQ\"") && text.ends_with("}\n")
+        );
+        assert!(text.contains("\"name\":\"connectivity:connection_closed\""), "the log is complete");
+        names.push(path.file_name().expect("it is a file").to_string_lossy().into_owned());
+    }
+    let of = |role: &str| names.iter().filter(|name| name.ends_with(role)).count();
+    assert_eq!((of("_client.sqlog"), of("_server.sqlog"), names.len()), (2, 2, 4), "{names:?}");
+    let refused = loopback().qlog(dir.path().join("missing")).start().expect_err("there is no such folder");
+    assert!(refused.to_string().contains("no file can be made"), "{refused}");
+}

@@ -37,13 +37,14 @@ pub(super) fn run(args: ClientArgs) -> Result<()> {
         .into());
     }
     let bind: SocketAddr = if target.is_ipv6() { ([0u16; 8], 0).into() } else { ([0u8; 4], 0).into() };
-    let builder = Endpoint::builder().bind(bind).workers(1).io(setup::io(&args.common));
-    let config = Arc::new(setup::client(&args)?);
+    let builder = args.common.trace.endpoint(Endpoint::builder().bind(bind).workers(1).io(setup::io(&args.common)));
+    let config = Arc::new(args.common.trace.client(setup::client(&args)?)?);
     let report = builder.run_local(move |worker| async move {
         let load = Rc::new(Load { args, counters: Counters::default(), config, target, worker });
         let report = load.run().await?;
         let mut report = serde_json::to_value(report)?;
         report["io"] = setup::io_report(std::slice::from_ref(load.worker.handle()));
+        report["dropped"] = setup::drop_report(&load.worker.endpoint_stats()?, &load.worker.packet_drops()?);
         Ok::<_, Box<dyn std::error::Error + Send + Sync>>(report)
     });
     let report = report.map_err(|e| e.to_string())??;

@@ -111,6 +111,8 @@ pub struct Common {
     pub sq_poll: u64,
     #[command(flatten)]
     pub io: crate::io::IoArgs,
+    #[command(flatten)]
+    pub trace: crate::trace::TraceArgs,
 }
 
 /// Libraries that can seal packets.

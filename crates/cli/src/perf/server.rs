@@ -11,13 +11,14 @@ use super::streams::{drain, joined, send_bytes};
 use super::{ServerArgs, setup};
 
 pub(super) fn run(args: &ServerArgs) -> Result<()> {
-    let endpoint = Endpoint::builder()
+    let trace = &args.common.trace;
+    let builder = Endpoint::builder()
         .bind(args.bind)
         .workers(args.workers)
         .readers(args.readers)
-        .server(setup::server(args)?)
-        .io(setup::io(&args.common))
-        .serve_local(serve)?;
+        .server(trace.server(setup::server(args)?)?)
+        .io(setup::io(&args.common));
+    let endpoint = trace.endpoint(builder).serve_local(serve)?;
     announce(endpoint.local_addr())?;
     wait_for_end()?;
     eprintln!("{}", setup::io_report(&endpoint.workers()));

@@ -8,7 +8,10 @@ use rustls::crypto::aws_lc_rs::kx_group;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use warpline::engine::WorkerHandle;
-use warpline::{ClientConfig, Identity, IoConfig, IoStats, PacketCrypto, ServerConfig, TransportConfig, provider};
+use warpline::{
+    ClientConfig, EndpointStats, Identity, IoConfig, IoStats, PacketCrypto, PacketDrops, ServerConfig, TransportConfig,
+    provider,
+};
 use warpline_peer_kit::{ALPN, Result};
 
 use super::{ClientArgs, Common, Crypto, ServerArgs};
@@ -59,6 +62,25 @@ pub(super) fn io_report(workers: &[WorkerHandle]) -> serde_json::Value {
         "datagrams": sum(|io| io.rx_datagrams + io.tx_datagrams),
         "trains": sum(|io| io.rx_trains + io.tx_trains),
         "turns": workers.iter().map(|worker| worker.stats().turns).sum::<u64>(),
+    })
+}
+
+/// Datagrams and packets that this side dropped, by reason.
+pub(super) fn drop_report(datagrams: &EndpointStats, packets: &PacketDrops) -> serde_json::Value {
+    serde_json::json!({
+        "malformed": datagrams.dropped_malformed + packets.malformed,
+        "unknown_cid": datagrams.dropped_unknown_cid,
+        "small_initial": datagrams.dropped_small_initial + packets.small_initial,
+        "bad_initial": datagrams.dropped_bad_initial,
+        "overload": datagrams.dropped_overload,
+        "not_server": datagrams.dropped_not_server,
+        "invalid_token": datagrams.invalid_tokens,
+        "foreign_address": packets.foreign_address,
+        "unknown_version": packets.unknown_version,
+        "unexpected": packets.unexpected,
+        "no_keys": packets.no_keys,
+        "duplicate": packets.duplicate,
+        "not_authentic": packets.not_authentic,
     })
 }
 

@@ -12,8 +12,8 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
-use warpline_proto::EndpointStats;
 use warpline_proto::config::ClientConfig;
+use warpline_proto::{EndpointStats, PacketDrops};
 
 /// The worker of the thread it is used on. What a program gets when it starts; clones are free.
 #[derive(Clone, Debug)]
@@ -75,6 +75,14 @@ impl Worker {
     /// [`EngineError::OffWorker`] on a thread that is no worker.
     pub fn endpoint_stats(&self) -> Result<EndpointStats, EngineError> {
         cx::with_core(|core| *core.endpoint.stats())
+    }
+
+    /// Packets that the connections of this worker have dropped so far, by reason.
+    ///
+    /// # Errors
+    /// [`EngineError::OffWorker`] on a thread that is no worker.
+    pub fn packet_drops(&self) -> Result<PacketDrops, EngineError> {
+        cx::with_core(|core| core.endpoint.packet_drops())
     }
 
     /// Starts a task on this worker.

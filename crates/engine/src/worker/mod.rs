@@ -6,6 +6,7 @@ mod core;
 mod ingress;
 mod leftovers;
 mod links;
+mod logs;
 mod moving;
 mod order;
 mod rebind;
@@ -22,6 +23,7 @@ pub(crate) use leftovers::Tail;
 #[cfg(test)]
 pub(crate) use links::Message;
 pub(crate) use links::{LinkChange, Links, Outbound, Packet};
+pub(crate) use logs::LogFolder;
 pub(crate) use order::Order;
 pub(crate) use rebind::Rebind;
 pub(crate) use run::{Loop, Setup};

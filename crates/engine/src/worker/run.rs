@@ -17,6 +17,7 @@ use crate::mailbox::Inbox;
 use crate::scaling::Coordinator;
 use crate::stop::Stop;
 use crate::worker::Core;
+use crate::worker::LogFolder;
 use crate::worker::ingress::Share;
 use crate::worker::links::{LinkChange, Links, Message};
 use crate::worker::order::Order;
@@ -84,6 +85,8 @@ pub(super) struct Facts {
     stop: Arc<Stop>,
     coordinator: Coordinator,
     pub(super) is_reader: bool,
+    /// Where the logs of connections go.
+    logs: Option<LogFolder>,
 }
 
 /// How far a worker is that is not to go on.
@@ -132,7 +135,15 @@ impl Loop {
             command_panics: 0,
             spin: Spin::new(config.spin),
             signals: Signals::default(),
-            setup: Facts { handle, config, clock, stop, coordinator, is_reader },
+            setup: Facts {
+                handle,
+                logs: config.qlog.clone().map(LogFolder::new),
+                config,
+                clock,
+                stop,
+                coordinator,
+                is_reader,
+            },
             deadline: None,
             departure: Departure::No,
             failure: None,
@@ -213,9 +224,17 @@ impl Loop {
         let mut unfinished = !self.links.flush() || stepped;
         self.links.ring();
         unfinished |= self.transmit(now) || self.cx.exec.has_ready();
+        self.write_logs();
         self.publish();
         unfinished |= self.depart();
         Turn { worked: worked || unfinished, unfinished }
+    }
+
+    #[inline]
+    fn write_logs(&mut self) {
+        if let Some(logs) = &mut self.setup.logs {
+            logs.take(&mut self.cx.core.borrow_mut().endpoint);
+        }
     }
 
     /// After a panic: the connection whose code it was is given up, the rest goes on.
@@ -285,6 +304,10 @@ impl Loop {
         self.cx.core.borrow_mut().timers.fire_all(&mut wakes);
         wakes.into_iter().for_each(std::task::Waker::wake);
         self.cx.exec.abort_all();
+        if self.setup.logs.is_some() {
+            self.cx.core.borrow_mut().endpoint.flush_logs();
+            self.write_logs();
+        }
         self.publish();
     }
 

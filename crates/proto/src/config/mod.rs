@@ -33,6 +33,8 @@ pub struct EndpointConfig {
     /// The mark in connection IDs ([`warpline_wire::cid::mark`]), where two processes share a port. Not with `quic_lb`, whose
     /// IDs have no room for it.
     pub mark: Option<bool>,
+    /// Connections keep a log of what they do, as qlog ([`Endpoint::poll_log`](crate::Endpoint::poll_log)).
+    pub qlog: bool,
     /// Unix time at the zero of the clock that drives the endpoint, so that address tokens of one process mean
     /// something to another. Zero is right for an endpoint that shares its keys with no other.
     pub unix_at_zero: Duration,
@@ -52,6 +54,7 @@ impl EndpointConfig {
             versions: vec![Version::V1, Version::V2],
             quic_lb: None,
             mark: None,
+            qlog: false,
             unix_at_zero: Duration::ZERO,
         }
     }

@@ -105,6 +105,7 @@ impl Connection {
         }
         builder.pad_to(pad);
         let unsealed = builder.finish();
+        self.log_sent(cx.now, &unsealed, room);
         unsealed.seal(&mut self.keys, room);
         self.record_sent(cx, level, unsealed.len, false, false);
         unsealed.len

@@ -1,11 +1,12 @@
 //! Early data: 0-RTT packets in both roles (RFC 9000 sections 5.6 and 7.4.1, RFC 9001 sections 4.6 and 9.2).
 
 use warpline_frame::Frame as Memory;
-use warpline_wire::header::ProtectedHeader;
+use warpline_wire::header::{PacketKind, ProtectedHeader};
 use warpline_wire::{Side, TransportParameters};
 
 use super::Connection;
 use super::loss::Fate;
+use super::stats::DropReason;
 use super::timers::Timer;
 use crate::crypto::{Level, packet};
 use crate::cx::Cx;
@@ -14,6 +15,7 @@ use crate::error::{ConnectionError, TransportError};
 use crate::event::Event;
 use crate::limits::{EARLY_BYTES_MAX, KEY_UPDATE_PTOS};
 use crate::sent_frame::SentFrame;
+use crate::time::Instant;
 
 /// What became of early data.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,12 +41,13 @@ pub(super) struct EarlyPackets {
 
 impl Connection {
     /// (Client) Begins to send early data if TLS has a session that allows it, within the limits that the server gave then.
-    pub(super) fn offer_early_data(&mut self) {
+    pub(super) fn offer_early_data(&mut self, now: Instant) {
         let Some(keys) = self.handshake.session.zero_rtt_keys() else { return };
         let remembered = self.handshake.session.peer_params();
         let Some(params) = remembered.and_then(|raw| TransportParameters::decode(raw, Side::Server).ok()) else {
             return;
         };
+        self.log_parameters(now, None, &params);
         self.streams.set_peer_params(&params);
         self.datagrams.set_peer_max(params.max_datagram_frame_size.unwrap_or(0));
         self.keys.zero_rtt = Some(keys);
@@ -119,15 +122,15 @@ impl Connection {
     }
 
     /// Keeps a 0-RTT packet that came before the ClientHello was complete.
-    pub(super) fn keep_early_packet(&mut self, meta: &DatagramMeta, packet: &[u8]) {
+    pub(super) fn keep_early_packet(&mut self, now: Instant, meta: &DatagramMeta, packet: &[u8]) {
         let early = &mut self.handshake.early_packets;
         let waits = self.identity.side == Side::Server && self.keys.handshake.is_none();
         if !waits || early.bytes + packet.len() > EARLY_BYTES_MAX {
-            self.stats.packets_dropped += 1;
-            return;
+            return self.drop_packet(now, Some(PacketKind::ZeroRtt), packet.len(), DropReason::NoKeys);
         }
         early.bytes += packet.len();
         early.packets.push((*meta, packet.to_vec()));
+        self.log_buffered(now, packet.len());
     }
 
     /// Handles the 0-RTT packets that waited for the ClientHello.

@@ -40,6 +40,16 @@ struct Built {
 impl Connection {
     /// Writes one GSO train into `buf`; `None` when there is nothing to send now.
     pub(crate) fn poll_transmit(&mut self, cx: &mut Cx<'_>, buf: &mut [u8]) -> Option<Transmit> {
+        let transmit = self.next_transmit(cx, buf);
+        if let Some(transmit) = &transmit {
+            let count = transmit.len.div_ceil(transmit.segment_size);
+            self.log_datagrams(cx.now, true, count, transmit.len);
+        }
+        self.log_changes(cx.now);
+        transmit
+    }
+
+    fn next_transmit(&mut self, cx: &mut Cx<'_>, buf: &mut [u8]) -> Option<Transmit> {
         match self.lifecycle.state {
             State::Open => {}
             State::Closing { .. } => return self.write_last_flight(cx, buf).or_else(|| self.write_close(cx, buf)),
@@ -282,6 +292,7 @@ impl Connection {
             builder.pad_to(full);
         }
         let unsealed = builder.finish();
+        self.log_sent(cx.now, &unsealed, room);
         unsealed.seal(&mut self.keys, room);
         self.record_sent(cx, level, unsealed.len, eliciting, eliciting || padded);
         Built { len: unsealed.len, eliciting }
@@ -459,6 +470,7 @@ impl Connection {
         self.hurry_ack(&mut builder.w, Level::OneRtt);
         builder.pad_to(len);
         let unsealed = builder.finish();
+        self.log_sent(cx.now, &unsealed, buf);
         unsealed.seal(&mut self.keys, buf);
         self.spaces.data.sent.push_token(SentFrame::MtuProbe { size, generation: self.paths.generation });
         self.spaces.data.sent.stage_mtu_probe();
@@ -473,6 +485,7 @@ impl Connection {
         let Some(keys) = self.keys.one_rtt.as_deref_mut().filter(|keys| keys.update_due()) else { return };
         if self.handshake.confirmed && keys.initiate(cx.now, space.next_pn, space.largest_acked) {
             self.stats.key_updates += 1;
+            self.log_key_update(cx.now, "local_update");
             // The peer follows when it gets a packet under the new keys; perhaps nothing else waits to be sent.
             self.spaces.data.ping = true;
         }

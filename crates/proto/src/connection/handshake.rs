@@ -223,6 +223,7 @@ impl Connection {
         }
         self.start_address_discovery(params.observed_address);
         self.handshake.peer_params = Some(Box::new(params));
+        self.log_peer_parameters(cx.now);
         Ok(())
     }
 

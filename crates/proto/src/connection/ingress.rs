@@ -6,6 +6,7 @@ use warpline_wire::{PacketNumber, Reader, Side, TransportErrorCode, frame};
 
 use super::Connection;
 use super::lifecycle::State;
+use super::stats::DropReason;
 use super::timers::Timer;
 use crate::crypto::{Level, packet};
 use crate::cx::Cx;
@@ -14,6 +15,7 @@ use crate::error::TransportError;
 use crate::limits::KEY_UPDATE_PTOS;
 use crate::path::Route;
 use crate::space::AckConfig;
+use crate::time::Instant;
 
 /// Reserved bits of the first byte, which must be zero once unmasked (RFC 9000 section 17.2 and 17.3.1).
 const LONG_RESERVED: u8 = 0x0c;
@@ -25,9 +27,9 @@ const FIXED: u8 = 0x40;
 /// A packet that was opened where it lay.
 pub(super) struct OpenedPacket {
     level: Level,
-    number: u64,
-    header_len: usize,
-    payload_len: usize,
+    pub(super) number: u64,
+    pub(super) header_len: usize,
+    pub(super) payload_len: usize,
 }
 
 /// What the frames of one packet amounted to.
@@ -43,9 +45,9 @@ impl Connection {
     pub(crate) fn handle_datagram(&mut self, cx: &mut Cx<'_>, meta: &DatagramMeta, memory: &mut Memory) {
         self.stats.datagrams_received += 1;
         self.stats.bytes_received += memory.len() as u64;
+        self.log_datagrams(cx.now, false, 1, memory.len());
         if !self.is_from_peer(meta) {
-            self.stats.packets_dropped += 1;
-            return;
+            return self.drop_packet(cx.now, None, memory.len(), DropReason::ForeignAddress);
         }
         self.count_arrival(meta, memory.len());
         match self.lifecycle.state {
@@ -56,6 +58,7 @@ impl Connection {
         }
         self.handle_packets(cx, meta, memory);
         self.replay_early_packets(cx);
+        self.log_changes(cx.now);
     }
 
     /// Handles the packets that a datagram coalesces.
@@ -96,7 +99,7 @@ impl Connection {
                 }
             },
             Err(HeaderError::UnsupportedVersion { .. } | _) => {
-                self.stats.packets_dropped += 1;
+                self.drop_packet(cx.now, None, memory.len(), DropReason::Malformed);
                 None
             }
         }
@@ -116,11 +119,11 @@ impl Connection {
             PacketKind::OneRtt => Level::OneRtt,
             PacketKind::ZeroRtt if self.takes_zero_rtt(header) => Level::OneRtt,
             PacketKind::ZeroRtt => {
-                self.keep_early_packet(meta, &memory[..header.packet_len]);
+                self.keep_early_packet(cx.now, meta, &memory[..header.packet_len]);
                 return Ok(());
             }
             PacketKind::Retry | PacketKind::VersionNegotiation => {
-                self.stats.packets_dropped += 1;
+                self.drop_packet(cx.now, Some(header.kind), header.packet_len, DropReason::Unexpected);
                 return Ok(());
             }
         };
@@ -130,27 +133,25 @@ impl Connection {
             Level::OneRtt => true,
         };
         if !takes_version {
-            self.stats.packets_dropped += 1;
+            self.drop_packet(cx.now, Some(header.kind), header.packet_len, DropReason::UnknownVersion);
             return Ok(());
         }
         if level == Level::Initial && self.identity.side == Side::Server && datagram_len < 1200 {
             // RFC 9000 section 14.1.
-            self.stats.packets_dropped += 1;
+            self.drop_packet(cx.now, Some(header.kind), header.packet_len, DropReason::SmallInitial);
             return Ok(());
         }
         if level == Level::Initial && self.identity.side == Side::Client && !header.token.is_empty() {
             // RFC 9000 section 17.2.2: servers send no tokens in Initial packets.
-            self.stats.packets_dropped += 1;
+            self.drop_packet(cx.now, Some(header.kind), header.packet_len, DropReason::Unexpected);
             return Ok(());
         }
         let opened = match level {
             Level::Initial => self.open_initial(cx, memory, header)?,
             _ => self.open_packet(cx, memory, header, level)?,
         };
-        let Some(opened) = opened else {
-            self.stats.packets_dropped += 1;
-            return Ok(());
-        };
+        let Some(opened) = opened else { return Ok(()) };
+        self.log_received(cx.now, header, &opened, memory);
         self.stats.packets_received += 1;
         self.on_authentic(cx, header, level)?;
         let summary = self.handle_frames(cx, meta, memory, &opened, header)?;
@@ -164,7 +165,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Unmasks and opens a packet. `None`: dropped.
+    /// Unmasks and opens a packet. `None`: dropped, which is counted.
     #[inline]
     pub(super) fn open_packet(
         &mut self,
@@ -183,42 +184,59 @@ impl Connection {
             Level::OneRtt if !self.handshake.complete => None,
             Level::OneRtt => self.keys.one_rtt.as_deref().map(|k| &*k.remote_header),
         };
-        let Some(header_key) = header_key else { return Ok(None) };
+        let Some(header_key) = header_key else { return self.dropped(cx.now, header, DropReason::NoKeys) };
         let Some((first, truncated, pn_len)) = packet::unmask(header_key, bytes, header.pn_offset) else {
-            return Ok(None);
+            return self.dropped(cx.now, header, DropReason::Malformed);
         };
-        let Some(space) = self.spaces.at(level) else { return Ok(None) };
+        let Some(space) = self.spaces.at(level) else { return self.dropped(cx.now, header, DropReason::NoKeys) };
         let number = PacketNumber::expand(truncated, pn_len, space.acks.largest()).0;
         if space.acks.is_duplicate(number) {
-            return Ok(None);
+            return self.dropped(cx.now, header, DropReason::Duplicate);
         }
         let header_len = header.pn_offset + pn_len;
         let payload_len = match level {
             Level::Initial => {
-                let Some(keys) = self.keys.initial.as_deref() else { return Ok(None) };
+                let Some(keys) = self.keys.initial.as_deref() else {
+                    return self.dropped(cx.now, header, DropReason::NoKeys);
+                };
                 packet::open(&*keys.remote.packet, bytes, header_len, number)
             }
             Level::Handshake => {
-                let Some(keys) = self.keys.handshake.as_deref() else { return Ok(None) };
+                let Some(keys) = self.keys.handshake.as_deref() else {
+                    return self.dropped(cx.now, header, DropReason::NoKeys);
+                };
                 packet::open(&*keys.remote.packet, bytes, header_len, number)
             }
             Level::OneRtt if early => self.open_zero_rtt(bytes, header_len, number),
             Level::OneRtt => self.open_one_rtt(cx, first & KEY_PHASE != 0, bytes, header_len, number)?,
         };
-        let Some(payload_len) = payload_len else { return self.on_failed_open(level).map(|()| None) };
+        let Some(payload_len) = payload_len else {
+            self.on_failed_open(level)?;
+            return self.dropped(cx.now, header, DropReason::NotAuthentic);
+        };
         let reserved = if level == Level::OneRtt && !early { SHORT_RESERVED } else { LONG_RESERVED };
         if first & reserved != 0 {
             self.handshake.heard = true;
             return Err(TransportError::protocol("reserved header bits are set"));
         }
         if first & FIXED == 0 && !self.config.grease_quic_bit {
-            return Ok(None);
+            return self.dropped(cx.now, header, DropReason::Malformed);
         }
         if payload_len == 0 {
             self.handshake.heard = true;
             return Err(TransportError::protocol("a packet without frames"));
         }
         Ok(Some(OpenedPacket { level, number, header_len, payload_len }))
+    }
+
+    fn dropped<T>(
+        &mut self,
+        now: Instant,
+        header: &ProtectedHeader,
+        reason: DropReason,
+    ) -> Result<Option<T>, TransportError> {
+        self.drop_packet(now, Some(header.kind), header.packet_len, reason);
+        Ok(None)
     }
 
     #[inline]
@@ -240,6 +258,7 @@ impl Connection {
                 ));
             }
             self.stats.key_updates += 1;
+            self.log_key_update(cx.now, "remote_update");
         }
         if opened.updated || opened.settled {
             // RFC 9001 section 6.5: from the first packet under the new keys on.

@@ -110,6 +110,7 @@ impl Connection {
             return;
         }
         tracing::debug!(%error, remote = %self.paths.current.remote, "closing the connection");
+        self.log_closed(now, false, &error.to_string());
         self.emit(Event::Closed(ConnectionError::Transport(error.clone())));
         self.start_closing(now, CloseReason::Transport(error));
     }
@@ -119,6 +120,7 @@ impl Connection {
         if !self.lifecycle.is_open() {
             return;
         }
+        self.log_closed(now, false, "closed by the application");
         self.emit(Event::Closed(ConnectionError::LocallyClosed));
         self.start_closing(now, CloseReason::Application { code, reason: reason.to_vec() });
     }
@@ -126,6 +128,7 @@ impl Connection {
     /// Closes without blame: the two sides' settings do not go together.
     pub(super) fn close_unsettled(&mut self, now: Instant, error: ConnectionError) {
         let reason = error.to_string();
+        self.log_closed(now, false, &reason);
         self.emit(Event::Closed(error));
         self.start_closing(now, CloseReason::Transport(TransportError::new(TransportErrorCode::NO_ERROR, reason)));
     }
@@ -150,6 +153,7 @@ impl Connection {
     pub(super) fn on_peer_close(&mut self, now: Instant, error: ConnectionError) {
         match self.lifecycle.state {
             State::Open => {
+                self.log_closed(now, true, &error.to_string());
                 self.emit(Event::Closed(error));
                 self.lifecycle.state = State::Draining;
                 self.start_close_timer(now);

@@ -3,6 +3,7 @@
 use core::time::Duration;
 
 use warpline_wire::frame::Ack;
+use warpline_wire::header::PacketKind;
 use warpline_wire::{Side, TransportErrorCode};
 
 use super::Connection;
@@ -28,6 +29,15 @@ fn pto_space(level: Level) -> pto::Space {
         Level::Initial => pto::Space::Initial,
         Level::Handshake => pto::Space::Handshake,
         Level::OneRtt => pto::Space::Data,
+    }
+}
+
+/// What a packet of the level is called; early data counts as 1-RTT.
+fn kind_of(level: Level) -> PacketKind {
+    match level {
+        Level::Initial => PacketKind::Initial,
+        Level::Handshake => PacketKind::Handshake,
+        Level::OneRtt => PacketKind::OneRtt,
     }
 }
 
@@ -117,7 +127,12 @@ impl Connection {
             now,
             &path.rtt,
             &mut path.delivery,
-            &mut |packet| path.congestion.on_packet_lost(now, packet),
+            &mut |packet| {
+                path.congestion.on_packet_lost(now, packet);
+                if let Some(log) = &mut self.log {
+                    log.lost(now, kind_of(level), packet.number);
+                }
+            },
             &mut |frame| settled.push(*frame),
         );
         for frame in settled.drain(..) {
@@ -221,6 +236,9 @@ impl Connection {
         };
         self.pto.count += 1;
         self.pto.since = now;
+        if let Some(log) = &mut self.log {
+            log.loss_timer_expired(now);
+        }
         self.stats.probe_timeouts += 1;
         // Silence counts against the packet size: when everything large vanishes there is no acknowledgement that
         // shows a loss.

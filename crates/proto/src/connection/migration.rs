@@ -36,7 +36,7 @@ impl Connection {
         }
         let mut path = self.new_path(to, false);
         let visitor = self.paths.visitor.take_if(|v| v.route.is_same(&to));
-        path.on_received(visitor.as_deref().map_or(self.arriving, Visitor::received));
+        path.on_received(visitor.as_deref().map_or(self.paths.arriving, Visitor::received));
         let cid = visitor.map(|v| v.cid).or_else(|| self.remote_cids.set_aside());
         let same_host = meta.remote.ip() == self.paths.current.remote.ip() && meta.local == self.paths.current.local;
         if same_host {
@@ -187,7 +187,7 @@ impl Connection {
             let Some(cid) = self.remote_cids.set_aside() else { return };
             let until = cx.now + self.pto_base() * 3;
             let mut visitor = Visitor::new(route, cid, until);
-            visitor.on_received(self.arriving);
+            visitor.on_received(self.paths.arriving);
             self.paths.visitor = Some(Box::new(visitor));
         }
         self.paths.responses.push(route, data);
@@ -214,7 +214,7 @@ impl Connection {
     /// Counts a datagram on the path that it came on.
     #[inline]
     pub(super) fn count_arrival(&mut self, meta: &DatagramMeta, bytes: usize) {
-        self.arriving = bytes;
+        self.paths.arriving = bytes;
         let route = Route::from(meta);
         if self.paths.current.route().is_same(&route) {
             self.paths.current.on_received(bytes);
@@ -391,6 +391,7 @@ impl Connection {
         }
         builder.pad_to(size);
         let unsealed = builder.finish();
+        self.log_sent(cx.now, &unsealed, buf);
         unsealed.seal(&mut self.keys, buf);
         self.record_off_path(cx, unsealed.len);
         let len = unsealed.len;

@@ -13,6 +13,7 @@ mod frames;
 mod handshake;
 mod ingress;
 mod lifecycle;
+mod log;
 mod loss;
 mod migration;
 mod open;
@@ -35,7 +36,7 @@ use self::handshake::Handshake;
 use self::lifecycle::Lifecycle;
 pub(crate) use self::open::Opening;
 pub(crate) use self::packet_builder::{HeaderParts, PacketBuilder};
-pub use self::stats::ConnectionStats;
+pub use self::stats::{ConnectionStats, PacketDrops};
 use self::timers::Timers;
 use crate::config::TransportConfig;
 use crate::crypto::{Keys, Level};
@@ -44,6 +45,7 @@ use crate::endpoint::{ConnectionHandle, Routes};
 use crate::event::Event;
 use crate::ids::{LocalCids, RemoteCids};
 use crate::path::{Path, Responses, Visitor};
+use crate::qlog::Log;
 use crate::recovery::frequency::AckFrequency;
 use crate::sent_frame::SentFrame;
 use crate::space::PacketSpace;
@@ -70,8 +72,8 @@ pub struct Connection {
     timers: Timers,
     events: VecDeque<Event>,
     stats: ConnectionStats,
-    /// Length of the datagram that is being handled.
-    arriving: usize,
+    /// What it did, if anybody wants to know.
+    log: Option<Box<Log>>,
 }
 
 /// What a connection is from its first packet on.
@@ -130,6 +132,8 @@ struct Paths {
     responses: Responses,
     /// What each side sees of the other's address, if the peer takes part.
     discovery: Option<Box<AddressObservations>>,
+    /// Length of the datagram that is being handled.
+    arriving: usize,
     /// Counts the paths that were in use, so that fates of packets of earlier ones are told apart.
     generation: u16,
 }
@@ -143,6 +147,7 @@ impl Paths {
             visitor: None,
             responses: Responses::default(),
             discovery: None,
+            arriving: 0,
             generation: 0,
         }
     }

@@ -75,14 +75,14 @@ pub(super) fn client_session(
     client: &ClientSide,
     version: Version,
     local_cid: ConnectionId,
-) -> Result<Session, rustls::Error> {
+) -> Result<(Session, TransportParameters), rustls::Error> {
     let mut params = local_params(cx, &client.config.transport, local_cid);
     let available = offered(&cx.config.versions, version);
     params.version_information = Some(VersionInformation { chosen: version, available });
     let mut raw = Vec::with_capacity(192);
     params.encode(&mut raw, Side::Client);
     let view = SessionView::new(client.config.memory.clone(), client.port, version);
-    Session::client(&client.config, view, version, client.name.clone(), raw)
+    Ok((Session::client(&client.config, view, version, client.name.clone(), raw)?, params))
 }
 
 impl Connection {
@@ -95,12 +95,13 @@ impl Connection {
     ) -> Result<Self, rustls::Error> {
         let port = opening.remote.port();
         let client = ClientSide { config: config.clone(), name, port, reacted: false, remembered: None };
-        let session = client_session(cx, &client, opening.version, opening.local_cid)?;
+        let (session, params) = client_session(cx, &client, opening.version, opening.local_cid)?;
         let transport = config.transport.clone();
         let mut connection = Self::new(cx, Side::Client, config.initial_suite, transport, session, opening);
         connection.handshake.client = Some(Box::new(client));
+        connection.log_parameters(cx.now, Some("local"), &params);
         connection.drive_tls();
-        connection.offer_early_data();
+        connection.offer_early_data(cx.now);
         Ok(connection)
     }
 
@@ -118,10 +119,14 @@ impl Connection {
         let retried = opening.original_dcid != opening.initial_dcid;
         params.retry_source_connection_id = retried.then_some(opening.initial_dcid);
         params.stateless_reset_token = Some(ResetToken(cx.config.reset_key.token(&opening.local_cid).0));
+        let logged = cx.config.qlog.then(|| params.clone());
         let session = Session::server(config.clone(), params);
         let peer_scid = opening.remote_cid;
         let transport = config.transport.clone();
         let mut connection = Self::new(cx, Side::Server, config.initial_suite, transport, session, opening);
+        if let Some(params) = logged {
+            connection.log_parameters(cx.now, Some("local"), &params);
+        }
         connection.handshake.peer_scid = Some(peer_scid);
         connection.local_cids = local_cids;
         connection.handshake.new_tokens = config.new_tokens;
@@ -138,6 +143,7 @@ impl Connection {
         opening: Opening,
     ) -> Self {
         let tls_version = crate::crypto::tls_version(opening.version);
+        let ids = (&opening.local_cid.clone(), &opening.remote_cid.clone());
         let tls_side = if side == Side::Client { rustls::Side::Client } else { rustls::Side::Server };
         let initial = suite.keys(&opening.initial_dcid, tls_side, tls_version);
         let path = Path::new(opening.remote, opening.local, &config, side == Side::Client || opening.validated);
@@ -169,10 +175,11 @@ impl Connection {
             timers: Timers::default(),
             events: VecDeque::new(),
             stats: ConnectionStats::default(),
-            arriving: 0,
+            log: None,
             config,
         };
         connection.restart_idle_timer(cx.now);
+        connection.start_log(cx, ids);
         connection
     }
 }

@@ -137,6 +137,24 @@ pub(crate) struct Unsealed {
 }
 
 impl Unsealed {
+    pub(crate) fn kind(&self) -> PacketKind {
+        match self.level {
+            Level::Initial => PacketKind::Initial,
+            Level::Handshake => PacketKind::Handshake,
+            Level::OneRtt if self.zero_rtt => PacketKind::ZeroRtt,
+            Level::OneRtt => PacketKind::OneRtt,
+        }
+    }
+
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// The frames, before the packet at the front of `room` is sealed.
+    pub(crate) fn payload<'r>(&self, room: &'r [u8]) -> &'r [u8] {
+        room.get(self.pn_at + self.pn_len..self.len - TAG_LEN).unwrap_or_default()
+    }
+
     /// Seals the packet at the front of `room`.
     #[inline]
     pub(crate) fn seal(&self, keys: &mut Keys, room: &mut [u8]) {

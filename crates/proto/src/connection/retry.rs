@@ -5,6 +5,7 @@ use warpline_wire::header::{self, ProtectedHeader};
 
 use super::Connection;
 use super::loss::Fate;
+use super::stats::DropReason;
 use crate::crypto::{Level, retry, tls_version};
 use crate::cx::Cx;
 use crate::limits::TOKEN_LEN_MAX;
@@ -22,8 +23,7 @@ impl Connection {
             && (1..=TOKEN_LEN_MAX).contains(&token.len())
             && is_authentic(datagram, header, &self.identity.original_dcid);
         if !acceptable {
-            self.stats.packets_dropped += 1;
-            return;
+            return self.drop_packet(cx.now, Some(header.kind), datagram.len(), DropReason::Unexpected);
         }
         self.handshake.token = token.to_vec();
         self.identity.retry_scid = Some(header.scid);

@@ -2,6 +2,8 @@
 
 use core::time::Duration;
 
+use crate::qlog::Trigger;
+
 /// Counters and the state of the path. Bytes are UDP payload bytes unless said otherwise.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ConnectionStats {
@@ -21,8 +23,10 @@ pub struct ConnectionStats {
     pub packets_lost: u64,
     /// Packets declared lost that were acknowledged later.
     pub packets_lost_spuriously: u64,
-    /// Received packets that were dropped: not authentic, duplicates, or without keys.
+    /// Received packets that were dropped, for whatever reason.
     pub packets_dropped: u64,
+    /// The same by reason.
+    pub drops: PacketDrops,
     /// Received DATAGRAM frames that the application did not read in time.
     pub datagram_frames_dropped: u64,
     /// Bytes of stream data sent again.
@@ -49,4 +53,82 @@ pub struct ConnectionStats {
     pub bytes_in_flight: u64,
     /// UDP payload that the path carries, in bytes.
     pub mtu: u16,
+}
+
+/// Received packets that were dropped, by reason; whole datagrams count as one. Datagrams that lead to no connection are in
+/// [`EndpointStats`](crate::EndpointStats).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PacketDrops {
+    /// From an address that is not the peer's, during the handshake or where the peer must not move.
+    pub foreign_address: u64,
+    /// No packet, cut off, or with bits that no packet has.
+    pub malformed: u64,
+    /// Of a version that is not the connection's.
+    pub unknown_version: u64,
+    /// An Initial packet in a datagram that is too small (RFC 9000 section 14.1).
+    pub small_initial: u64,
+    /// Not at this moment, or not from this side: Retry and Version Negotiation that were not asked for, tokens of servers.
+    pub unexpected: u64,
+    /// Its keys are not there: not yet, or no more.
+    pub no_keys: u64,
+    /// Received before.
+    pub duplicate: u64,
+    /// It did not open: damaged, forged or of another connection.
+    pub not_authentic: u64,
+}
+
+/// Why a packet is dropped.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum DropReason {
+    ForeignAddress,
+    Malformed,
+    UnknownVersion,
+    SmallInitial,
+    Unexpected,
+    NoKeys,
+    Duplicate,
+    NotAuthentic,
+}
+
+impl DropReason {
+    /// The name in a log (draft-ietf-quic-qlog-quic-events, "packet_dropped").
+    pub(super) fn trigger(self) -> Trigger {
+        match self {
+            Self::ForeignAddress => "rejected",
+            Self::Malformed | Self::SmallInitial => "invalid",
+            Self::UnknownVersion => "unsupported_version",
+            Self::Unexpected => "unexpected_packet",
+            Self::NoKeys => "key_unavailable",
+            Self::Duplicate => "duplicate",
+            Self::NotAuthentic => "decryption_failure",
+        }
+    }
+}
+
+impl PacketDrops {
+    /// Adds those of another connection.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.foreign_address += other.foreign_address;
+        self.malformed += other.malformed;
+        self.unknown_version += other.unknown_version;
+        self.small_initial += other.small_initial;
+        self.unexpected += other.unexpected;
+        self.no_keys += other.no_keys;
+        self.duplicate += other.duplicate;
+        self.not_authentic += other.not_authentic;
+    }
+
+    pub(super) fn count(&mut self, reason: DropReason) {
+        let counter = match reason {
+            DropReason::ForeignAddress => &mut self.foreign_address,
+            DropReason::Malformed => &mut self.malformed,
+            DropReason::UnknownVersion => &mut self.unknown_version,
+            DropReason::SmallInitial => &mut self.small_initial,
+            DropReason::Unexpected => &mut self.unexpected,
+            DropReason::NoKeys => &mut self.no_keys,
+            DropReason::Duplicate => &mut self.duplicate,
+            DropReason::NotAuthentic => &mut self.not_authentic,
+        };
+        *counter += 1;
+    }
 }

@@ -18,6 +18,7 @@ impl Connection {
             return;
         }
         if self.timers.take_due(Timer::Idle, now) {
+            self.log_closed(now, false, "nothing heard from the peer");
             return self.abandon(ConnectionError::TimedOut);
         }
         self.update_deadlines();
@@ -48,6 +49,7 @@ impl Connection {
         if let Some(error) = self.limit_reached() {
             self.close_with(now, error);
         }
+        self.log_changes(now);
     }
 
     /// Brings the deadlines that follow from other state up to date.

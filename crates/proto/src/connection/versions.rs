@@ -11,6 +11,7 @@ use super::Connection;
 use super::ingress::OpenedPacket;
 use super::loss::Fate;
 use super::open::client_session;
+use super::stats::DropReason;
 use crate::crypto::{Level, tls_version};
 use crate::cx::Cx;
 use crate::error::{ConnectionError, TransportError};
@@ -44,8 +45,7 @@ impl Connection {
         // RFC 9368 section 4: a list with the version in use, and a second list, are mistakes or attacks.
         let is_second = self.handshake.client.as_ref().is_none_or(|c| c.reacted);
         if self.handshake.heard || !is_answer || is_second || listed(self.identity.version) {
-            self.stats.packets_dropped += 1;
-            return;
+            return self.drop_packet(cx.now, Some(header.kind), datagram.len(), DropReason::Unexpected);
         }
         let Some(version) = cx.config.versions.iter().copied().find(|v| listed(*v)) else {
             return self.abandon(ConnectionError::VersionMismatch);
@@ -61,7 +61,7 @@ impl Connection {
         let Some(client) = &mut self.handshake.client else { return Ok(()) };
         client.reacted = true;
         let local_cid = self.local_cids.handshake_cid();
-        self.handshake.session = client_session(cx, client, version, local_cid)?;
+        (self.handshake.session, _) = client_session(cx, client, version, local_cid)?;
         self.handshake.token = client.token(version).unwrap_or_default();
         let dcid = ids::guess(cx.rng);
         self.identity.version = version;

@@ -28,12 +28,13 @@ use self::slots::Slots;
 use self::stateless::StatelessReplies;
 pub use self::stats::EndpointStats;
 use crate::config::{ClientConfig, EndpointConfig, ServerConfig};
-use crate::connection::{Connection, Opening};
+use crate::connection::{Connection, Opening, PacketDrops};
 use crate::cx::Cx;
 use crate::datagram_meta::{DatagramMeta, Transmit};
 use crate::error::{ConfigError, ConnectError, MigrateError};
 use crate::event::Event;
 use crate::ids::{self, CidGenerator, QuicLb};
+use crate::qlog::LogPiece;
 use crate::resume::ServerKey;
 use crate::rng::Rng;
 use crate::time::Instant;
@@ -69,6 +70,8 @@ pub struct Endpoint {
     /// Connections that may have events.
     eventful: VecDeque<u32>,
     replies: StatelessReplies,
+    /// Parts of logs, to be taken.
+    logs: VecDeque<LogPiece>,
     early: EarlyDatagrams,
     half_open: HalfOpen,
     /// How hard it is to keep up.
@@ -79,6 +82,8 @@ pub struct Endpoint {
     /// The connection whose code runs, for the time of the call.
     active: Option<ConnectionHandle>,
     stats: EndpointStats,
+    /// Of connections that have gone.
+    drops: PacketDrops,
 }
 
 impl Endpoint {
@@ -97,6 +102,7 @@ impl Endpoint {
             sendable: VecDeque::new(),
             eventful: VecDeque::new(),
             replies: StatelessReplies::default(),
+            logs: VecDeque::new(),
             early: EarlyDatagrams::default(),
             half_open,
             pressure: Pressure::None,
@@ -104,6 +110,7 @@ impl Endpoint {
             own_slots: Vec::new(),
             active: None,
             stats: EndpointStats::default(),
+            drops: PacketDrops::default(),
         }
     }
 
@@ -201,6 +208,7 @@ impl Endpoint {
         let eventful = flags.eventful;
         self.update_half_open(handle);
         let Some(connection) = self.slots.find_mut(handle) else { return };
+        self.logs.extend(connection.take_log(false));
         if connection.is_drained() {
             if !eventful {
                 self.forget(handle);
@@ -240,7 +248,9 @@ impl Endpoint {
 
     fn forget(&mut self, handle: ConnectionHandle) {
         self.update_half_open(handle);
-        if let Some(connection) = self.slots.remove(handle) {
+        if let Some(mut connection) = self.slots.remove(handle) {
+            self.logs.extend(connection.take_log(true));
+            self.drops.add(&connection.drops());
             connection.remove_routes(&mut self.routes);
         }
     }
@@ -263,6 +273,29 @@ impl Endpoint {
             self.eventful.pop_front();
         }
         None
+    }
+
+    /// The next part of any connection's log ([`EndpointConfig::qlog`]); call until `None`, every turn. A log comes in parts of
+    /// 16 KiB and more, and the rest of it when the connection has gone.
+    pub fn poll_log(&mut self) -> Option<LogPiece> {
+        self.logs.pop_front()
+    }
+
+    /// Makes all that was logged so far available to [`poll_log`](Self::poll_log): the endpoint is about to end.
+    pub fn flush_logs(&mut self) {
+        for handle in self.slots.handles() {
+            let piece = self.slots.find_mut(handle).and_then(|connection| connection.take_log(true));
+            self.logs.extend(piece);
+        }
+    }
+
+    /// Packets that the connections of this endpoint have dropped so far, by reason. Looks at every connection.
+    pub fn packet_drops(&self) -> PacketDrops {
+        let mut drops = self.drops;
+        for connection in self.slots.handles().into_iter().filter_map(|handle| self.slots.find(handle)) {
+            drops.add(&connection.drops());
+        }
+        drops
     }
 
     /// The earliest moment at which `handle_timeout` has something to do.

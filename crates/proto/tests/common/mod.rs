@@ -72,6 +72,15 @@ impl Pair {
         Self::with_server(transport, server_config(transport))
     }
 
+    /// Both sides keep logs.
+    pub fn logged(transport: &TransportConfig) -> Self {
+        let endpoint = || Arc::new(EndpointConfig { qlog: true, ..EndpointConfig::new(&[5; 32]) });
+        let mut pair = Self::new(transport);
+        pair.client = Endpoint::new(endpoint(), None, [1; 32]);
+        pair.server = Endpoint::new(endpoint(), Some(pair.server_config.clone()), [2; 32]);
+        pair
+    }
+
     /// The server's endpoint is set up with `endpoint`.
     pub fn with_server_endpoint(transport: &TransportConfig, endpoint: EndpointConfig) -> Self {
         let mut pair = Self::new(transport);
