@@ -8,6 +8,7 @@ mod demo;
 #[cfg(target_os = "linux")]
 mod doctor;
 mod get;
+mod h3;
 mod host;
 mod io;
 mod list;
@@ -65,6 +66,9 @@ enum Command {
     /// Say what this machine has for moving packets fast, what costs speed, and how to change it.
     #[cfg(target_os = "linux")]
     Doctor(doctor::DoctorArgs),
+    /// Serve files over HTTP/3, and fetch them.
+    #[command(subcommand)]
+    H3(h3::H3),
     /// Measure the transport by itself.
     #[command(subcommand)]
     Perf(perf::Perf),
@@ -83,6 +87,7 @@ impl Command {
         match self {
             Self::Host(args) => Some(&args.io),
             Self::Get(args) => Some(&args.io),
+            Self::H3(command) => Some(command.io()),
             Self::Perf(perf) => Some(perf.io()),
             _ => None,
         }
@@ -114,6 +119,7 @@ fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         #[cfg(target_os = "linux")]
         Command::Doctor(args) => doctor::run(&args),
+        Command::H3(command) => h3::run(&command),
         Command::Perf(perf) => perf::run(perf),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "warpline", &mut std::io::stdout());

@@ -96,6 +96,6 @@ pub use warpline_proto::config::{
 };
 pub use warpline_proto::{
     ConfigError, ConnectionError, ConnectionStats, EarlyData, EndpointStats, ExportError, FleetKeys, PacketCrypto,
-    PacketDrops, provider,
+    PacketDrops, TransportError, provider,
 };
-pub use warpline_wire::{Dir, Side, StreamId, Version};
+pub use warpline_wire::{Dir, Side, StreamId, TransportErrorCode, Version};
