@@ -220,7 +220,12 @@ fn connections_beyond_the_backlog_are_closed() {
         assert!(matches!(third.closed().await, ConnectionError::ApplicationClosed { .. }));
         assert!(kept.iter().all(|connection| connection.close_reason().is_none()));
     });
-    assert_eq!(server.stats().accept_refused, 1);
+    // The worker publishes its counters at the end of a turn, which may be after the client has heard.
+    let mut refused = (0..1_000).map(|_| {
+        std::thread::sleep(Duration::from_millis(10));
+        server.stats().accept_refused
+    });
+    assert_eq!(refused.find(|refused| *refused != 0), Some(1));
 }
 
 #[test]
