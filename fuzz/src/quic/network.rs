@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use warpline_frame::Chunk;
-use warpline_proto::{ConnectionHandle, Dir, Event, Instant, ReadError, Side, StreamId};
+use warpline_proto::{ConnectionHandle, Dir, Event, Instant, Side, StreamId};
 
 use super::ends::Ends;
 use super::script::Script;
@@ -165,7 +165,7 @@ impl Transfer {
                     assert!(self.read == BYTES || !honest, "the end came at {}", self.read);
                     return;
                 }
-                Err(ReadError::Blocked | _) => return,
+                Err(_) => return,
             }
         }
     }
