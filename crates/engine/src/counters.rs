@@ -47,6 +47,8 @@ counters! {
     datagrams,
     /// GSO trains handed to the packet back end.
     trains,
+    /// Bytes of these trains, UDP payload.
+    sent_bytes,
     /// Datagrams that arrived here and belong to another worker.
     handed_over,
     /// Datagrams that did not fit into the ring to their owner.

@@ -166,7 +166,7 @@ impl Loop {
             Ok(Err(_)) | Err(_) => tracing::error!(worker = self.setup.handle.index(), "the program did not start"),
         }
         loop {
-            let handled = self.tally.datagrams;
+            let (handled, sent) = (self.tally.datagrams, self.tally.sent_bytes);
             // A panic of the protocol's code ends the connection it was about, and not the worker.
             let turn = match std::panic::catch_unwind(AssertUnwindSafe(|| self.turn())) {
                 Ok(turn) => turn,
@@ -176,7 +176,7 @@ impl Loop {
                 break;
             }
             if turn.worked {
-                self.spin.worked(self.tally.datagrams - handled);
+                self.spin.worked(self.tally.datagrams - handled, self.tally.sent_bytes - sent);
             }
             // Where the back end knows that nothing more has arrived, the wait is the better look: it takes what is to be
             // sent along.
@@ -375,6 +375,7 @@ impl Loop {
                 segment_size: transmit.segment_size,
                 len: transmit.len,
             });
+            self.tally.sent_bytes += transmit.len as u64;
             left = left.saturating_sub(cost);
             if left == 0 {
                 break;

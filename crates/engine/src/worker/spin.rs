@@ -4,10 +4,11 @@
 //! machines several times that. Where the next datagram is likely to come sooner, it pays to keep turning. Likely means:
 //! it did so the last time. A worker begins to spin after a sleep that turned out short, and stops as soon as a spin was
 //! in vain, so a worker that waits long each time does not spin at all. Where spins are in vain again and again, as when
-//! packets of a slow link come evenly at twice the limit, it sits out ever more of the chances, and fewer again when they pay. After a large batch it sleeps
-//! too: bulk data is taken with the least work when bursts may build up.
+//! packets of a slow link come evenly at twice the limit, it sits out ever more of the chances, and fewer again when they
+//! pay. After a large batch that is answered by acknowledgements only it sleeps too: bulk data is taken with the least
+//! work when bursts may build up.
 
-use crate::limits::SPIN_DATAGRAMS_MAX;
+use crate::limits::{SPIN_ANSWER_MIN, SPIN_DATAGRAMS_MAX};
 use std::time::Duration;
 use warpline_proto::Instant;
 
@@ -34,13 +35,13 @@ impl Spin {
         Self { limit, armed: false, idle_since: None, penalty: 0, pass: 0 }
     }
 
-    /// A turn had work; `datagrams` of it.
+    /// A turn had work: `datagrams` came and `sent` bytes went.
     #[inline]
-    pub(crate) fn worked(&mut self, datagrams: u64) {
+    pub(crate) fn worked(&mut self, datagrams: u64, sent: u64) {
         if self.idle_since.take().is_some() {
             self.penalty /= 2;
         }
-        self.armed &= datagrams <= SPIN_DATAGRAMS_MAX;
+        self.armed &= datagrams <= SPIN_DATAGRAMS_MAX || sent >= datagrams * SPIN_ANSWER_MIN;
     }
 
     /// A turn at `now` had no work. `true`: look again; `false`: sleep.
@@ -96,9 +97,11 @@ mod tests {
         spin.slept(Duration::from_micros(10));
         for round in 0..10 {
             assert!(spin.look_again(at(round * 40)) && spin.look_again(at(round * 40 + 30)));
-            spin.worked(2);
+            spin.worked(2, 0);
         }
-        spin.worked(SPIN_DATAGRAMS_MAX + 1);
+        spin.worked(SPIN_DATAGRAMS_MAX + 1, (SPIN_DATAGRAMS_MAX + 1) * SPIN_ANSWER_MIN);
+        assert!(spin.look_again(at(400)), "the peer has something to answer");
+        spin.worked(SPIN_DATAGRAMS_MAX + 1, 40);
         assert!(!spin.look_again(at(1_000)));
     }
 
@@ -113,7 +116,7 @@ mod tests {
                 spin.slept(Duration::from_micros(70));
                 spins += u32::from(spin.look_again(at(now)));
                 assert!(!spin.look_again(at(now + 50)));
-                spin.worked(1);
+                spin.worked(1, 0);
             }
             spins
         };
@@ -124,7 +127,7 @@ mod tests {
                 spin.slept(Duration::from_micros(70));
             }
             assert!(spin.look_again(at(0)));
-            spin.worked(1);
+            spin.worked(1, 0);
         }
         assert_eq!(spins_of(&mut spin, 1), 1);
     }
