@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use warpline::{Choice, Connection, Endpoint};
-use warpline_share::{GetOptions, GetReport, JoinCode, Progress, ShareError, connect_by, display_path, get};
+use warpline_share::{GetOptions, GetReport, JoinCode, NetOptions, Progress, ShareError, connect, display_path, get};
 
-use crate::io::{IoArgs, xdp_report};
+use crate::io::xdp_report;
+use crate::net::{self, NetArgs};
 use crate::progress::Display;
-use crate::{exit, net, output};
+use crate::{exit, output};
 
 /// Between two attempts to find a host that went away.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
@@ -38,7 +39,7 @@ pub struct GetArgs {
     #[arg(short, long)]
     quiet: bool,
     #[command(flatten)]
-    pub io: IoArgs,
+    pub net: NetArgs,
 }
 
 /// What the transport did meanwhile.
@@ -67,11 +68,12 @@ pub fn run(args: &GetArgs) -> ExitCode {
 /// Fetches, and goes on where it stopped when the host went away and came back.
 async fn fetch(args: &GetArgs) -> Result<(GetReport, Transport), ShareError> {
     let code = net::code(args.code.as_deref(), args.code_file.as_deref())?;
+    let net = args.net.options()?;
     let began = Instant::now();
     let mut transport = Transport::default();
     // Of earlier attempts: what was there before the first of them, what came, and what was lost.
     let (mut reused, mut received, mut lost) = (None, 0, 0);
-    let mut way = Way::open(&code, args.io).await?;
+    let mut way = Way::open(&code, &net).await?;
     loop {
         let progress = Arc::new(Progress::default());
         let display = Display::start(progress.clone(), args.quiet || args.json);
@@ -92,18 +94,18 @@ async fn fetch(args: &GetArgs) -> Result<(GetReport, Transport), ShareError> {
         };
         reused.get_or_insert(progress.bytes_reused.get());
         received += progress.bytes_received.get();
-        way = reopen(&code, args.io, error, Duration::from_secs(args.retry_for)).await?;
+        way = reopen(&code, &net, error, Duration::from_secs(args.retry_for)).await?;
         transport.reconnected += 1;
     }
 }
 
 /// Looks for a host that went away, until it is found or the time is over.
-async fn reopen(code: &JoinCode, io: IoArgs, mut error: ShareError, limit: Duration) -> Result<Way, ShareError> {
+async fn reopen(code: &JoinCode, net: &NetOptions, mut error: ShareError, limit: Duration) -> Result<Way, ShareError> {
     let lost = Instant::now();
     while lost.elapsed() < limit {
         eprintln!("warpline: {error}; looking for the host again");
         tokio::time::sleep(RETRY_PAUSE).await;
-        match Way::open(code, io).await {
+        match Way::open(code, net).await {
             Ok(way) => return Ok(way),
             Err(still) if still.is_passing() => error = still,
             Err(other) => return Err(other),
@@ -119,8 +121,8 @@ struct Way {
 }
 
 impl Way {
-    async fn open(code: &JoinCode, io: IoArgs) -> Result<Self, ShareError> {
-        let (endpoint, connection) = connect_by(code, &net::transport(), io.config()).await?;
+    async fn open(code: &JoinCode, net: &NetOptions) -> Result<Self, ShareError> {
+        let (endpoint, connection) = connect(code, net).await?;
         Ok(Self { endpoint, connection })
     }
 

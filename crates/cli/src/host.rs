@@ -9,8 +9,9 @@ use std::sync::atomic::Ordering;
 use clap::Args;
 use warpline_share::{Host, HostOptions, ShareError};
 
-use crate::io::{IoArgs, xdp_report};
-use crate::{net, output, state};
+use crate::io::xdp_report;
+use crate::net::NetArgs;
+use crate::{output, state};
 
 /// Share a directory or a file and print its join code.
 #[derive(Debug, Args)]
@@ -30,7 +31,7 @@ pub struct HostArgs {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    pub io: IoArgs,
+    pub net: NetArgs,
 }
 
 /// Runs it until Ctrl-C.
@@ -49,8 +50,7 @@ async fn serve(args: &HostArgs) -> Result<(), ShareError> {
         root: args.path.clone(),
         state_dir: args.state_dir.clone().unwrap_or_else(|| state::directory().join("hosts")),
         bind: args.bind,
-        transport: net::transport(),
-        io: args.io.config(),
+        net: args.net.options()?,
     };
     let host = Host::open(&options)?;
     let code = host.code().to_string();

@@ -8,7 +8,8 @@ use clap::Args;
 use warpline_share::manifest::{Entry, Kind};
 use warpline_share::{Listed, ShareError, connect, display_path, ls};
 
-use crate::{net, output};
+use crate::net::{self, NetArgs};
+use crate::output;
 
 /// List what a code stands for.
 #[derive(Debug, Args)]
@@ -22,6 +23,8 @@ pub struct LsArgs {
     /// Print one JSON object a line.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    pub net: NetArgs,
 }
 
 /// Runs it.
@@ -37,7 +40,7 @@ pub fn run(args: &LsArgs) -> ExitCode {
 
 async fn list(args: &LsArgs) -> Result<(), ShareError> {
     let code = net::code(args.code.as_deref(), args.code_file.as_deref())?;
-    let (endpoint, connection) = connect(&code, &net::transport()).await?;
+    let (endpoint, connection) = connect(&code, &args.net.options()?).await?;
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     let closed = |e: std::io::Error| ShareError::Connection(format!("standard output: {e}"));
     ls(&connection, &code, |listed| {

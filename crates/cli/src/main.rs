@@ -85,8 +85,9 @@ impl Command {
     /// How this command moves packets, if it does.
     fn io(&self) -> Option<&io::IoArgs> {
         match self {
-            Self::Host(args) => Some(&args.io),
-            Self::Get(args) => Some(&args.io),
+            Self::Host(args) => Some(&args.net.io),
+            Self::Get(args) => Some(&args.net.io),
+            Self::Ls(args) => Some(&args.net.io),
             Self::H3(command) => Some(command.io()),
             Self::Perf(perf) => Some(perf.io()),
             _ => None,

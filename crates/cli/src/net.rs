@@ -1,13 +1,41 @@
-//! Settings of the transport for moving files.
+//! How the commands that move files use the network.
 
 use std::path::Path;
 use std::time::Duration;
 
+use clap::Args;
 use warpline::TransportConfig;
-use warpline_share::{JoinCode, ShareError};
+use warpline_share::{JoinCode, NetOptions, ShareError};
+
+use crate::io::IoArgs;
+use crate::trace::TraceArgs;
+
+/// The settings that can be given.
+#[derive(Debug, Clone, Args)]
+pub struct NetArgs {
+    #[command(flatten)]
+    pub io: IoArgs,
+    #[command(flatten)]
+    trace: TraceArgs,
+}
+
+impl NetArgs {
+    /// What they come to.
+    ///
+    /// # Errors
+    /// The file for secrets cannot be written.
+    pub fn options(&self) -> Result<NetOptions, ShareError> {
+        Ok(NetOptions {
+            transport: transport(),
+            io: self.io.config(),
+            qlog: self.trace.qlog_dir.clone(),
+            key_log: self.trace.open().map_err(ShareError::Connection)?,
+        })
+    }
+}
 
 /// Windows that fill 1 Gbit/s at 100 ms and stay within the memory of the commands; a host that is silent for this long is gone.
-pub fn transport() -> TransportConfig {
+fn transport() -> TransportConfig {
     TransportConfig {
         stream_window: 2 << 20,
         stream_window_max: 24 << 20,

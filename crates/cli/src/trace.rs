@@ -11,7 +11,7 @@ use warpline::{ClientConfig, EndpointBuilder, KeyLogFile, ServerConfig};
 pub struct TraceArgs {
     /// Write what each connection does into this directory, one .sqlog file each (qlog; qvis shows it). Slows transfers down.
     #[arg(long, value_name = "DIR")]
-    qlog_dir: Option<PathBuf>,
+    pub qlog_dir: Option<PathBuf>,
     /// Append the secrets of all connections to this file, for Wireshark: who reads it reads all that they carry.
     #[arg(long, value_name = "FILE")]
     key_log: Option<PathBuf>,
@@ -48,7 +48,11 @@ impl TraceArgs {
         })
     }
 
-    fn open(&self) -> Result<Option<Arc<KeyLogFile>>, String> {
+    /// The file for secrets, if there is to be one.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn open(&self) -> Result<Option<Arc<KeyLogFile>>, String> {
         let Some(path) = &self.key_log else { return Ok(None) };
         let log = KeyLogFile::open(path).map_err(|error| format!("--key-log {}: {error}", path.display()))?;
         Ok(Some(Arc::new(log)))

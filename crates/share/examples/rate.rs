@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use warpline::TransportConfig;
-use warpline_share::{GetOptions, Host, HostOptions, Progress, connect, get};
+use warpline_share::{GetOptions, Host, HostOptions, NetOptions, Progress, connect, get};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -18,13 +18,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let runs: u32 = args.next().map_or(Ok(1), |n| n.to_string_lossy().parse())?;
     let state = tempfile::tempdir()?;
     let transport = TransportConfig { mtu_ceiling: 8972, ..TransportConfig::default() };
-    let options = HostOptions {
-        root,
-        state_dir: state.path().into(),
-        bind: ([127, 0, 0, 1], 0).into(),
-        transport: transport.clone(),
-        io: Default::default(),
-    };
+    let net = NetOptions { transport, ..NetOptions::default() };
+    let options =
+        HostOptions { root, state_dir: state.path().into(), bind: ([127, 0, 0, 1], 0).into(), net: net.clone() };
     let host = Arc::new(Host::open(&options)?);
     let serving = host.clone();
     tokio::spawn(async move { serving.run().await });
@@ -32,7 +28,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         if target.exists() {
             std::fs::remove_dir_all(&target)?;
         }
-        let (endpoint, connection) = connect(host.code(), &transport).await?;
+        let (endpoint, connection) = connect(host.code(), &net).await?;
         let options = GetOptions { target: Some(target.clone()) };
         let report = get(&connection, host.code(), &options, &Arc::new(Progress::default())).await?;
         endpoint.shutdown(0, b"").await;

@@ -33,14 +33,16 @@ pub mod limits;
 mod ls;
 pub mod manifest;
 mod message;
+mod net;
 mod progress;
 mod stream;
 mod xattrs;
 
 pub use code::{CodeError, JoinCode};
 pub use error::{ShareError, display_path};
-pub use get::{GetOptions, GetReport, connect, connect_by, get};
+pub use get::{GetOptions, GetReport, connect, get};
 pub use host::{Host, HostCounters, HostOptions};
 pub use identity::ShareIdentity;
 pub use ls::{Listed, ls};
+pub use net::NetOptions;
 pub use progress::{Bottleneck, Flag, Gauge, Progress};

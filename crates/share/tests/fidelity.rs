@@ -11,8 +11,7 @@ use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 use std::path::Path;
 
 use common::{Scene, assert_same_tree, fetch, noise, run, set_mtime};
-use warpline::TransportConfig;
-use warpline_share::{Listed, ShareError, connect, ls};
+use warpline_share::{Listed, NetOptions, ShareError, connect, ls};
 
 fn chmod(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
@@ -184,7 +183,7 @@ fn a_list_names_everything_in_order_and_fetches_nothing() {
         let scene = Scene::new();
         everything(&scene.source());
         let host = scene.source_host();
-        let (_endpoint, connection) = connect(host.code(), &TransportConfig::default()).await.unwrap();
+        let (_endpoint, connection) = connect(host.code(), &NetOptions::default()).await.unwrap();
         let mut paths = Vec::new();
         ls(&connection, host.code(), |listed| {
             let Listed::Entry(entry) = listed else { panic!("{listed:?}") };

@@ -8,9 +8,9 @@ use std::fs;
 use std::path::Path;
 
 use common::{Scene, fetch, run};
-use warpline::{Connection, Endpoint, Identity, RecvStream, SendStream, ServerConfig, TransportConfig};
+use warpline::{Connection, Endpoint, Identity, RecvStream, SendStream, ServerConfig};
 use warpline_share::manifest::{Entry, Kind, Mtime, encode_entry};
-use warpline_share::{JoinCode, ShareError, connect};
+use warpline_share::{JoinCode, NetOptions, ShareError, connect};
 use warpline_wire::varint;
 
 const SECRET: [u8; 16] = [5; 16];
@@ -356,7 +356,7 @@ fn a_receiver_that_misbehaves_is_disconnected() {
         };
         // Nothing of what the host says is ever read, so its list waits for ever.
         for bad in [message(PART, b""), message(7, &[0xff; 9]), vec![0; 8], message(7, &[1, 0, 0x40])] {
-            let (_endpoint, connection) = connect(code, &TransportConfig::default()).await.unwrap();
+            let (_endpoint, connection) = connect(code, &NetOptions::default()).await.unwrap();
             let (mut control, _answers) = connection.open_bi().await.unwrap();
             let mut hello = 1u32.to_be_bytes().to_vec();
             hello.extend_from_slice(proof(&connection).await.as_bytes());

@@ -9,8 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::{Scene, assert_same_tree, noise, run_within};
-use warpline::TransportConfig;
-use warpline_share::{GetOptions, Progress, ShareError, connect, get, limits::PART_LEN};
+use warpline_share::{GetOptions, NetOptions, Progress, ShareError, connect, get, limits::PART_LEN};
 
 const LARGE: u64 = 64 << 20;
 const SMALL_FILES: u64 = 2_000;
@@ -50,7 +49,7 @@ fn interrupted(cut: Cut, seed: u64) {
         let mut cuts = 0;
         let mut attempt = 0;
         loop {
-            let (endpoint, connection) = connect(host.code(), &TransportConfig::default()).await.unwrap();
+            let (endpoint, connection) = connect(host.code(), &NetOptions::default()).await.unwrap();
             let progress = Arc::new(Progress::default());
             // Each attempt comes a little further.
             let cut_at = points.get(cuts).map_or(u64::MAX, |p| u64::from_le_bytes(*p) % (content / 16));
@@ -120,7 +119,7 @@ fn a_host_that_goes_away() {
         let scene = Scene::new();
         source(&scene);
         let host = scene.source_host();
-        let (_endpoint, connection) = connect(host.code(), &TransportConfig::default()).await.unwrap();
+        let (_endpoint, connection) = connect(host.code(), &NetOptions::default()).await.unwrap();
         let progress = Arc::new(Progress::default());
         let options = GetOptions { target: Some(scene.target()) };
         let going = async {

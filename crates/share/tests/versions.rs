@@ -12,14 +12,13 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use common::{Scene, assert_same_tree, fetch, noise, run, set_mtime};
-use warpline::TransportConfig;
-use warpline_share::{GetOptions, Host, Progress, connect, get};
+use warpline_share::{GetOptions, Host, NetOptions, Progress, connect, get};
 
 const SIZE: usize = 24 << 20;
 
 /// Fetches until `bytes` have come, and drops the transfer then.
 async fn fetch_some(scene: &Scene, host: &Host, bytes: u64) {
-    let (endpoint, connection) = connect(host.code(), &TransportConfig::default()).await.unwrap();
+    let (endpoint, connection) = connect(host.code(), &NetOptions::default()).await.unwrap();
     let progress = Arc::new(Progress::default());
     let options = GetOptions { target: Some(scene.target()) };
     let reached = async {

@@ -12,12 +12,13 @@ mod plan;
 mod target;
 mod writer;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
-use warpline::{ClientConfig, Connection, Endpoint, IoConfig, SendStream, TransportConfig};
+use warpline::{ClientConfig, Connection, Endpoint, SendStream};
 use warpline_frame::Chunk;
 use warpline_wire::Reader;
 
@@ -28,6 +29,7 @@ use crate::code::JoinCode;
 use crate::error::ShareError;
 use crate::limits::{MESSAGES_AHEAD, NAME_MAX};
 use crate::message::{ALPN, VERSION, kind, message, take_bytes};
+use crate::net::NetOptions;
 use crate::progress::Progress;
 use crate::stream::MessageReader;
 
@@ -74,45 +76,20 @@ pub struct GetReport {
     pub not_kept_more: u64,
 }
 
-/// Opens an endpoint for receivers.
-///
-/// # Errors
-/// The system gives no socket or threads.
-pub fn receiver_endpoint(v6: bool, io: IoConfig) -> Result<Endpoint, ShareError> {
-    let any: std::net::SocketAddr = if v6 { ([0u16; 8], 0).into() } else { ([0u8; 4], 0).into() };
-    Endpoint::builder()
-        .bind(any)
-        .workers(1)
-        .spin(Duration::ZERO)
-        .io(io)
-        .start()
-        .map_err(|e| ShareError::connection(format!("no socket: {e}")))
-}
-
 /// Connects to the host of a code, by the first of its addresses that answers.
 ///
 /// # Errors
-/// None of the addresses leads to the host that the code names.
-pub async fn connect(code: &JoinCode, transport: &TransportConfig) -> Result<(Endpoint, Connection), ShareError> {
-    connect_by(code, transport, IoConfig::default()).await
-}
-
-/// The same with the packet back end of the caller's choice.
-///
-/// # Errors
-/// As [`connect`]; and the back end that was named does not work here.
-pub async fn connect_by(
-    code: &JoinCode,
-    transport: &TransportConfig,
-    io: IoConfig,
-) -> Result<(Endpoint, Connection), ShareError> {
+/// None of the addresses leads to the host that the code names, or a setting of `net` does not work here.
+pub async fn connect(code: &JoinCode, net: &NetOptions) -> Result<(Endpoint, Connection), ShareError> {
     let config = ClientConfig::with_pinned_fingerprint(&code.fingerprint, &[ALPN])
-        .and_then(|config| config.transport(transport.clone()))
+        .and_then(|config| net.client(config))
         .map_err(ShareError::connection)?;
     let config = Arc::new(config);
     let mut failures = Vec::new();
     for address in &code.addresses {
-        let endpoint = receiver_endpoint(address.is_ipv6(), io)?;
+        let any: SocketAddr = if address.is_ipv6() { ([0u16; 8], 0).into() } else { ([0u8; 4], 0).into() };
+        let started = net.endpoint().bind(any).start();
+        let endpoint = started.map_err(|e| ShareError::connection(format!("no socket: {e}")))?;
         let attempt = endpoint.connect(*address, "warpline", config.clone());
         match tokio::time::timeout(CONNECT_TIMEOUT, attempt).await {
             Ok(Ok(connection)) => return Ok((endpoint, connection)),

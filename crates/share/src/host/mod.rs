@@ -10,10 +10,10 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::sync::Semaphore;
-use warpline::{Endpoint, IoConfig, ServerConfig, TransportConfig};
+use warpline::{Endpoint, ServerConfig};
 
 use self::outboard::Outboards;
 use self::source::Source;
@@ -22,6 +22,7 @@ use crate::error::ShareError;
 use crate::identity::ShareIdentity;
 use crate::limits::{FAILED_PROOFS_MAX, FAILED_PROOFS_PAUSE, SESSIONS_MAX};
 use crate::message::ALPN;
+use crate::net::NetOptions;
 
 /// What to share and how.
 #[derive(Clone, Debug)]
@@ -32,10 +33,8 @@ pub struct HostOptions {
     pub state_dir: PathBuf,
     /// Address to bind; port 0 takes the one of the last run if it is free.
     pub bind: SocketAddr,
-    /// Settings of the transport.
-    pub transport: TransportConfig,
-    /// How packets move.
-    pub io: IoConfig,
+    /// How the network is used.
+    pub net: NetOptions,
 }
 
 /// A share that is being served.
@@ -185,18 +184,12 @@ impl Host {
 fn bind(options: &HostOptions, identity: &ShareIdentity) -> Result<Endpoint, ShareError> {
     let misuse = |what: String| ShareError::Misuse { path: options.root.clone(), what };
     let server = ServerConfig::with_single_cert(vec![identity.tls.certificate.clone()], identity.tls.key(), &[ALPN])
-        .and_then(|config| config.transport(options.transport.clone()))
+        .and_then(|config| options.net.server(config))
         .map_err(|e| misuse(e.to_string()))?;
     let server = Arc::new(server);
     let start = |address: SocketAddr| {
-        Endpoint::builder()
-            .bind(address)
-            .workers(1)
-            .spin(Duration::ZERO)
-            .io(options.io)
-            .secret(identity.endpoint_secret())
-            .server(server.clone())
-            .start()
+        let builder = options.net.endpoint().bind(address);
+        builder.secret(identity.endpoint_secret()).server(server.clone()).start()
     };
     if options.bind.port() == 0 && identity.port != 0 {
         let mut last = options.bind;

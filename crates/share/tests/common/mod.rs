@@ -14,8 +14,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::fs::{SeekFrom, Timespec, Timestamps};
-use warpline::TransportConfig;
-use warpline_share::{GetOptions, GetReport, Host, HostOptions, JoinCode, Progress, ShareError, connect, get};
+use warpline_share::{
+    GetOptions, GetReport, Host, HostOptions, JoinCode, NetOptions, Progress, ShareError, connect, get,
+};
 
 /// Ends a test that hangs; nothing depends on how long anything takes.
 pub const GUARD: Duration = Duration::from_secs(60);
@@ -59,8 +60,7 @@ impl Scene {
             root: root.to_path_buf(),
             state_dir: self.dir.path().join("state"),
             bind: ([127, 0, 0, 1], 0).into(),
-            transport: TransportConfig::default(),
-            io: Default::default(),
+            net: NetOptions::default(),
         };
         let host = Arc::new(Host::open(&options).unwrap());
         let serving = host.clone();
@@ -79,7 +79,7 @@ impl Scene {
 
 /// Fetches what `code` stands for.
 pub async fn fetch(code: &JoinCode, target: &Path) -> Result<GetReport, ShareError> {
-    let (endpoint, connection) = connect(code, &TransportConfig::default()).await?;
+    let (endpoint, connection) = connect(code, &NetOptions::default()).await?;
     let options = GetOptions { target: Some(target.to_path_buf()) };
     let outcome = get(&connection, code, &options, &Arc::new(Progress::default())).await;
     endpoint.shutdown(0, b"").await;

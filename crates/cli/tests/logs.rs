@@ -1,0 +1,87 @@
+//! What `host`, `get` and `ls` write down about their connections when asked to.
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+fn warpline() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_warpline"));
+    command.stdin(Stdio::null()).stdout(Stdio::null());
+    command
+}
+
+/// A host that is ended with the test.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn host(dir: &Path, code: &Path) -> Running {
+    let mut command = warpline();
+    command.arg("host").arg(dir.join("source")).args(["--bind", "127.0.0.1:0", "--code-file"]).arg(code);
+    command.arg("--state-dir").arg(dir.join("state")).arg("--qlog-dir").arg(dir.join("host"));
+    command.arg("--key-log").arg(dir.join("host.keys"));
+    let host = Running(command.spawn().expect("it starts"));
+    for _ in 0..3000 {
+        if std::fs::read_to_string(code).is_ok_and(|text| !text.is_empty()) {
+            return host;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    panic!("the host did not become ready");
+}
+
+fn logs(dir: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(dir).expect("it is there").map(|entry| entry.expect("it can be read").path());
+    entries.map(|path| std::fs::read_to_string(path).expect("it is text")).collect()
+}
+
+#[test]
+fn both_sides_log_their_connections_and_the_secrets_agree() {
+    let scene = tempfile::tempdir().expect("a directory");
+    let (dir, code) = (scene.path(), scene.path().join("code"));
+    for name in ["source", "host", "receiver"] {
+        std::fs::create_dir(dir.join(name)).expect("there is room");
+    }
+    std::fs::write(dir.join("source/file"), vec![7; 300_000]).expect("there is room");
+    let host = host(dir, &code);
+    for what in ["get", "ls"] {
+        let mut command = warpline();
+        command.arg(what).arg("--code-file").arg(&code).arg("--qlog-dir").arg(dir.join("receiver"));
+        command.arg("--key-log").arg(dir.join("receiver.keys"));
+        if what == "get" {
+            command.arg("-o").arg(dir.join("target"));
+        }
+        assert!(command.status().expect("it starts").success(), "{what}");
+    }
+    drop(host);
+    let receiver = logs(&dir.join("receiver"));
+    assert_eq!(receiver.len(), 2);
+    assert!(receiver.iter().all(|log| log.contains("\"name\":\"connectivity:connection_closed\"")));
+    assert_eq!(logs(&dir.join("host")).len(), 2);
+    let keys = |name: &str| {
+        let text = std::fs::read_to_string(dir.join(name)).expect("it was written");
+        let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
+        lines.sort();
+        lines
+    };
+    assert!(!keys("host.keys").is_empty());
+    assert_eq!(keys("host.keys"), keys("receiver.keys"));
+}
+
+#[test]
+fn logs_that_cannot_be_written_are_refused_before_anything_moves() {
+    let scene = tempfile::tempdir().expect("a directory");
+    let missing = scene.path().join("missing");
+    for (flag, value) in [("--qlog-dir", missing.clone()), ("--key-log", missing.join("keys"))] {
+        let mut command = warpline();
+        command.arg("host").arg(scene.path()).arg(flag).arg(value).arg("--state-dir").arg(scene.path().join("state"));
+        let output = command.stderr(Stdio::piped()).args(["--bind", "127.0.0.1:0"]).output().expect("it starts");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && said.contains("missing"), "{said}");
+    }
+}
