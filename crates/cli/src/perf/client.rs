@@ -12,6 +12,7 @@ use warpline_peer_kit::{
     Result, SERVER_NAME, Scenario, Snapshot, hold_until_stdin_eof,
 };
 
+use super::sessions::resumptions;
 use super::streams::{block, drain, joined, send_bytes};
 use super::{ClientArgs, setup};
 
@@ -19,23 +20,16 @@ use super::{ClientArgs, setup};
 const ECHO_TIMEOUT: Duration = Duration::from_millis(20);
 
 /// What the tasks of a run share.
-struct Load {
-    args: ClientArgs,
-    counters: Counters,
-    config: Arc<ClientConfig>,
-    target: SocketAddr,
-    worker: Worker,
+pub(super) struct Load {
+    pub(super) args: ClientArgs,
+    pub(super) counters: Counters,
+    pub(super) config: Arc<ClientConfig>,
+    pub(super) target: SocketAddr,
+    pub(super) worker: Worker,
 }
 
 pub(super) fn run(args: ClientArgs) -> Result<()> {
     let target = args.target.to_socket_addrs()?.next().ok_or("the server's name has no address")?;
-    if matches!(args.scenario, Scenario::Resume | Scenario::ZeroRtt) {
-        return Err(format!(
-            "the scenario {} needs session resumption, which this version does not have",
-            args.scenario
-        )
-        .into());
-    }
     let bind: SocketAddr = if target.is_ipv6() { ([0u16; 8], 0).into() } else { ([0u8; 4], 0).into() };
     let builder = args.common.trace.endpoint(Endpoint::builder().bind(bind).workers(1).io(setup::io(&args.common)));
     let config = Arc::new(args.common.trace.client(setup::client(&args)?)?);
@@ -71,9 +65,11 @@ impl Load {
             Scenario::Idle => return self.idle().await,
             Scenario::Datagram => self.one_way().await?,
             Scenario::Connect | Scenario::Resume | Scenario::ZeroRtt => {
-                let tasks = (0..self.args.in_flight.max(1))
-                    .map(|_| self.start(Self::handshakes))
-                    .collect::<Result<Vec<_>>>()?;
+                let tasks = (0..self.args.in_flight.max(1)).map(|_| match scenario {
+                    Scenario::Connect => self.start(Self::handshakes),
+                    _ => self.start(resumptions),
+                });
+                let tasks = tasks.collect::<Result<Vec<_>>>()?;
                 self.measure(tasks).await?
             }
             _ => {

@@ -2,6 +2,7 @@
 
 mod client;
 mod server;
+mod sessions;
 mod setup;
 mod streams;
 

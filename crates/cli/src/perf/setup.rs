@@ -108,7 +108,7 @@ pub(super) fn server(args: &ServerArgs) -> Result<ServerConfig> {
         .with_no_client_auth()
         .with_single_cert(chain, key)?;
     tls.alpn_protocols = vec![ALPN.to_vec()];
-    Ok(ServerConfig::with_rustls(Arc::new(tls))?.transport(transport(&args.common))?)
+    Ok(ServerConfig::with_rustls(Arc::new(tls))?.early_data(true)?.transport(transport(&args.common))?)
 }
 
 pub(super) fn client(args: &ClientArgs) -> Result<ClientConfig> {
