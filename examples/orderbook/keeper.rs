@@ -2,21 +2,27 @@
 
 use crate::Options;
 use crate::book::{Book, Frame, Kind};
-use crate::wire::Message;
+use crate::tls;
+use crate::wire::{Event, Snapshot, from_text, snapshot_path, stream_path};
+use rustls::ClientConfig;
 use std::cell::{Cell, RefCell};
-use std::io;
+use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 use tungstenite::Message as Packet;
 use warpline::{Chunk, Connection, Endpoint};
-use warpline_fiber::reactor::{ReactorConfig, TcpStream};
+use warpline_fiber::reactor::ReactorConfig;
 use warpline_fiber::{Baton, Builder, Config, Scheduler, StackClass, Wait, spawn, time};
 
 /// Bytes that wait for a subscriber at most; then the feeds wait, and with them the exchange.
 const BACKLOG_MAX: usize = 8 << 20;
+
+/// Bytes of a whole book's text at most.
+const BOOK_MAX: usize = 1 << 20;
 
 /// Of so many updates of a feed, one sends the best prices as a datagram.
 const TICK_EVERY: u64 = 16;
@@ -25,9 +31,11 @@ const TICK_EVERY: u64 = 16;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Seen {
     pub updates: u64,
-    /// Books that were fetched again because a number was missing.
+    /// Whole books that were fetched.
+    pub snapshots: u64,
+    /// Connections given up because a number was missing.
     pub gaps: u64,
-    /// And because the exchange hung up.
+    /// Connections that the exchange ended before the feed's end.
     pub hang_ups: u64,
     /// Updates after which the book was not what the exchange said.
     pub wrong: u64,
@@ -56,8 +64,40 @@ struct Shared {
     epoch: Instant,
 }
 
+impl Shared {
+    /// Nanoseconds of the program's clock.
+    fn now(&self) -> u64 {
+        self.epoch.elapsed().as_nanos() as u64
+    }
+}
+
+/// Where the exchange is and whom it has to be.
+#[derive(Clone)]
+pub struct Exchange {
+    pub address: SocketAddr,
+    pub tls: Arc<ClientConfig>,
+}
+
+/// Gets what is at a path of the exchange. Fails unless it is there.
+fn fetch(exchange: &Exchange, path: &str) -> io::Result<String> {
+    let mut stream = tls::connect(exchange.address, &exchange.tls)?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", tls::NAME)?;
+    stream.flush()?;
+    let (head, mut body) = tls::read_head(&mut stream)?;
+    if !head.starts_with("HTTP/1.1 200 ") {
+        return Err(io::Error::other(format!("{path}: {}", head.lines().next().unwrap_or_default())));
+    }
+    let len = head.lines().find_map(|line| line.strip_prefix("Content-Length: ")?.parse().ok());
+    let len: usize =
+        len.filter(|len| *len <= BOOK_MAX).ok_or_else(|| io::Error::other("an answer without a length"))?;
+    let known = body.len().min(len);
+    body.resize(len, 0);
+    stream.read_exact(&mut body[known..])?;
+    String::from_utf8(body).map_err(io::Error::other)
+}
+
 /// Keeps the books on the calling thread until all feeds have ended.
-pub fn run(options: &Options, exchange: SocketAddr, endpoint: Endpoint, epoch: Instant) -> Result<Seen, String> {
+pub fn run(options: &Options, exchange: Exchange, endpoint: Endpoint, epoch: Instant) -> Result<Seen, String> {
     let config = Config { reactor: ReactorConfig::Auto(Default::default()), core: options.core, ..Config::default() };
     let scheduler = Scheduler::new(config).map_err(|error| error.to_string())?;
     let (feeds, subscribers) = (options.feeds, options.subscribers);
@@ -72,9 +112,9 @@ pub fn run(options: &Options, exchange: SocketAddr, endpoint: Endpoint, epoch: I
         let shared = Rc::new(Shared { outlets, seen: Cell::default(), epoch });
         let mut fibers = Vec::new();
         for feed in 0..feeds {
-            let shared = shared.clone();
+            let (shared, exchange) = (shared.clone(), exchange.clone());
             let fiber = Builder::new().name(format!("feed {feed}")).stack(StackClass::Large);
-            fibers.push(fiber.spawn(move || keep(feed, exchange, &shared)).map_err(|error| error.to_string())?);
+            fibers.push(fiber.spawn(move || keep(feed, &exchange, &shared)).map_err(|error| error.to_string())?);
         }
         for fiber in fibers {
             fiber.join().map_err(|error| error.to_string())??;
@@ -116,17 +156,17 @@ enum Ended {
 }
 
 /// Keeps the book of one feed, connecting again whenever it has to.
-fn keep(feed: u16, exchange: SocketAddr, shared: &Shared) -> Result<(), String> {
+fn keep(feed: u16, exchange: &Exchange, shared: &Shared) -> Result<(), String> {
     let mut keeper = Keeper { feed, book: Book::default(), sequence: 0, shared };
+    let name = |error| format!("feed {feed}: {error}");
     loop {
-        let mut seen = match keeper.connection(exchange)? {
+        let ended = keeper.connection(exchange).map_err(name)?;
+        let seen = shared.seen.get();
+        shared.seen.set(match ended {
             Ended::Feed => return Ok(()),
-            Ended::Gap => Seen { gaps: 1, ..Seen::default() },
-            Ended::HungUp => Seen { hang_ups: 1, ..Seen::default() },
-        };
-        let so_far = shared.seen.get();
-        seen = Seen { gaps: so_far.gaps + seen.gaps, hang_ups: so_far.hang_ups + seen.hang_ups, ..so_far };
-        shared.seen.set(seen);
+            Ended::Gap => Seen { gaps: seen.gaps + 1, ..seen },
+            Ended::HungUp => Seen { hang_ups: seen.hang_ups + 1, ..seen },
+        });
         time::sleep(Duration::from_millis(5));
     }
 }
@@ -139,63 +179,65 @@ struct Keeper<'a> {
 }
 
 impl Keeper<'_> {
-    /// One connection: a snapshot, then updates without a gap.
-    fn connection(&mut self, exchange: SocketAddr) -> Result<Ended, String> {
-        let stream = TcpStream::connect(exchange).map_err(|error| error.to_string())?;
-        stream.set_nodelay(true).map_err(|error| error.to_string())?;
-        let url = format!("ws://{exchange}/{}", self.feed);
-        let (mut socket, _) = tungstenite::client(url, &stream).map_err(|error| error.to_string())?;
-        let mut fresh = true;
+    /// One connection. First the feed, whose events wait in the socket, then the book, then the events that are not in it
+    /// yet: what the exchange's documentation says how to do it.
+    fn connection(&mut self, exchange: &Exchange) -> Result<Ended, String> {
+        let symbol = format!("FEED{}", self.feed);
+        let stream = tls::connect(exchange.address, &exchange.tls).map_err(|error| error.to_string())?;
+        let url = format!("wss://{}:{}{}", tls::NAME, exchange.address.port(), stream_path(&symbol));
+        let (mut socket, _) = tungstenite::client(url, stream).map_err(|error| error.to_string())?;
+        let text = fetch(exchange, &snapshot_path(&symbol)).map_err(|error| error.to_string())?;
+        let snapshot: Snapshot<&str> = serde_json::from_str(&text).map_err(|error| error.to_string())?;
+        self.begin(&snapshot)?;
         loop {
             let packet = match socket.read() {
                 Ok(Packet::Text(text)) => text,
                 Ok(_) => continue,
                 Err(_) => return Ok(Ended::HungUp),
             };
-            let stamp = self.shared.epoch.elapsed().as_nanos() as u64;
-            let message: Message<'_> = serde_json::from_str(&packet).map_err(|error| error.to_string())?;
-            let (bids, asks) = message.levels()?;
-            let kind = match (&*message.event, fresh) {
-                ("snapshot", true) => Kind::Snapshot,
-                ("depthUpdate", false) => Kind::Update,
-                ("end", _) => Kind::End,
-                (event, _) => return Err(format!("feed {}: '{event}' out of order", self.feed)),
-            };
-            fresh = false;
-            let (sequence, checksum) = (message.sequence, message.checksum);
-            if !self.apply(&Frame { kind, feed: self.feed, sequence, stamp, checksum, bids, asks }) {
-                return Ok(Ended::Gap);
+            let stamp = self.shared.now();
+            let event: Event<&str> = serde_json::from_str(&packet).map_err(|error| error.to_string())?;
+            if event.symbol != symbol {
+                return Err(format!("an event of {}", event.symbol));
             }
+            let kind = match event.event {
+                "depthUpdate" if event.last <= snapshot.last => continue,
+                "depthUpdate" if event.first == self.sequence + 1 => Kind::Update,
+                "end" if event.last == self.sequence => Kind::End,
+                "depthUpdate" | "end" => return Ok(Ended::Gap),
+                other => return Err(format!("'{other}' is no event that this program knows")),
+            };
+            let (bids, asks) = (from_text(&event.bids)?, from_text(&event.asks)?);
+            let (sequence, checksum) = (event.last, event.checksum);
+            self.apply(&Frame { kind, feed: self.feed, sequence, stamp, checksum, bids, asks });
             if kind == Kind::End {
                 return Ok(Ended::Feed);
             }
         }
     }
 
-    /// Applies a message to the book and sends it on. `false` if one is missing before it.
-    fn apply(&mut self, frame: &Frame) -> bool {
-        let expected = match frame.kind {
-            Kind::Snapshot => {
-                self.book = Book::default();
-                frame.sequence
-            }
-            Kind::Update => self.sequence + 1,
-            Kind::End => self.sequence,
-        };
-        if frame.sequence != expected {
-            return false;
-        }
+    /// A whole book.
+    fn begin(&mut self, snapshot: &Snapshot<&str>) -> Result<(), String> {
+        let (bids, asks) = (from_text(&snapshot.bids)?, from_text(&snapshot.asks)?);
+        let (sequence, checksum, stamp) = (snapshot.last, snapshot.checksum, self.shared.now());
+        self.book = Book::default();
+        self.apply(&Frame { kind: Kind::Snapshot, feed: self.feed, sequence, stamp, checksum, bids, asks });
+        Ok(())
+    }
+
+    /// Applies a message to the book and sends it on.
+    fn apply(&mut self, frame: &Frame) {
         self.book.apply(&frame.bids, &frame.asks);
         self.sequence = frame.sequence;
         let found = if frame.kind == Kind::Update { self.book.checksum() } else { self.book.full_checksum() };
         let mut seen = self.shared.seen.get();
         seen.updates += u64::from(frame.kind == Kind::Update);
+        seen.snapshots += u64::from(frame.kind == Kind::Snapshot);
         seen.wrong += u64::from(found != frame.checksum);
         self.shared.seen.set(seen);
         for outlet in &self.shared.outlets {
             self.send(outlet, frame);
         }
-        true
     }
 
     fn send(&self, outlet: &Outlet, frame: &Frame) {

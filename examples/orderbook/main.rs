@@ -1,19 +1,23 @@
 //! Order books of an exchange, kept by fibers on one thread and fanned out over QUIC:
-//! `cargo run --release -p warpline-orderbook -- --seconds 60`.
+//! `cargo run --release -p warpline --example orderbook -- --seconds 60 --feeds 50`.
 //!
 //! Three parties in one process, on threads of their own and with nothing in common but loopback: an exchange that
-//! publishes feeds over WebSocket, and loses messages and hangs up now and then; a keeper, which has a fiber per feed, checks
+//! publishes feeds over TLS and WebSocket, and loses messages and hangs up now and then; a keeper, which has a fiber per feed, checks
 //! every number and checksum, fetches a book again after a gap, and sends what it knows to subscribers; and
 //! subscribers, which check everything again. The exit status is 1 if any book was wrong or incomplete.
 
 mod book;
 mod exchange;
+mod instrument;
 mod keeper;
 mod latency;
+mod outcome;
 mod subscriber;
+mod tls;
 mod wire;
 
 use clap::Parser;
+use outcome::Outcome;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -37,6 +41,15 @@ struct Options {
     /// Subscribers, each with a copy of all books.
     #[arg(long, default_value_t = 1)]
     subscribers: usize,
+    /// The exchange loses one update in so many of each feed; 0 is none.
+    #[arg(long, default_value_t = 20_000)]
+    lose_every: u64,
+    /// The exchange hangs up after so many updates of each feed; 0 is never.
+    #[arg(long, default_value_t = 30_000)]
+    hang_up_every: u64,
+    /// The exchange lies in one update in so many of each feed, to see that the run fails then.
+    #[arg(long, default_value_t = 0)]
+    lie_every: u64,
     /// The core that the keeper's thread is pinned to.
     #[arg(long)]
     core: Option<usize>,
@@ -44,8 +57,10 @@ struct Options {
 
 fn main() -> ExitCode {
     match run(&Options::parse()) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
+        Ok(outcome) => {
+            println!("{outcome}");
+            if outcome.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
         Err(error) => {
             eprintln!("{error}");
             ExitCode::FAILURE
@@ -53,8 +68,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Whether all books were right.
-fn run(options: &Options) -> Result<bool, String> {
+fn run(options: &Options) -> Result<Outcome, String> {
     let text = |error: &dyn std::fmt::Display| error.to_string();
     let epoch = Instant::now();
     let id = Identity::generate(["localhost"]).map_err(|error| text(&error))?;
@@ -65,21 +79,24 @@ fn run(options: &Options) -> Result<bool, String> {
     let endpoint =
         Endpoint::builder().bind(([127, 0, 0, 1], 0)).server(server).start().map_err(|error| text(&error))?;
     let address = endpoint.local_addr();
+    let tls = tls::Configs::generate()?;
 
     let control = Arc::new(exchange::Control::default());
     let (listening, listens) = mpsc::channel();
     let exchange = {
-        let (rate, control) = (options.rate, control.clone());
+        let Options { rate, lose_every, hang_up_every, lie_every, .. } = *options;
+        let plan = exchange::Plan { rate, lose_every, hang_up_every, lie_every };
+        let control = control.clone();
         thread::spawn(move || {
             // The program waits for the address, so somebody takes it.
             let tell = |address| _ = listening.send(address);
-            exchange::run(rate, &tell, control)
+            exchange::run(plan, tls.server, &tell, control)
         })
     };
     let exchange_address = listens.recv().map_err(|error| text(&error))?;
     let keeper = {
-        let options = options.clone();
-        thread::spawn(move || keeper::run(&options, exchange_address, endpoint, epoch))
+        let (options, at) = (options.clone(), keeper::Exchange { address: exchange_address, tls: tls.client });
+        thread::spawn(move || keeper::run(&options, at, endpoint, epoch))
     };
     let subscribers: Vec<_> = (0..options.subscribers)
         .map(|_| {
@@ -96,37 +113,30 @@ fn run(options: &Options) -> Result<bool, String> {
     let seen = keeper.join().map_err(panicked)??;
     control.done.store(true, Ordering::Relaxed);
     exchange.join().map_err(panicked)??;
-    Ok(tell(options, &control, seen, &reports?))
+    Ok(Outcome { feeds: options.feeds, seconds: options.seconds, control, seen, reports: reports? })
 }
 
-/// Shows what happened. Whether all books were right.
-fn tell(options: &Options, control: &exchange::Control, seen: keeper::Seen, reports: &[subscriber::Report]) -> bool {
-    let (sent, lost) = (control.sent.load(Ordering::Relaxed), control.lost.load(Ordering::Relaxed));
-    let hung_up = control.hung_up.load(Ordering::Relaxed);
-    println!(
-        "exchange: {} feeds, {sent} updates sent ({:.0} a second), {lost} lost on purpose, {hung_up} hang-ups",
-        options.feeds,
-        sent as f64 / options.seconds.max(1) as f64
-    );
-    let keeper::Seen { updates, gaps, hang_ups, wrong } = seen;
-    println!("keeper: {updates} updates, books fetched again after {gaps} gaps and {hang_ups} hang-ups, {wrong} wrong");
-    let mut good = wrong == 0 && updates > 0;
-    for (index, report) in reports.iter().enumerate() {
-        let subscriber::Report { updates: received, ticks, missing, wrong, complete, latencies } = report;
-        println!(
-            "subscriber {index}: {received} updates, {ticks} ticks, {missing} missing, {wrong} wrong, {complete} of {} books \
-             equal the exchange's",
-            options.feeds
-        );
-        println!(
-            "  from socket to subscriber in µs: p50 {:.0}, p99 {:.0}, p99.9 {:.0}, longest {:.0}",
-            latencies.quantile(0.5),
-            latencies.quantile(0.99),
-            latencies.quantile(0.999),
-            latencies.max()
-        );
-        good &= *missing == 0 && *wrong == 0 && *complete == usize::from(options.feeds) && *received == updates;
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(more: &[&str]) -> Options {
+        let usual = ["orderbook", "--seconds", "2", "--feeds", "4", "--rate", "1000"];
+        Options::parse_from(usual.iter().chain(more))
     }
-    println!("{}", if good { "all books are right" } else { "a book is wrong or lost" });
-    good
+
+    #[test]
+    fn books_survive_gaps_and_hang_ups() {
+        let outcome = run(&options(&["--lose-every", "300", "--hang-up-every", "500", "--subscribers", "2"]));
+        let outcome = outcome.expect("the parties find each other");
+        assert!(outcome.is_good(), "{outcome}");
+        assert!(outcome.seen.gaps > 0 && outcome.seen.hang_ups > 0, "{outcome}");
+    }
+
+    #[test]
+    fn a_wrong_book_is_found() {
+        let outcome = run(&options(&["--lie-every", "300"])).expect("the parties find each other");
+        assert!(outcome.control.lies.load(Ordering::Relaxed) > 0, "{outcome}");
+        assert!(!outcome.is_good() && outcome.seen.wrong > 0 && outcome.reports[0].wrong > 0, "{outcome}");
+    }
 }
