@@ -67,7 +67,8 @@ impl HeaderProtectionKey for Plain {
 }
 
 static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
-    let mut provider = CryptoProvider::clone(&warpline_proto::provider::provider(PacketCrypto::AwsLc));
+    let mut provider =
+        CryptoProvider::clone(&warpline_proto::provider::provider(PacketCrypto::AwsLc).expect("it runs everywhere"));
     let sealed =
         provider.cipher_suites.iter().find_map(SupportedCipherSuite::tls13).expect("the first suite is TLS 1.3's");
     let CipherSuiteCommon { suite, hash_provider, confidentiality_limit } = sealed.common;

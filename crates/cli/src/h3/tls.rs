@@ -49,7 +49,8 @@ impl Shown {
 
     /// For HTTP/1.1.
     pub fn tcp(&self) -> Result<Arc<rustls::ServerConfig>, Failure> {
-        let mut config = rustls::ServerConfig::builder_with_provider(provider::provider(PacketCrypto::Auto))
+        let provider = provider::provider(PacketCrypto::Auto).map_err(|error| Failure::failed(error.to_string()))?;
+        let mut config = rustls::ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS13])
             .and_then(|builder| {
                 builder.with_no_client_auth().with_single_cert(self.chain.clone(), self.key.clone_key())
@@ -104,7 +105,7 @@ impl Trust<'_> {
 }
 
 fn pinned(hash: KeyHash) -> Result<ClientConfig, ConfigError> {
-    let provider = provider::provider(PacketCrypto::Auto);
+    let provider = provider::provider(PacketCrypto::Auto)?;
     let verifier = Arc::new(PinnedKey { hash, provider: Arc::clone(&provider) });
     let builder = rustls::ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])

@@ -125,6 +125,8 @@ pub enum Crypto {
     Ring,
     /// The aws-lc-rs crate.
     AwsLc,
+    /// The warpline-gcm crate; needs AVX-512, VAES and VPCLMULQDQ.
+    WarplineGcm,
 }
 
 /// Runs it.

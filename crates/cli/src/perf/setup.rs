@@ -22,6 +22,7 @@ impl From<Crypto> for PacketCrypto {
             Crypto::Auto => Self::Auto,
             Crypto::Ring => Self::Ring,
             Crypto::AwsLc => Self::AwsLc,
+            Crypto::WarplineGcm => Self::WarplineGcm,
         }
     }
 }
@@ -42,11 +43,11 @@ fn transport(common: &Common) -> TransportConfig {
 }
 
 /// TLS_AES_128_GCM_SHA256 and X25519 alone.
-fn crypto(common: &Common) -> Arc<rustls::crypto::CryptoProvider> {
-    let mut crypto = (*provider::provider(common.crypto.into())).clone();
+fn crypto(common: &Common) -> Result<Arc<rustls::crypto::CryptoProvider>> {
+    let mut crypto = (*provider::provider(common.crypto.into())?).clone();
     crypto.cipher_suites.retain(|s| s.suite() == rustls::CipherSuite::TLS13_AES_128_GCM_SHA256);
     crypto.kx_groups = vec![kx_group::X25519];
-    Arc::new(crypto)
+    Ok(Arc::new(crypto))
 }
 
 /// What the packet back end did, for the output.
@@ -103,7 +104,7 @@ pub(super) fn server(args: &ServerArgs) -> Result<ServerConfig> {
             (vec![identity.certificate.clone()], identity.key())
         }
     };
-    let mut tls = rustls::ServerConfig::builder_with_provider(crypto(&args.common))
+    let mut tls = rustls::ServerConfig::builder_with_provider(crypto(&args.common)?)
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_no_client_auth()
         .with_single_cert(chain, key)?;
@@ -119,7 +120,7 @@ pub(super) fn client(args: &ClientArgs) -> Result<ClientConfig> {
     for certificate in CertificateDer::pem_file_iter(ca)? {
         roots.add(certificate?)?;
     }
-    let mut tls = rustls::ClientConfig::builder_with_provider(crypto(&args.common))
+    let mut tls = rustls::ClientConfig::builder_with_provider(crypto(&args.common)?)
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_root_certificates(roots)
         .with_no_client_auth();

@@ -25,7 +25,7 @@ pub struct TlsOptions {
 impl TlsOptions {
     /// The provider that the options describe.
     pub(super) fn provider(&self) -> Result<Arc<CryptoProvider>, ConfigError> {
-        let mut provider = (*provider::provider(self.crypto)).clone();
+        let mut provider = (*provider::provider(self.crypto)?).clone();
         if !self.suites.is_empty() {
             let known = std::mem::take(&mut provider.cipher_suites);
             for wanted in &self.suites {

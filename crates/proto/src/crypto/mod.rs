@@ -13,6 +13,7 @@ pub(crate) mod retry;
 mod schedule;
 mod session;
 mod tap;
+mod wide;
 
 pub use address_token::TokenKey;
 pub(crate) use address_token::{TokenError, TokenKind, TokenScope};

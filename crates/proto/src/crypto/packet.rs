@@ -1,5 +1,6 @@
 //! Sealing and opening one packet in the buffer it is in.
 
+use rustls::Error;
 use rustls::quic::{HeaderProtectionKey, PacketKey};
 use warpline_wire::header;
 
@@ -32,6 +33,22 @@ pub(crate) fn seal(
     header_key
         .encrypt_in_place(&after[..SAMPLE_LEN], &mut first[0], &mut rest[pn_at - 1..pn_at - 1 + pn_len])
         .expect("sample and packet number have the lengths that the cipher takes");
+}
+
+/// Puts a mask on a header, or takes it off one that is hidden (RFC 9001 section 5.4.1).
+#[inline]
+pub(crate) fn mask_header(mask: [u8; 5], first: &mut u8, number: &mut [u8], hidden: bool) -> Result<(), Error> {
+    let bits = if *first & 0x80 != 0 { 0x0f } else { 0x1f };
+    let plain = if hidden { *first ^ (mask[0] & bits) } else { *first };
+    let pn_len = usize::from(plain & 0x03) + 1;
+    if number.len() < pn_len {
+        return Err(Error::General("a packet number that is too short".into()));
+    }
+    *first ^= mask[0] & bits;
+    for (byte, mask) in number.iter_mut().take(pn_len).zip(&mask[1..]) {
+        *byte ^= mask;
+    }
+    Ok(())
 }
 
 /// Removes header protection in place. Returns the first byte and the truncated packet number with its length,

@@ -58,6 +58,11 @@ impl SuiteParts {
             _ => return None,
         })
     }
+
+    /// Packets that may be sealed, and may fail to open, under one key (RFC 9001 section 6.6).
+    pub(crate) fn limits(&self) -> (u64, u64) {
+        (self.confidentiality, self.integrity)
+    }
 }
 
 /// A secret that keys are derived from.
@@ -265,17 +270,7 @@ impl Mask {
 
     fn apply(&self, sample: &[u8], first: &mut u8, number: &mut [u8], hidden: bool) -> Result<(), Error> {
         let mask = self.0.new_mask(sample).map_err(|_| Error::General("a sample of the wrong length".into()))?;
-        let bits = if *first & 0x80 != 0 { 0x0f } else { 0x1f };
-        let plain = if hidden { *first ^ (mask[0] & bits) } else { *first };
-        let pn_len = usize::from(plain & 0x03) + 1;
-        if number.len() < pn_len {
-            return Err(Error::General("a packet number that is too short".into()));
-        }
-        *first ^= mask[0] & bits;
-        for (byte, mask) in number.iter_mut().take(pn_len).zip(&mask[1..]) {
-            *byte ^= mask;
-        }
-        Ok(())
+        super::packet::mask_header(mask, first, number, hidden)
     }
 }
 

@@ -325,7 +325,7 @@ impl Tampered {
 
     fn on(mut pair: Pair, transport: &TransportConfig, alpn: &[u8]) -> Self {
         let secrets = Arc::new(Secrets::default());
-        let mut crypto = (*provider::provider(provider::PacketCrypto::Auto)).clone();
+        let mut crypto = (*provider::provider(provider::PacketCrypto::Auto).unwrap()).clone();
         crypto.cipher_suites.retain(|s| s.suite() == CipherSuite::TLS13_AES_128_GCM_SHA256);
         // A small ClientHello: it fits one packet.
         crypto.kx_groups.retain(|g| g.name() == NamedGroup::X25519);

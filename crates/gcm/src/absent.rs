@@ -1,0 +1,33 @@
+//! Where there are no such instructions: keys of which there are none.
+
+use crate::{BLOCK_LEN, NONCE_LEN, TAG_LEN};
+
+/// No key.
+pub(crate) enum Aead {}
+
+impl Aead {
+    pub(crate) fn new(_key: &[u8]) -> Option<Self> {
+        None
+    }
+
+    pub(crate) fn seal(&self, _nonce: &[u8; NONCE_LEN], _aad: &[u8], _text: &mut [u8]) -> [u8; TAG_LEN] {
+        match *self {}
+    }
+
+    pub(crate) fn open(&self, _nonce: &[u8; NONCE_LEN], _aad: &[u8], _text: &mut [u8]) -> [u8; TAG_LEN] {
+        match *self {}
+    }
+}
+
+/// No key.
+pub(crate) enum Mask {}
+
+impl Mask {
+    pub(crate) fn new(_key: &[u8]) -> Option<Self> {
+        None
+    }
+
+    pub(crate) fn mask(&self, _sample: &[u8; BLOCK_LEN]) -> [u8; BLOCK_LEN] {
+        match *self {}
+    }
+}

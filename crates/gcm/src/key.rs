@@ -1,0 +1,61 @@
+//! Keys, as callers hold them.
+
+use crate::wide;
+use crate::{BLOCK_LEN, NONCE_LEN, TAG_LEN};
+
+/// A key of AES-128-GCM or AES-256-GCM.
+pub struct AeadKey(wide::Aead);
+
+impl AeadKey {
+    /// From 16 or 32 bytes. `None` for another length, and where the processor lacks the instructions.
+    pub fn new(key: &[u8]) -> Option<Self> {
+        wide::Aead::new(key).map(Self)
+    }
+
+    /// Encrypts `text` in place and returns the tag for it and `aad`. A nonce is good for one text under a key.
+    #[inline]
+    pub fn seal(&self, nonce: &[u8; NONCE_LEN], aad: &[u8], text: &mut [u8]) -> [u8; TAG_LEN] {
+        self.0.seal(nonce, aad, text)
+    }
+
+    /// Decrypts `text` in place. `false`, with zeros in the place of the text, if it or `aad` is not what was sealed.
+    #[inline]
+    #[must_use]
+    pub fn open(&self, nonce: &[u8; NONCE_LEN], aad: &[u8], text: &mut [u8], tag: &[u8; TAG_LEN]) -> bool {
+        let expected = self.0.open(nonce, aad, text);
+        // The difference of all bytes, so that the time does not tell where the first is.
+        let is_authentic = (u128::from_ne_bytes(expected) ^ u128::from_ne_bytes(*tag)) == 0;
+        if !is_authentic {
+            text.fill(0);
+        }
+        is_authentic
+    }
+}
+
+impl std::fmt::Debug for AeadKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AeadKey").finish_non_exhaustive()
+    }
+}
+
+/// A key that masks headers (RFC 9001 section 5.4.3).
+pub struct MaskKey(wide::Mask);
+
+impl MaskKey {
+    /// From 16 or 32 bytes. `None` for another length, and where the processor lacks the instructions.
+    pub fn new(key: &[u8]) -> Option<Self> {
+        wide::Mask::new(key).map(Self)
+    }
+
+    /// The mask for a sample of the packet; its first five bytes are used.
+    #[inline]
+    pub fn mask(&self, sample: &[u8; BLOCK_LEN]) -> [u8; BLOCK_LEN] {
+        self.0.mask(sample)
+    }
+}
+
+impl std::fmt::Debug for MaskKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MaskKey").finish_non_exhaustive()
+    }
+}

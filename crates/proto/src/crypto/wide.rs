@@ -1,0 +1,128 @@
+//! Packet protection by `warpline-gcm`, in the form that TLS asks for.
+
+use std::sync::LazyLock;
+
+use rustls::crypto::aws_lc_rs as aws;
+use rustls::crypto::cipher::{AeadKey, Iv, Nonce};
+use rustls::quic::{Algorithm, HeaderProtectionKey, PacketKey, Tag};
+use rustls::{CipherSuite, Error, SupportedCipherSuite, Tls13CipherSuite};
+use warpline_gcm::{BLOCK_LEN, MaskKey, TAG_LEN};
+
+use super::packet::mask_header;
+use super::schedule::SuiteParts;
+
+/// The cipher suites of TLS 1.3, those with AES with packets sealed by `warpline-gcm`. `None` where the processor lacks its
+/// instructions.
+pub(super) fn suites() -> Option<[SupportedCipherSuite; 3]> {
+    static SUITES: LazyLock<Option<[SupportedCipherSuite; 3]>> = LazyLock::new(|| {
+        warpline_gcm::is_supported().then_some([
+            with_gcm(aws::cipher_suite::TLS13_AES_128_GCM_SHA256),
+            with_gcm(aws::cipher_suite::TLS13_AES_256_GCM_SHA384),
+            aws::cipher_suite::TLS13_CHACHA20_POLY1305_SHA256,
+        ])
+    });
+    *SUITES
+}
+
+/// The same suite with packets sealed here.
+fn with_gcm(suite: SupportedCipherSuite) -> SupportedCipherSuite {
+    let (Some(tls13), Some(parts)) = (suite.tls13(), SuiteParts::of(suite.suite())) else { return suite };
+    let key_len = if suite.suite() == CipherSuite::TLS13_AES_128_GCM_SHA256 { 16 } else { 32 };
+    // Suites live as long as the process, and there are two of these.
+    let quic = Box::leak(Box::new(Gcm { parts, key_len }));
+    let Tls13CipherSuite { common, hkdf_provider, aead_alg, .. } = tls13;
+    let common = rustls::crypto::CipherSuiteCommon { ..*common };
+    let suite = Tls13CipherSuite { common, hkdf_provider: *hkdf_provider, aead_alg: *aead_alg, quic: Some(quic) };
+    SupportedCipherSuite::Tls13(Box::leak(Box::new(suite)))
+}
+
+/// AES-GCM with a key of a certain length.
+struct Gcm {
+    parts: SuiteParts,
+    key_len: usize,
+}
+
+impl Algorithm for Gcm {
+    fn packet_key(&self, key: AeadKey, iv: Iv) -> Box<dyn PacketKey> {
+        let key = warpline_gcm::AeadKey::new(key.as_ref());
+        let key =
+            key.expect("the suites exist where the processor has the instructions, and TLS gives keys of their length");
+        Box::new(Sealer { key, iv, limits: self.parts.limits() })
+    }
+
+    fn header_protection_key(&self, key: AeadKey) -> Box<dyn HeaderProtectionKey> {
+        let key = MaskKey::new(key.as_ref());
+        let key =
+            key.expect("the suites exist where the processor has the instructions, and TLS gives keys of their length");
+        Box::new(Mask(key))
+    }
+
+    fn aead_key_len(&self) -> usize {
+        self.key_len
+    }
+}
+
+/// Seals or opens the packets of one direction.
+struct Sealer {
+    key: warpline_gcm::AeadKey,
+    iv: Iv,
+    /// Packets that may be sealed, and may fail to open (RFC 9001 section 6.6).
+    limits: (u64, u64),
+}
+
+impl PacketKey for Sealer {
+    #[inline]
+    fn encrypt_in_place(&self, number: u64, header: &[u8], payload: &mut [u8]) -> Result<Tag, Error> {
+        let tag = self.key.seal(&Nonce::new(&self.iv, number).0, header, payload);
+        Ok(Tag::from(&tag[..]))
+    }
+
+    #[inline]
+    fn decrypt_in_place<'a>(&self, number: u64, header: &[u8], payload: &'a mut [u8]) -> Result<&'a [u8], Error> {
+        let (text, tag) = payload.split_last_chunk_mut::<TAG_LEN>().ok_or(Error::DecryptError)?;
+        match self.key.open(&Nonce::new(&self.iv, number).0, header, text, tag) {
+            true => Ok(text),
+            false => Err(Error::DecryptError),
+        }
+    }
+
+    fn tag_len(&self) -> usize {
+        TAG_LEN
+    }
+
+    fn confidentiality_limit(&self) -> u64 {
+        self.limits.0
+    }
+
+    fn integrity_limit(&self) -> u64 {
+        self.limits.1
+    }
+}
+
+/// Masks the headers of one direction (RFC 9001 section 5.4).
+struct Mask(MaskKey);
+
+impl Mask {
+    #[inline]
+    fn apply(&self, sample: &[u8], first: &mut u8, number: &mut [u8], hidden: bool) -> Result<(), Error> {
+        let sample = sample.try_into().map_err(|_| Error::General("a sample of the wrong length".into()))?;
+        let [a, b, c, d, e, ..] = self.0.mask(sample);
+        mask_header([a, b, c, d, e], first, number, hidden)
+    }
+}
+
+impl HeaderProtectionKey for Mask {
+    #[inline]
+    fn encrypt_in_place(&self, sample: &[u8], first: &mut u8, number: &mut [u8]) -> Result<(), Error> {
+        self.apply(sample, first, number, false)
+    }
+
+    #[inline]
+    fn decrypt_in_place(&self, sample: &[u8], first: &mut u8, number: &mut [u8]) -> Result<(), Error> {
+        self.apply(sample, first, number, true)
+    }
+
+    fn sample_len(&self) -> usize {
+        BLOCK_LEN
+    }
+}
