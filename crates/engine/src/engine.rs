@@ -18,7 +18,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
-use warpline_pktio::xdp::XdpStatus;
+use warpline_pktio::xdp::{XdpFrames, XdpStatus};
 use warpline_pktio::{Choice, Io, IoStats, StatsHandle};
 use warpline_ring::partition::Plan;
 use warpline_ring::{EpochCell, Lock, Progress, oneshot};
@@ -132,6 +132,12 @@ impl WorkerHandle {
     #[must_use]
     pub fn xdp_status(&self) -> Option<XdpStatus> {
         self.io_stats.xdp_status()
+    }
+
+    /// Where the frames of AF_XDP were when the worker last looked; `None` for other back ends.
+    #[must_use]
+    pub fn xdp_frames(&self) -> Option<XdpFrames> {
+        self.io_stats.xdp_frames()
     }
 
     /// Which packet back end the worker has, and why no faster one.

@@ -41,6 +41,12 @@ impl Mapping {
     pub(crate) fn pages(&self) -> Pages {
         self.pages
     }
+
+    /// Has the kernel take the pages that are touched from now on from the NUMA node `node`; reserved 2 MiB pages if that
+    /// node has some left, others from nowhere else.
+    pub(crate) fn place_on(&self, node: u32) -> io::Result<()> {
+        imp::place_on(self, node)
+    }
 }
 
 impl Drop for Mapping {
@@ -58,6 +64,9 @@ mod imp {
 
     #[cfg(target_os = "linux")]
     const HUGE_PAGE: usize = 2 << 20;
+    /// NUMA nodes that a kernel may be built for (`MAX_NUMNODES`).
+    #[cfg(target_os = "linux")]
+    const NODES_MAX: u32 = 1024;
 
     #[cfg(target_os = "linux")]
     pub(super) fn map(len: usize, huge: bool) -> io::Result<Mapping> {
@@ -92,6 +101,32 @@ mod imp {
         Ok(Mapping { base, len, pages })
     }
 
+    #[cfg(target_os = "linux")]
+    pub(super) fn place_on(mapping: &Mapping, node: u32) -> io::Result<()> {
+        const MASK_BITS: u32 = libc::c_ulong::BITS;
+        let mut mask = [0 as libc::c_ulong; NODES_MAX.div_ceil(MASK_BITS) as usize];
+        let gone = || io::Error::new(io::ErrorKind::InvalidInput, format!("there is no NUMA node {node} with memory"));
+        *mask.get_mut((node / MASK_BITS) as usize).ok_or_else(gone)? |= 1 << (node % MASK_BITS);
+        // The kernel takes one bit less than it is told.
+        let bits = libc::c_ulong::from(NODES_MAX + 1);
+        // A node may lack reserved pages though the machine has them, and a fault that finds none is the end of the process.
+        let policy = if mapping.pages == Pages::Huge { libc::MPOL_PREFERRED } else { libc::MPOL_BIND };
+        // SAFETY: the range is the mapping's, the mask has that many bits, and a policy changes no content.
+        let result = unsafe {
+            libc::syscall(libc::SYS_mbind, mapping.base.as_ptr(), mapping.len, policy, mask.as_ptr(), bits, 0)
+        };
+        match (result, io::Error::last_os_error()) {
+            (0, _) => Ok(()),
+            (_, error) if error.raw_os_error() == Some(libc::EINVAL) => Err(gone()),
+            (_, error) => Err(io::Error::new(error.kind(), format!("placing memory on NUMA node {node}: {error}"))),
+        }
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    pub(super) fn place_on(_mapping: &Mapping, _node: u32) -> io::Result<()> {
+        Err(io::Error::new(io::ErrorKind::Unsupported, "memory cannot be placed on a NUMA node on this system"))
+    }
+
     pub(super) fn unmap(mapping: &mut Mapping) {
         // SAFETY: the range was mapped by `map_with` and nothing refers to it any more: the owner is being dropped.
         let unmapped = unsafe { mm::munmap(mapping.base.as_ptr().cast(), mapping.len) };
@@ -115,6 +150,10 @@ mod imp {
         let base = unsafe { alloc_zeroed(layout) };
         let base = NonNull::new(base).ok_or(io::ErrorKind::OutOfMemory)?;
         Ok(Mapping { base, len, pages: Pages::Base })
+    }
+
+    pub(super) fn place_on(_mapping: &Mapping, _node: u32) -> io::Result<()> {
+        Err(io::Error::new(io::ErrorKind::Unsupported, "memory cannot be placed on a NUMA node on this system"))
     }
 
     pub(super) fn unmap(mapping: &mut Mapping) {

@@ -42,6 +42,8 @@ pub struct Pool {
     free_len: Cell<usize>,
     /// How many frames a device has.
     lent: Cell<usize>,
+    /// How many frames have come back to the local list since the beginning, a frame once per return.
+    returned: Cell<u64>,
 }
 
 // SAFETY: the region is shared by atomics only, and the free list is reached through this value alone.
@@ -80,6 +82,7 @@ impl Pool {
             free: Cell::new(0),
             free_len: Cell::new(frames),
             lent: Cell::new(0),
+            returned: Cell::new(0),
         })
     }
 
@@ -123,6 +126,12 @@ impl Pool {
         self.lent.get()
     }
 
+    /// How many frames have come back since the beginning, as far as [`available`](Self::available) or
+    /// [`take`](Self::take) have seen them: with it an owner can keep account of what it handed out.
+    pub fn returned(&self) -> u64 {
+        self.returned.get()
+    }
+
     pub(crate) fn count_lent(&self, change: impl FnOnce(usize) -> usize) {
         self.lent.set(change(self.lent.get()));
     }
@@ -139,6 +148,15 @@ impl Pool {
         self.region().mapping.pages()
     }
 
+    /// Has the kernel take the memory of frames that nobody has touched yet from one NUMA node: reserved 2 MiB
+    /// pages as long as that node has some, others from nowhere else.
+    ///
+    /// # Errors
+    /// `InvalidInput` if there is no such node; `Unsupported`, or what the kernel says, where there are no nodes.
+    pub fn place_on(&self, node: u32) -> io::Result<()> {
+        self.region().mapping.place_on(node)
+    }
+
     /// Moves what came back to the local list. Each frame is visited once per return, so the walk is O(1) a frame.
     fn collect(&self) {
         let region = self.region();
@@ -150,6 +168,7 @@ impl Pool {
         region.headers[last as usize].next.store(self.free.get(), Ordering::Relaxed);
         self.free.set(head);
         self.free_len.set(self.free_len.get() + len);
+        self.returned.set(self.returned.get() + len as u64);
     }
 
     pub(crate) fn region_ptr(&self) -> NonNull<Region> {

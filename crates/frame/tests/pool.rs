@@ -217,3 +217,23 @@ fn growth_beyond_the_capacity_panics() {
     let mut front = frame.split_to(4);
     front.set_len(5);
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn memory_comes_from_the_node_that_was_named_or_not_at_all() {
+    for huge_pages in [false, true] {
+        let mut pool = Pool::new(PoolConfig { frame_size: 1 << 21, frames: 2, huge_pages }).expect("there is memory");
+        match pool.place_on(0) {
+            Ok(()) => pool.take().expect("the pool is fresh").fill(1),
+            Err(error) => {
+                assert_eq!(error.kind(), std::io::ErrorKind::Unsupported, "{error}");
+                return println!("skipped: this kernel has no nodes: {error}");
+            }
+        }
+        for node in [1023, 1024, u32::MAX] {
+            let error = pool.place_on(node).expect_err("no machine has so many");
+            assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
+            assert!(error.to_string().contains(&format!("no NUMA node {node}")), "{error}");
+        }
+    }
+}

@@ -68,6 +68,9 @@ pub struct IoConfig {
     pub small_frames: usize,
     /// Ask for 2 MiB pages for the large frames.
     pub huge_pages: bool,
+    /// The NUMA node that all packet memory is taken from; refused if there is no such node. `None`: that of the network
+    /// card for AF_XDP, and otherwise where each worker first touches it.
+    pub numa_node: Option<u32>,
     /// Bytes to ask for as socket buffers; the system may grant less, see
     /// [`socket_buffers`](crate::Io::socket_buffers).
     pub recv_buffer: usize,
@@ -94,6 +97,7 @@ impl Default for IoConfig {
             medium_frames: 256,
             small_frames: 2048,
             huge_pages: false,
+            numa_node: None,
             recv_buffer: 4 << 20,
             send_buffer: 4 << 20,
             busy_poll: Duration::ZERO,

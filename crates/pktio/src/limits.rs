@@ -44,6 +44,9 @@ pub const XDP_RING_LEN: u32 = 4096;
 /// of 2 KiB frames, locked into memory.
 pub const XDP_FRAMES: usize = 8192;
 
+/// Frames of a queue's memory at most: 4 GiB of them, locked.
+pub const XDP_FRAMES_MAX: usize = 1 << 20;
+
 /// Frames of a queue that are kept for sending, so that a program that holds received data cannot stop the sender: more
 /// than 1 MiB of full packets.
 pub const XDP_TX_FRAMES: usize = 1024;

@@ -51,7 +51,7 @@ impl Hub {
         if ports.contains_key(&addr) {
             return Err(io::ErrorKind::AddrInUse.into());
         }
-        let queue = TxQueue::new()?;
+        let queue = TxQueue::new(None)?;
         ports.insert(addr, inbox.clone());
         Ok(Io::Memory(Port { hub: self.clone(), addr, inbox, queue, stats: StatsHandle::new(IoKind::Memory) }))
     }

@@ -36,6 +36,12 @@ pub(crate) struct Pools {
     small: Pool,
 }
 
+/// The pool on the NUMA node that was asked for, if one was.
+pub(crate) fn place(pool: Pool, node: Option<u32>) -> io::Result<Pool> {
+    node.map_or(Ok(()), |node| pool.place_on(node))?;
+    Ok(pool)
+}
+
 impl Pools {
     /// Large frames have room for `head` bytes (a multiple of 64) before the payload. Fails with `InvalidInput` if a
     /// class is too small to work with, or as memory mapping does.
@@ -43,7 +49,10 @@ impl Pools {
         if config.large_frames < 2 * RECV_BATCH {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "too few large frames for two receive batches"));
         }
-        let pool = |frame_size, frames, huge_pages| Pool::new(PoolConfig { frame_size, frames, huge_pages });
+        let pool = |frame_size, frames, huge_pages| {
+            let pool = Pool::new(PoolConfig { frame_size, frames, huge_pages })?;
+            place(pool, config.numa_node)
+        };
         Ok(Pools {
             head,
             large: pool(head + LARGE_FRAME, config.large_frames, config.huge_pages)?,

@@ -41,7 +41,7 @@ impl Portable {
             addr: socket.local_addr()?,
             slot: pools.take_large().ok_or(ErrorKind::OutOfMemory)?,
             pools,
-            queue: TxQueue::new()?,
+            queue: TxQueue::new(config.numa_node)?,
             bell: Doorbell::new(Waker::datagram(&socket)?),
             socket,
             stats: StatsHandle::new(IoKind::Portable),

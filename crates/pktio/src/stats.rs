@@ -2,14 +2,16 @@
 
 use std::sync::{Arc, OnceLock};
 
-use warpline_ring::{Counters, Lock};
+use warpline_ring::{Counter, Counters, Lock};
 
 use crate::kind::IoKind;
 use crate::select::Choice;
-use crate::xdp::XdpStatus;
+use crate::xdp::{XdpFrames, XdpStatus};
 
 /// How many counters there are.
-const COUNT: usize = 17;
+const COUNT: usize = 19;
+/// Places of frames, in the order of [`XdpFrames`].
+const PLACES: usize = 6;
 
 /// The counters, in the order of [`IoStats`].
 #[derive(Clone, Copy)]
@@ -31,6 +33,8 @@ pub(crate) enum Stat {
     DropTxTooBig,
     DropTxRefused,
     RxStarved,
+    RxByKernel,
+    TxByKernel,
 }
 
 /// What one backend tells, to any thread: its counters and why it was taken.
@@ -44,11 +48,19 @@ struct Shared {
     why: OnceLock<String>,
     /// Of AF_XDP: how the interface is used now. Written when that changes, which is rare.
     xdp: Lock<Option<XdpStatus>>,
+    /// Of AF_XDP: where the frames are. All zero for other back ends.
+    frames: [Counter; PLACES],
 }
 
 impl StatsHandle {
     pub(crate) fn new(kind: IoKind) -> StatsHandle {
-        StatsHandle(Arc::new(Shared { counters: Counters::new(), kind, why: OnceLock::new(), xdp: Lock::default() }))
+        StatsHandle(Arc::new(Shared {
+            counters: Counters::new(),
+            kind,
+            why: OnceLock::new(),
+            xdp: Lock::default(),
+            frames: Default::default(),
+        }))
     }
 
     /// Says why the backend was taken; the first reason counts.
@@ -66,6 +78,25 @@ impl StatsHandle {
     #[must_use]
     pub fn xdp_status(&self) -> Option<XdpStatus> {
         self.0.xdp.lock().clone()
+    }
+
+    /// Says where the frames are.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn set_xdp_frames(&self, frames: &XdpFrames) {
+        let XdpFrames { free, receiving, sending, kept, with_program, capacity } = *frames;
+        for (gauge, value) in self.0.frames.iter().zip([free, receiving, sending, kept, with_program, capacity]) {
+            gauge.set(value as u64);
+        }
+    }
+
+    /// Where the frames of AF_XDP were when the worker last went to sleep or looked around (every 64th call); `None`
+    /// for other backends. While the worker writes them they may not add up.
+    #[must_use]
+    pub fn xdp_frames(&self) -> Option<XdpFrames> {
+        let [free, receiving, sending, kept, with_program, capacity] =
+            std::array::from_fn(|place| self.0.frames[place].value() as usize);
+        let frames = XdpFrames { free, receiving, sending, kept, with_program, capacity };
+        (capacity > 0).then_some(frames)
     }
 
     /// Which backend it is, and why no faster one.
@@ -103,6 +134,8 @@ impl StatsHandle {
             drop_tx_too_big: of(Stat::DropTxTooBig),
             drop_tx_refused: of(Stat::DropTxRefused),
             rx_starved: of(Stat::RxStarved),
+            rx_by_kernel: of(Stat::RxByKernel),
+            tx_by_kernel: of(Stat::TxByKernel),
         }
     }
 }
@@ -149,6 +182,10 @@ pub struct IoStats {
     /// How often the kernel had no buffer left to receive into and was given new ones; nothing is lost by that unless
     /// the socket's buffer fills up meanwhile.
     pub rx_starved: u64,
+    /// Of the datagrams received: those that on AF_XDP came by way of the kernel's socket.
+    pub rx_by_kernel: u64,
+    /// Datagrams that on AF_XDP were left to the kernel's socket to send.
+    pub tx_by_kernel: u64,
 }
 
 impl IoStats {

@@ -6,6 +6,7 @@ use warpline_frame::{Frame, Pool, PoolConfig};
 
 use crate::limits::{TRAIN_BYTES_MAX, TX_ARENA, TX_TRAINS_MAX};
 use crate::meta::TxMeta;
+use crate::pools::place;
 
 /// Trains start on cache lines, for the reason given at `warpline_frame::Pool`.
 const ALIGN: usize = 64;
@@ -35,8 +36,10 @@ pub(crate) struct TxQueue {
 }
 
 impl TxQueue {
-    pub(crate) fn new() -> io::Result<TxQueue> {
-        let mut pool = Pool::new(PoolConfig { frame_size: TX_ARENA, frames: 1, huge_pages: false })?;
+    /// Its memory is on the NUMA node, if one is named. Fails as mapping does, or if there is no such node.
+    pub(crate) fn new(node: Option<u32>) -> io::Result<TxQueue> {
+        let pool = Pool::new(PoolConfig { frame_size: TX_ARENA, frames: 1, huge_pages: false })?;
+        let mut pool = place(pool, node)?;
         let arena = pool.take().ok_or(io::ErrorKind::OutOfMemory)?;
         Ok(TxQueue { arena, end: 0, trains: Vec::with_capacity(TX_TRAINS_MAX), first: 0 })
     }

@@ -9,7 +9,7 @@ mod ends;
 mod netns;
 
 use common::{addr, train, train_with};
-use ends::{backend, collect_driving, echo, udp, xdp};
+use ends::{backend, by_kernel, collect_driving, echo, udp, xdp};
 use netns::Pair;
 use warpline_pktio::xdp::{XdpMode, XdpModes};
 use warpline_pktio::{Ecn, TxMeta};
@@ -31,7 +31,7 @@ fn datagrams_travel_between_two_af_xdp_ends() {
         // Sending takes back what was sent.
         io.flush().expect("the socket is usable");
         let frames = backend(io).frames();
-        assert_eq!((frames.with_program(), frames.sending), (0, 0), "{frames:?}");
+        assert_eq!((frames.with_program, frames.sending), (0, 0), "{frames:?}");
         assert_eq!(backend(io).kernel_counters().expect("the kernel counts"), Default::default());
     }
 }
@@ -46,7 +46,7 @@ fn one_end_may_be_an_ordinary_socket() {
             echo(&mut b, &mut a, addr(to));
             echo(&mut a, &mut b, addr(bind));
         }
-        assert_eq!((backend(&a).by_kernel(), a.stats().snapshot().drop_rx_truncated), ((0, 0), 0));
+        assert_eq!((by_kernel(&a), a.stats().snapshot().drop_rx_truncated), ((0, 0), 0));
     }
 }
 
@@ -124,10 +124,10 @@ fn packets_of_several_frames_travel_both_ways() {
             }
         }
     }
-    assert_eq!(backend(&a).by_kernel(), (0, 0));
+    assert_eq!(by_kernel(&a), (0, 0));
     a.flush().expect("the socket is usable");
     let frames = backend(&a).frames();
-    assert_eq!((frames.with_program(), frames.sending, frames.kept), (0, 0, 1024), "{frames:?}");
+    assert_eq!((frames.with_program, frames.sending, frames.kept), (0, 0, 1024), "{frames:?}");
 }
 
 #[test]
@@ -218,7 +218,7 @@ fn tagged_frames_are_received() {
                 assert_eq!((seen[0].len, seen[0].fill, seen[0].ecn), (50, n as u8, Some(Ecn::Ect0)));
             }
         }
-        assert_eq!((backend(&a).by_kernel(), a.stats().snapshot().rx_datagrams), ((0, 0), 8), "{modes:?}");
+        assert_eq!((by_kernel(&a), a.stats().snapshot().rx_datagrams), ((0, 0), 8), "{modes:?}");
     }
 }
 
@@ -277,5 +277,5 @@ fn senseless_frames_are_dropped_or_passed_and_nothing_else_happens() {
     assert_eq!((seen[0].len, seen[0].fill), (50, 1));
     let stats = a.stats().snapshot();
     assert_eq!(stats.drop_rx_truncated, 7 + (good6.len() - 62) as u64, "{stats:?}");
-    assert_eq!(backend(&a).frames().with_program(), 0);
+    assert_eq!(backend(&a).frames().with_program, 0);
 }

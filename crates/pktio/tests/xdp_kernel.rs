@@ -14,7 +14,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use common::{LOOKS, addr, collect, config, datagrams, train};
-use ends::{STEERING, backend, collect_driving, echo, udp, xdp};
+use ends::{STEERING, backend, by_kernel, collect_driving, echo, udp, xdp};
 use netns::Pair;
 use warpline_pktio::xdp::{InterfaceName, XdpConfig, XdpMode, XdpModes};
 use warpline_pktio::{Io, Received};
@@ -73,7 +73,7 @@ fn fragments_arrive_by_the_kernels_socket() {
         let seen = collect(&mut a, 1);
         assert_eq!((seen[0].len, seen[0].fill, seen[0].remote), (5000, 9, addr(from)));
     }
-    assert_eq!(backend(&a).by_kernel(), (2, 0));
+    assert_eq!(by_kernel(&a), (2, 0));
 }
 
 #[test]
@@ -89,7 +89,7 @@ fn what_leaves_by_another_interface_goes_the_kernels_way() {
     assert_eq!(here.recv(&mut buffer).expect("it arrives"), 700);
     here.send_to(&[4; 600], "127.0.0.1:4000").expect("it is sent");
     assert_eq!(collect(&mut a, 1)[0].len, 600);
-    assert_eq!(backend(&a).by_kernel(), (1, 1));
+    assert_eq!(by_kernel(&a), (1, 1));
     // No route at all.
     train(&mut a, addr("203.0.113.1:9"), 700, 700, 3);
     a.flush().expect("the socket is usable");
@@ -138,7 +138,7 @@ fn a_neighbour_that_does_not_answer_is_given_up() {
         settle(&mut a);
     }
     assert_eq!(a.stats().snapshot().drop_tx_refused, 200);
-    assert_eq!(backend(&a).frames().with_program(), 0);
+    assert_eq!(backend(&a).frames().with_program, 0);
     // It appears, and is found.
     pair.ip(1, "addr add 10.77.0.99/24 dev wl1");
     let mut b = udp(&pair, 1, "10.77.0.99:9");
@@ -178,7 +178,7 @@ fn away_and_back(pair: &Pair) {
     settle(&mut a);
     echo(&mut a, &mut b, addr("10.77.0.2:4001"));
     let frames = backend(&a).frames();
-    assert_eq!(frames.with_program(), 0, "{frames:?}");
+    assert_eq!(frames.with_program, 0, "{frames:?}");
 }
 
 #[test]
@@ -294,12 +294,12 @@ fn a_program_that_keeps_everything_stops_neither_reception_nor_sending() {
     assert_eq!(stats.rx_datagrams + stats.drop_rx_no_memory, 200 * 64, "{stats:?}");
     assert!(stats.rx_copied > 0 && stats.drop_rx_no_memory > 0, "{stats:?}");
     assert!(kept.iter().all(|received| received.frame.len() == 1000));
-    assert!(backend(&a).frames().with_program() > 0);
+    assert!(backend(&a).frames().with_program > 0);
     train(&mut a, addr("10.77.0.2:4001"), 100, 100, 0);
     a.flush().expect("the socket is usable");
     collect_driving(&mut b, &mut a, 1);
     kept.clear();
-    assert_eq!(backend(&a).frames().with_program(), 0);
+    assert_eq!(backend(&a).frames().with_program, 0);
     echo(&mut b, &mut a, addr("10.77.0.1:4000"));
 }
 

@@ -65,7 +65,7 @@ impl Udp {
             bound,
             pools,
             receive,
-            queue: TxQueue::new()?,
+            queue: TxQueue::new(config.numa_node)?,
             bell: Doorbell::new(Waker::event()?),
             busy_poll: config.busy_poll,
             stats: StatsHandle::new(kind),

@@ -14,7 +14,7 @@ impl Bench {
     fn new(segments_max: usize) -> Bench {
         Bench {
             sender: Sender::new(Family::V4, true, segments_max),
-            queue: TxQueue::new().expect("the arena can be mapped"),
+            queue: TxQueue::new(None).expect("the arena can be mapped"),
             stats: StatsHandle::new(crate::IoKind::Udp),
         }
     }

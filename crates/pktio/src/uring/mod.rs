@@ -126,7 +126,7 @@ impl Uring {
             bound,
             pools,
             buffers: ManuallyDrop::new(buffers),
-            transmit: ManuallyDrop::new(Transmit::new(sender)?),
+            transmit: ManuallyDrop::new(Transmit::new(sender, config.numa_node)?),
             header: message::request_header(),
             filled: VecDeque::with_capacity(URING_BUFFERS),
             armed: Armed::default(),

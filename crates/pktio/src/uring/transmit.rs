@@ -29,8 +29,8 @@ pub(super) struct Transmit {
 }
 
 impl Transmit {
-    pub(super) fn new(sender: Sender) -> io::Result<Transmit> {
-        Ok(Transmit { queue: TxQueue::new()?, sender, staged: 0, careful: 0 })
+    pub(super) fn new(sender: Sender, node: Option<u32>) -> io::Result<Transmit> {
+        Ok(Transmit { queue: TxQueue::new(node)?, sender, staged: 0, careful: 0 })
     }
 
     pub(super) fn staged(&self) -> usize {

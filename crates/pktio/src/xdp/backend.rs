@@ -13,12 +13,13 @@ use crate::config::IoConfig;
 use crate::kind::IoKind;
 use crate::limits::{SMALL_FRAME, XDP_LOOK_AROUND};
 use crate::meta::{Ecn, Received, TxMeta};
+use crate::pools::place;
 use crate::stats::{Stat, StatsHandle};
 use crate::udp::socket::Bound;
 use crate::udp::{Steering, Udp};
 
 use super::bpf::Hook;
-use super::config::{XdpConfig, XdpMode, XdpStatus};
+use super::config::{InterfaceName, XdpConfig, XdpFrames, XdpMode, XdpStatus};
 use super::device::{Attachment, Device, Service};
 use super::lane::{Lane, Opened, PAYLOAD_AT};
 use super::netlink::LinkInfo;
@@ -38,21 +39,13 @@ pub struct Xdp {
     build: Build,
     /// Calls until the kernel's socket and netlink are looked at.
     pub(super) look_around: u32,
-    aside: Aside,
+    /// Received by way of the kernel's socket; empty between calls.
+    aside: Vec<Received>,
     pub(super) bell: Doorbell,
     pub(super) busy_poll: Duration,
     /// The number of the interface that the queues belong to.
     opened_on: u32,
     pub(super) stats: StatsHandle,
-}
-
-/// What went by way of the kernel's socket.
-#[derive(Default)]
-struct Aside {
-    /// Received; empty between calls.
-    batch: Vec<Received>,
-    rx: u64,
-    tx: u64,
 }
 
 /// What is being built to be sent.
@@ -100,8 +93,10 @@ impl Xdp {
             return Err(io::Error::new(io::ErrorKind::NotFound, what));
         };
         let attachment = device.attach(&link)?;
-        let queues: Vec<u32> = (index..attachment.queues).step_by(workers as usize).collect();
-        let lane = |&queue| Lane::new(queue, device.config(), io_config.huge_pages, link.mtu);
+        let queues: Vec<u32> =
+            attachment.queues.iter().copied().skip(index as usize).step_by(workers as usize).collect();
+        let node = io_config.numa_node.or_else(|| device_node(&name));
+        let lane = |&queue| Lane::new(queue, device.config(), node, link.mtu);
         let lanes = queues.iter().map(lane).collect::<io::Result<Vec<Lane>>>()?;
         let frame_size = lanes.iter().map(Lane::frame_size).max().unwrap_or(SMALL_FRAME);
         let copies = PoolConfig { frame_size, frames: io_config.small_frames.max(1), huge_pages: false };
@@ -113,11 +108,11 @@ impl Xdp {
             status,
             router,
             kernel,
-            copies: Pool::new(copies)?,
+            copies: place(Pool::new(copies)?, node)?,
             waiting: Waiting::new(),
             build: Build { frame: None, rest: Vec::new(), payload_max: 0 },
             look_around: XDP_LOOK_AROUND,
-            aside: Aside::default(),
+            aside: Vec::new(),
             bell: Doorbell::new(Waker::event()?),
             busy_poll: io_config.busy_poll,
             opened_on: attachment.ifindex,
@@ -147,6 +142,7 @@ impl Xdp {
         self.opened_on = attachment.ifindex;
         self.set_mtu(link);
         self.stats.set_xdp_status(&self.status);
+        self.publish_frames();
         Ok(())
     }
 
@@ -171,28 +167,21 @@ impl Xdp {
         self.look_around = self.look_around.saturating_sub(1);
         if self.look_around == 0 {
             self.look_around()?;
-            if self.kernel.recv(&mut self.aside.batch)? > 0 {
+            if self.kernel.recv(&mut self.aside)? > 0 {
                 // There may be more.
                 self.look_around = 1;
-                self.aside.rx += self.aside.batch.iter().map(|train| train.count() as u64).sum::<u64>();
-                out.append(&mut self.aside.batch);
+                self.stats.add(Stat::RxByKernel, self.aside.iter().map(Received::count).sum());
+                out.append(&mut self.aside);
             }
         }
-        self.check_account();
+        self.check_frames();
         Ok(out.len())
-    }
-
-    /// In tests and debug builds: every frame is somewhere, and none twice.
-    fn check_account(&self) {
-        for lane in &self.lanes {
-            let (places, capacity) = lane.account();
-            debug_assert!(places.iter().sum::<usize>() <= capacity, "no frame is in two places: {places:?}");
-        }
     }
 
     /// Takes in what netlink says, and drops what has waited too long.
     fn look_around(&mut self) -> io::Result<()> {
         self.look_around = XDP_LOOK_AROUND;
+        self.publish_frames();
         let changes = self.router.update()?;
         for &(address, present) in &changes.addresses {
             if let Err(error) = self.device.set_address(address, present) {
@@ -322,7 +311,7 @@ impl Xdp {
                 Some(buffer) => {
                     buffer[..len].copy_from_slice(&frame[PAYLOAD_AT..PAYLOAD_AT + len]);
                     self.kernel.tx_commit(TxMeta { remote, local, ecn, segment_size: len, len });
-                    self.aside.tx += 1;
+                    stats.add(Stat::TxByKernel, 1);
                 }
                 None => stats.add(Stat::DropTxRefused, 1),
             },
@@ -378,27 +367,40 @@ impl Xdp {
         Ok(sum)
     }
 
-    /// Datagrams that went by way of the kernel's socket: received and sent. They are part of the other counters.
-    pub fn by_kernel(&self) -> (u64, u64) {
-        (self.aside.rx, self.aside.tx)
-    }
-
     /// Where this worker's frames are.
     pub fn frames(&self) -> XdpFrames {
-        let mut sum = XdpFrames::default();
-        for lane in &self.lanes {
-            let ([free, receiving, sending, kept], capacity) = lane.account();
-            sum.free += free;
-            sum.receiving += receiving;
-            sum.sending += sending;
-            sum.kept += kept;
-            sum.capacity += capacity;
-        }
-        if !self.lanes[0].is_jumbo() {
-            sum.kept += usize::from(self.build.frame.is_some()) + self.waiting.len();
-        }
-        sum
+        self.lane_frames().fold(XdpFrames::default(), |sum, frames| sum + frames)
     }
+
+    fn lane_frames(&self) -> impl Iterator<Item = XdpFrames> + '_ {
+        self.lanes.iter().enumerate().map(|(index, lane)| {
+            // Packets are built and wait in frames of the first queue's.
+            let sends = index == 0 && !lane.is_jumbo();
+            let elsewhere = if sends { usize::from(self.build.frame.is_some()) + self.waiting.len() } else { 0 };
+            lane.frames(elsewhere)
+        })
+    }
+
+    /// In tests and debug builds: every frame is somewhere, and none twice.
+    pub(super) fn check_frames(&self) {
+        if cfg!(debug_assertions) {
+            for frames in self.lane_frames() {
+                assert!(frames.add_up(), "each frame is in one place: {frames:?}");
+            }
+        }
+    }
+
+    /// Tells other threads where the frames are.
+    pub(super) fn publish_frames(&self) {
+        self.stats.set_xdp_frames(&self.frames());
+    }
+}
+
+/// The NUMA node of a network card; `None` for interfaces without hardware and on machines with one node only.
+fn device_node(name: &InterfaceName) -> Option<u32> {
+    let path = format!("/sys/class/net/{}/device/numa_node", name.as_str());
+    // It is -1 where there are no nodes.
+    std::fs::read_to_string(path).ok()?.trim().parse().ok()
 }
 
 /// What the kernel counted on AF_XDP sockets (`XDP_STATISTICS`).
@@ -412,28 +414,6 @@ pub struct XdpCounters {
     pub fill_ring_empty: u64,
     /// Descriptors that the kernel refused: a mistake here.
     pub invalid_descriptors: u64,
-}
-
-/// Where a worker's frames are.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct XdpFrames {
-    /// In the pool.
-    pub free: usize,
-    /// Lent to the kernel to receive into, or received and not looked at.
-    pub receiving: usize,
-    /// Lent to the kernel to be sent, or sent and not taken back.
-    pub sending: usize,
-    /// Kept for sending, being built, or waiting for a neighbour.
-    pub kept: usize,
-    /// All frames; what is not in one of the places above is with the program.
-    pub capacity: usize,
-}
-
-impl XdpFrames {
-    /// Frames that received data lies in which the program has not let go of.
-    pub fn with_program(&self) -> usize {
-        self.capacity - self.free - self.receiving - self.sending - self.kept
-    }
 }
 
 /// The datagram in a packet, cut out in place; `None` if it is none of ours.

@@ -2,8 +2,9 @@
 
 use std::fmt;
 use std::io;
+use std::ops::Add;
 
-use crate::limits::{XDP_FRAMES, XDP_RING_LEN, XDP_TX_FRAMES};
+use crate::limits::{XDP_FRAMES, XDP_FRAMES_MAX, XDP_QUEUES_MAX, XDP_RING_LEN, XDP_TX_FRAMES};
 
 /// The name of a network interface: 1 to 15 bytes, as the kernel has it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -75,6 +76,46 @@ pub struct XdpStatus {
     pub reason: String,
 }
 
+/// Where a worker's frames are, each place counted by itself.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct XdpFrames {
+    /// In the pool.
+    pub free: usize,
+    /// Lent to the kernel to receive into, or received and not looked at.
+    pub receiving: usize,
+    /// Lent to the kernel to be sent, or sent and not taken back.
+    pub sending: usize,
+    /// Kept for sending, being built, or waiting for a neighbour.
+    pub kept: usize,
+    /// Received data lies in them that the program has not let go of.
+    pub with_program: usize,
+    /// All frames.
+    pub capacity: usize,
+}
+
+impl XdpFrames {
+    /// Whether each frame is in one place: none is lost and none is counted twice.
+    #[must_use]
+    pub fn add_up(&self) -> bool {
+        self.free + self.receiving + self.sending + self.kept + self.with_program == self.capacity
+    }
+}
+
+impl Add for XdpFrames {
+    type Output = XdpFrames;
+
+    fn add(self, other: XdpFrames) -> XdpFrames {
+        XdpFrames {
+            free: self.free + other.free,
+            receiving: self.receiving + other.receiving,
+            sending: self.sending + other.sending,
+            kept: self.kept + other.kept,
+            with_program: self.with_program + other.with_program,
+            capacity: self.capacity + other.capacity,
+        }
+    }
+}
+
 /// Which modes are acceptable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum XdpModes {
@@ -100,23 +141,64 @@ pub struct XdpConfig {
     /// (`SO_PREFER_BUSY_POLL`); 0 leaves that to the kernel's own threads and interrupts. It pays where a worker has its
     /// core to itself.
     pub busy_poll_budget: u16,
-    /// Frames per queue; at least the fill ring, the sender's share and one batch.
+    /// Frames per queue; at least half a fill ring and the sender's share, at most 2^20.
     pub frames: usize,
+    /// Bytes per frame, 2,048 or 4,096. `None`: the smaller one if the interface's packets fit.
+    pub frame_size: Option<usize>,
+    /// The queues to serve; `None` for all. What arrives on others is the kernel's.
+    pub queues: Option<QueueSet>,
+}
+
+/// Queues of an interface, by number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QueueSet(u128);
+
+impl QueueSet {
+    /// Fails with `InvalidInput` if there is none among them, or one of [`XDP_QUEUES_MAX`] or above.
+    pub fn new(queues: impl IntoIterator<Item = u32>) -> io::Result<QueueSet> {
+        let mut set = 0;
+        for queue in queues {
+            if queue >= XDP_QUEUES_MAX {
+                let what = format!("queue {queue}: AF_XDP takes queues 0 to {}", XDP_QUEUES_MAX - 1);
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+            }
+            set |= 1u128 << queue;
+        }
+        if set == 0 {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "AF_XDP needs a queue at least"));
+        }
+        Ok(QueueSet(set))
+    }
+
+    /// Their numbers, lowest first.
+    pub fn iter(self) -> impl Iterator<Item = u32> {
+        (0..XDP_QUEUES_MAX).filter(move |queue| self.0 >> queue & 1 == 1)
+    }
 }
 
 impl XdpConfig {
     /// The usual sizes on an interface.
     pub fn new(interface: InterfaceName) -> XdpConfig {
-        XdpConfig { interface, modes: XdpModes::Best, busy_poll_budget: 0, frames: XDP_FRAMES }
+        XdpConfig {
+            interface,
+            modes: XdpModes::Best,
+            busy_poll_budget: 0,
+            frames: XDP_FRAMES,
+            frame_size: None,
+            queues: None,
+        }
     }
 
-    #[cfg(target_os = "linux")]
-    pub(super) fn validate(&self) -> io::Result<()> {
+    /// Refuses with `InvalidInput` what no interface honours.
+    pub fn validate(&self) -> io::Result<()> {
         let least = XDP_RING_LEN as usize / 2 + XDP_TX_FRAMES;
-        if self.frames < least || self.frames > 1 << 20 {
-            let what = format!("AF_XDP takes {least} to {} frames per queue", 1 << 20);
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+        let refuse = |what| Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+        if !(least..=XDP_FRAMES_MAX).contains(&self.frames) {
+            return refuse(format!("AF_XDP takes {least} to {XDP_FRAMES_MAX} frames per queue"));
         }
-        Ok(())
+        match self.frame_size {
+            None | Some(2048 | 4096) => Ok(()),
+            Some(other) => refuse(format!("AF_XDP takes frames of 2048 or 4096 bytes, not {other}")),
+        }
     }
 }

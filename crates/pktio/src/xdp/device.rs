@@ -36,6 +36,7 @@ pub(super) struct Device {
 struct Attached {
     ifindex: u32,
     shape: Shape,
+    queues: Vec<u32>,
     hook: Hook,
     why: String,
     sockets: Map,
@@ -50,7 +51,8 @@ struct Attached {
 #[derive(Debug, Clone)]
 pub(super) struct Attachment {
     pub(super) ifindex: u32,
-    pub(super) queues: u32,
+    /// The queues that are served, lowest first.
+    pub(super) queues: Vec<u32>,
     pub(super) hook: Hook,
     /// Why the program is where it is.
     pub(super) why: String,
@@ -94,10 +96,10 @@ impl Device {
             *attached = None;
             *attached = Some(self.make(link)?);
         }
-        let Some(Attached { ifindex, shape, hook, why, .. }) = &*attached else {
+        let Some(Attached { ifindex, queues, hook, why, .. }) = &*attached else {
             return Err(io::ErrorKind::NotConnected.into());
         };
-        Ok(Attachment { ifindex: *ifindex, queues: shape.queues, hook: *hook, why: why.clone() })
+        Ok(Attachment { ifindex: *ifindex, queues: queues.clone(), hook: *hook, why: why.clone() })
     }
 
     fn make(&self, link: &LinkInfo) -> io::Result<Attached> {
@@ -105,16 +107,11 @@ impl Device {
             let what = format!("{} is a VLAN: name the interface below it, whose VLANs are served too", link.name);
             return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
         }
-        let queues = queues(self.config.interface, link);
-        if self.workers > queues {
-            let what = format!(
-                "{} workers need a queue each, and {} has {queues}: start fewer, or `ethtool -L {} combined {}`",
-                self.workers, link.name, link.name, self.workers
-            );
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
-        }
+        let queues = self.queues(link)?;
         let Steering { key_offset, slots } = self.steering;
-        let shape = Shape { ports: vec![self.port], queues, workers: self.workers, key_offset, slots };
+        // Those between that are not served have no socket in their row.
+        let rows = queues.last().map_or(0, |last| last + 1);
+        let shape = Shape { ports: vec![self.port], queues: rows, workers: self.workers, key_offset, slots };
         let sockets = Map::new(MapKind::Sockets, "warpline_socks", (4, 4), shape.sockets())?;
         let addresses = Map::new(MapKind::Hash, "warpline_addrs", (16, 4), XDP_ADDRESSES_MAX)?;
         let columns: Vec<u8> =
@@ -127,6 +124,7 @@ impl Device {
         Ok(Attached {
             ifindex: link.index,
             shape,
+            queues,
             hook,
             why,
             sockets,
@@ -135,6 +133,30 @@ impl Device {
             _program: program,
             _link: attachment,
         })
+    }
+
+    /// The queues to serve, lowest first: at least one per worker.
+    fn queues(&self, link: &LinkInfo) -> io::Result<Vec<u32>> {
+        let refuse = |what| Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+        let there = queues(self.config.interface, link);
+        let served: Vec<u32> = match self.config.queues {
+            Some(set) => set.iter().collect(),
+            None => (0..there).collect(),
+        };
+        if let Some(missing) = served.iter().find(|queue| **queue >= there) {
+            return refuse(format!("{} has no queue {missing}: it has {there}, counted from 0", link.name));
+        }
+        if self.workers as usize > served.len() {
+            return refuse(format!(
+                "{} workers need a queue each, and {} has {}: start fewer, or `ethtool -L {} combined {}`",
+                self.workers,
+                link.name,
+                served.len(),
+                link.name,
+                self.workers
+            ));
+        }
+        Ok(served)
     }
 
     /// Attaches where the modes allow it, in the driver if possible.

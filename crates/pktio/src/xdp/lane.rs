@@ -5,11 +5,12 @@ use std::io;
 use warpline_frame::{Frame, Pages, Pool, PoolConfig};
 use warpline_wire::net::HEADERS_MAX;
 
-use super::config::{XdpConfig, XdpMode, XdpModes};
+use super::config::{XdpConfig, XdpFrames, XdpMode, XdpModes};
 use super::device::SINGLE_BUFFER_MTU;
 use super::socket::{BindTo, Socket};
-use super::umem::{KERNEL_HEADROOM, Umem};
+use super::umem::{KERNEL_HEADROOM, Places, Umem};
 use crate::limits::{XDP_JUMBO_FRAMES, XDP_RECV_BATCH, XDP_RING_LEN, XDP_TX_FRAMES, XDP_WAITING_MAX};
+use crate::pools::place;
 use crate::stats::{Stat, StatsHandle};
 
 /// Where payloads are built in their frames: behind the longest headers, on a cache line.
@@ -51,8 +52,9 @@ struct Jumbo {
 }
 
 impl Jumbo {
-    fn new(mtu: usize) -> io::Result<Jumbo> {
-        let pool = |frames| Pool::new(PoolConfig { frame_size: PAYLOAD_AT + mtu, frames, huge_pages: false });
+    fn new(mtu: usize, node: Option<u32>) -> io::Result<Jumbo> {
+        let config = |frames| PoolConfig { frame_size: PAYLOAD_AT + mtu, frames, huge_pages: false };
+        let pool = |frames| place(Pool::new(config(frames))?, node);
         Ok(Jumbo { rx: pool(XDP_JUMBO_FRAMES)?, tx: pool(2 * XDP_WAITING_MAX)? })
     }
 }
@@ -73,12 +75,26 @@ pub(super) struct Opened {
 
 impl Lane {
     /// Makes the memory of a queue; there is no socket yet. Fails as mapping does.
-    pub(super) fn new(queue: u32, config: &XdpConfig, huge_pages: bool, mtu: usize) -> io::Result<Lane> {
+    pub(super) fn new(queue: u32, config: &XdpConfig, node: Option<u32>, mtu: usize) -> io::Result<Lane> {
         // With two VLAN tags in front of it and the kernel's headroom; on virtual interfaces the kernel also needs room
         // for its own record (`skb_shared_info`, 320 bytes) behind it.
         let small = KERNEL_HEADROOM + 22 + mtu <= 2048;
-        let mut umem = Umem::new(if small { 2048 } else { 4096 }, config.frames, huge_pages)?;
-        let jumbo = (mtu > SINGLE_BUFFER_MTU).then(|| Jumbo::new(mtu));
+        let frame_size = match config.frame_size {
+            Some(2048) if !small => {
+                let what = format!("frames of 2048 bytes are too small for an MTU of {mtu}: it takes 4096");
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+            }
+            Some(size) => size,
+            None => {
+                if small {
+                    2048
+                } else {
+                    4096
+                }
+            }
+        };
+        let mut umem = Umem::new(frame_size, config.frames, node)?;
+        let jumbo = (mtu > SINGLE_BUFFER_MTU).then(|| Jumbo::new(mtu, node));
         let tx_free: Vec<Frame> = std::iter::from_fn(|| umem.take()).take(XDP_TX_FRAMES).collect();
         Ok(Lane {
             socket: None,
@@ -367,11 +383,12 @@ impl Lane {
         self.socket.as_ref().is_some_and(|socket| !socket.rx.is_empty())
     }
 
-    /// Where the frames are: free, with the kernel for reception, with the kernel to be sent, kept for sending. The
-    /// rest, up to the capacity, is with the program.
-    pub(super) fn account(&self) -> ([usize; 4], usize) {
-        let [free, receiving, sending] = self.umem.account();
-        ([free, receiving, sending, self.tx_free.len()], self.umem.capacity())
+    /// Where the frames are. `elsewhere` of those for sending are neither here nor with the kernel: in the making, or
+    /// waiting for a neighbour.
+    pub(super) fn frames(&self, elsewhere: usize) -> XdpFrames {
+        let Places { free, receiving, sending, with_program } = self.umem.places();
+        let kept = self.tx_free.len() + elsewhere;
+        XdpFrames { free, receiving, sending, kept, with_program, capacity: self.umem.capacity() }
     }
 }
 

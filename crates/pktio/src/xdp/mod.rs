@@ -12,7 +12,7 @@
 
 mod config;
 
-pub use config::{InterfaceName, XdpConfig, XdpMode, XdpModes, XdpStatus};
+pub use config::{InterfaceName, QueueSet, XdpConfig, XdpFrames, XdpMode, XdpModes, XdpStatus};
 
 #[cfg(target_os = "linux")]
 mod asm;
@@ -48,6 +48,6 @@ mod wait;
 mod waiting;
 
 #[cfg(target_os = "linux")]
-pub use backend::{Xdp, XdpCounters, XdpFrames};
+pub use backend::{Xdp, XdpCounters};
 #[cfg(target_os = "linux")]
 pub use features::{Features, features};

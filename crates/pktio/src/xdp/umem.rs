@@ -8,6 +8,8 @@ use std::io;
 
 use warpline_frame::{Frame, Pages, Pool, PoolConfig};
 
+use crate::pools::place;
+
 /// What the kernel leaves free in front of a received packet (`XDP_PACKET_HEADROOM`).
 pub(super) const KERNEL_HEADROOM: usize = 256;
 
@@ -20,15 +22,28 @@ pub(super) struct Umem {
     receiving: usize,
     /// Frames in the TX ring or the completion ring.
     sending: usize,
+    /// Received frames that were handed on, since the beginning; each comes back to the pool when its last user drops it.
+    handed_on: u64,
+}
+
+/// Where the frames of a queue are, each place counted by itself.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Places {
+    pub(super) free: usize,
+    pub(super) receiving: usize,
+    pub(super) sending: usize,
+    /// Handed on and not come back.
+    pub(super) with_program: usize,
 }
 
 impl Umem {
-    /// Maps `frames` frames of `frame_size` bytes (2,048 or 4,096), on huge pages if there are any. Fails as mapping
-    /// does.
-    pub(super) fn new(frame_size: usize, frames: usize, huge_pages: bool) -> io::Result<Umem> {
+    /// Maps `frames` frames of `frame_size` bytes (2,048 or 4,096), on huge pages if there are any, and on the NUMA node
+    /// that is named. Fails as mapping does, or if there is no such node.
+    pub(super) fn new(frame_size: usize, frames: usize, node: Option<u32>) -> io::Result<Umem> {
         assert!(matches!(frame_size, 2048 | 4096), "sizes that AF_XDP has in aligned mode");
-        let pool = Pool::packed(PoolConfig { frame_size, frames, huge_pages })?;
-        Ok(Umem { pool, frame_size, receiving: 0, sending: 0 })
+        // All of it is locked into memory in any case, and each packet touches another part.
+        let pool = place(Pool::packed(PoolConfig { frame_size, frames, huge_pages: true })?, node)?;
+        Ok(Umem { pool, frame_size, receiving: 0, sending: 0, handed_on: 0 })
     }
 
     /// What the kernel is told of the memory.
@@ -76,6 +91,7 @@ impl Umem {
     pub(super) fn received(&mut self, address: u64, len: u32) -> Option<Frame> {
         let mut frame = self.take_back(address)?;
         self.receiving -= 1;
+        self.handed_on += 1;
         let start = address as usize % self.frame_size;
         if start + len as usize > frame.len() {
             return None;
@@ -101,10 +117,14 @@ impl Umem {
         Some(frame)
     }
 
-    /// Frames of the pool, of receiving and of sending; the rest is with the program.
-    pub(super) fn account(&self) -> [usize; 3] {
+    /// Where the frames are; those that are missing in the sum are kept for sending.
+    pub(super) fn places(&self) -> Places {
         debug_assert_eq!(self.pool.lent(), self.receiving + self.sending, "what is lent is in some ring");
-        [self.pool.available(), self.receiving, self.sending]
+        let free = self.pool.available();
+        // After that look: what has come back by then is in both counts.
+        let out = self.handed_on.wrapping_sub(self.pool.returned());
+        let with_program = usize::try_from(out).unwrap_or(usize::MAX);
+        Places { free, receiving: self.receiving, sending: self.sending, with_program }
     }
 
     pub(super) fn capacity(&self) -> usize {
@@ -115,6 +135,8 @@ impl Umem {
     pub(super) fn kernel_is_gone(&mut self) {
         let returned = self.pool.take_back_all();
         debug_assert_eq!(returned, self.receiving + self.sending, "what was lent is what was in the rings");
+        // They go home as what the program had does.
+        self.handed_on += returned as u64;
         (self.receiving, self.sending) = (0, 0);
     }
 

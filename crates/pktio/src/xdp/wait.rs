@@ -87,6 +87,8 @@ impl Xdp {
             tv_sec: limit.as_secs().try_into().unwrap_or(i64::MAX),
             tv_nsec: limit.subsec_nanos().into(),
         });
+        self.check_frames();
+        self.publish_frames();
         self.stats.add(Stat::WaitCalls, 1);
         match poll(fds, timeout.as_ref()) {
             Ok(_) => {

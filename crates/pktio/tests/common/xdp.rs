@@ -34,6 +34,12 @@ pub fn backend(io: &Io) -> &Xdp {
     xdp
 }
 
+/// Datagrams that went by way of the kernel's socket: received and sent.
+pub fn by_kernel(io: &Io) -> (u64, u64) {
+    let stats = io.stats().snapshot();
+    (stats.rx_by_kernel, stats.tx_by_kernel)
+}
+
 /// Receives `count` datagrams at one end while the other one does its part: it may have to find its neighbour first.
 pub fn collect_driving(io: &mut Io, other: &mut Io, count: usize) -> Vec<Seen> {
     let (mut seen, mut batch) = (Vec::new(), Vec::new());
