@@ -56,9 +56,7 @@ struct Transport {
 
 /// Runs it.
 pub fn run(args: &GetArgs) -> ExitCode {
-    let outcome = output::runtime()
-        .map_err(|e| ShareError::Connection(format!("no threads: {e}")))
-        .and_then(|runtime| runtime.block_on(fetch(args)));
+    let outcome = args.net.runtime().and_then(|runtime| runtime.block_on(fetch(args)));
     match outcome {
         Ok((report, transport)) => finish(args, &report, &transport),
         Err(error) => output::failed(&error, args.json),

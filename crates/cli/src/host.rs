@@ -36,9 +36,7 @@ pub struct HostArgs {
 
 /// Runs it until Ctrl-C.
 pub fn run(args: &HostArgs) -> ExitCode {
-    let outcome = output::runtime()
-        .map_err(|e| ShareError::Connection(format!("no threads: {e}")))
-        .and_then(|runtime| runtime.block_on(serve(args)));
+    let outcome = args.net.runtime().and_then(|runtime| runtime.block_on(serve(args)));
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => output::failed(&error, args.json),

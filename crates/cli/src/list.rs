@@ -29,9 +29,7 @@ pub struct LsArgs {
 
 /// Runs it.
 pub fn run(args: &LsArgs) -> ExitCode {
-    let outcome = output::runtime()
-        .map_err(|e| ShareError::Connection(format!("no threads: {e}")))
-        .and_then(|runtime| runtime.block_on(list(args)));
+    let outcome = args.net.runtime().and_then(|runtime| runtime.block_on(list(args)));
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => output::failed(&error, args.json),

@@ -4,10 +4,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use clap::Args;
+use tokio::runtime::Runtime;
 use warpline::TransportConfig;
 use warpline_share::{JoinCode, NetOptions, ShareError};
 
 use crate::io::IoArgs;
+use crate::output;
 use crate::trace::TraceArgs;
 
 /// The settings that can be given.
@@ -20,6 +22,16 @@ pub struct NetArgs {
 }
 
 impl NetArgs {
+    /// The runtime for what is not the transport, on the cores that were named, as is what is started from it.
+    ///
+    /// # Errors
+    /// There are no such cores, or no threads to be had.
+    pub fn runtime(&self) -> Result<Runtime, ShareError> {
+        let misuse = |what| ShareError::Misuse { path: "--cores".into(), what };
+        self.io.keep_to_cores().map_err(misuse)?;
+        output::runtime().map_err(|e| ShareError::Connection(format!("no threads: {e}")))
+    }
+
     /// What they come to.
     ///
     /// # Errors

@@ -247,9 +247,9 @@ async fn connect(
         SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
         SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
     };
-    let endpoint = Endpoint::builder()
-        .bind(any)
-        .io(args.io.config())
+    let endpoint = args
+        .io
+        .endpoint(Endpoint::builder().bind(any))
         .start()
         .map_err(|error| Tried::Next(Failure::failed(format!("a socket for {remote}: {error}"))))?;
     match timeout(limit, endpoint.connect(remote, name, Arc::clone(config))).await {

@@ -103,11 +103,13 @@ async fn serve(args: &ServeArgs) -> Result<(), Failure> {
         (Some(certificate), Some(key)) => Shown::load(certificate, key)?,
         _ => Shown::generate(args.names.iter().map(String::as_str))?,
     };
-    let endpoint = Endpoint::builder()
+    let builder = Endpoint::builder()
         .bind(args.bind)
         .workers(args.workers.into())
-        .server(shown.quic(warpline_h3::transport_config())?)
-        .io(args.io.config())
+        .server(shown.quic(warpline_h3::transport_config())?);
+    let endpoint = args
+        .io
+        .endpoint(builder)
         .start()
         .map_err(|error| Failure::failed(format!("serving on {}: {error}", args.bind)))?;
     let port = endpoint.local_addr().port();

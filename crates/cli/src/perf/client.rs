@@ -31,7 +31,7 @@ pub(super) struct Load {
 pub(super) fn run(args: ClientArgs) -> Result<()> {
     let target = args.target.to_socket_addrs()?.next().ok_or("the server's name has no address")?;
     let bind: SocketAddr = if target.is_ipv6() { ([0u16; 8], 0).into() } else { ([0u8; 4], 0).into() };
-    let builder = args.common.trace.endpoint(Endpoint::builder().bind(bind).workers(1).io(setup::io(&args.common)));
+    let builder = setup::endpoint(&args.common, Endpoint::builder().bind(bind).workers(1));
     let config = Arc::new(args.common.trace.client(setup::client(&args)?)?);
     let report = builder.run_local(move |worker| async move {
         let load = Rc::new(Load { args, counters: Counters::default(), config, target, worker });

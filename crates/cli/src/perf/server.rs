@@ -16,9 +16,8 @@ pub(super) fn run(args: &ServerArgs) -> Result<()> {
         .bind(args.bind)
         .workers(args.workers)
         .readers(args.readers)
-        .server(trace.server(setup::server(args)?)?)
-        .io(setup::io(&args.common));
-    let endpoint = trace.endpoint(builder).serve_local(serve)?;
+        .server(trace.server(setup::server(args)?)?);
+    let endpoint = setup::endpoint(&args.common, builder).serve_local(serve)?;
     announce(endpoint.local_addr())?;
     wait_for_end()?;
     eprintln!("{}", setup::io_report(&endpoint.workers()));

@@ -9,8 +9,8 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use warpline::engine::WorkerHandle;
 use warpline::{
-    ClientConfig, EndpointStats, Identity, IoConfig, IoStats, PacketCrypto, PacketDrops, ServerConfig, TransportConfig,
-    provider,
+    ClientConfig, EndpointBuilder, EndpointStats, Identity, IoConfig, IoStats, PacketCrypto, PacketDrops, ServerConfig,
+    TransportConfig, provider,
 };
 use warpline_peer_kit::{ALPN, Result};
 
@@ -85,12 +85,14 @@ pub(super) fn drop_report(datagrams: &EndpointStats, packets: &PacketDrops) -> s
     })
 }
 
-pub(super) fn io(common: &Common) -> IoConfig {
-    IoConfig {
+/// An endpoint that moves packets as the arguments say.
+pub(super) fn endpoint(common: &Common, builder: EndpointBuilder) -> EndpointBuilder {
+    let io = IoConfig {
         busy_poll: Duration::from_micros(common.busy_poll),
         sq_poll: Duration::from_millis(common.sq_poll),
         ..common.io.config()
-    }
+    };
+    common.trace.endpoint(common.io.endpoint(builder).io(io))
 }
 
 pub(super) fn server(args: &ServerArgs) -> Result<ServerConfig> {

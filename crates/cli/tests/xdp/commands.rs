@@ -1,0 +1,89 @@
+//! `warpline perf` and `warpline host` with `warpline get`.
+
+use std::path::Path;
+
+use crate::stage::{CLIENT, ENDS, SERVER, Server, Stage, check_io, report};
+
+#[test]
+fn perf_measures_over_every_way() {
+    let Some(stage) = Stage::new("perf") else { return };
+    for [server_io, client_io] in ENDS {
+        let mut command = stage.warpline(SERVER, server_io);
+        let server = Server::start(command.args(["perf", "server", "--bind", "[::]:4433"]));
+        let mut moved = 0;
+        for (way, address) in &stage.ways {
+            for (scenario, counted) in
+                [("download", "bytes"), ("upload", "bytes"), ("reqresp", "requests"), ("datagram-echo", "requests")]
+            {
+                let mut command = stage.warpline(CLIENT, client_io);
+                command.args(["perf", "client", &format!("{address}:4433"), "--insecure", "--scenario", scenario]);
+                let size = if scenario == "datagram-echo" { "1000" } else { "1000000" };
+                command.args(["--duration", "0.3", "--warmup", "0.1", "--in-flight", "20", "--bytes", size]);
+                let report = report(&command.output().unwrap());
+                println!("{server_io:?} to {client_io:?}, {way}, {scenario}: {}", report[counted]);
+                assert!(report[counted].as_u64().unwrap() > 0, "{way}, {scenario}: {report}");
+                check_io(&report["io"]["backend"], &report["io"]["xdp"], client_io);
+                moved += report["io"]["datagrams"].as_u64().unwrap();
+            }
+        }
+        let said = server.end();
+        let report: serde_json::Value = serde_json::from_str(said.lines().last().unwrap()).unwrap();
+        check_io(&report["backend"], &report["xdp"], server_io);
+        let datagrams = report["datagrams"].as_u64().unwrap();
+        assert!(datagrams > moved / 2, "the server saw {datagrams}, the clients {moved}");
+    }
+}
+
+/// Some files of sizes that matter.
+fn make_tree(dir: &Path) {
+    std::fs::create_dir_all(dir.join("a/b")).unwrap();
+    for (name, len) in [("empty", 0), ("a/one", 1), ("a/packet", 1452), ("a/b/some", 300_000), ("large", 7_000_001)] {
+        let bytes: Vec<u8> = (0..len).map(|n: u32| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+        std::fs::write(dir.join(name), bytes).unwrap();
+    }
+    for n in 0..200 {
+        std::fs::write(dir.join(format!("a/b/{n}")), n.to_string()).unwrap();
+    }
+}
+
+/// Every file below `dir`, by its path there.
+fn files(dir: &Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
+    let (mut dirs, mut all) = (vec![dir.to_owned()], Vec::new());
+    while let Some(next) = dirs.pop() {
+        for entry in std::fs::read_dir(next).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                dirs.push(path);
+            } else {
+                all.push((path.strip_prefix(dir).unwrap().to_owned(), std::fs::read(&path).unwrap()));
+            }
+        }
+    }
+    all.sort();
+    all
+}
+
+#[test]
+fn directories_are_shared_over_every_way() {
+    let Some(stage) = Stage::new("share") else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let shared = dir.path().join("shared");
+    make_tree(&shared);
+    let sent = files(&shared);
+    for (number, [host_io, get_io]) in ENDS.into_iter().enumerate() {
+        for (way, address) in &stage.ways {
+            let place = |what: &str| dir.path().join(format!("{number}-{way}-{what}"));
+            let mut command = stage.warpline(SERVER, host_io);
+            command.arg("host").arg(&shared).args(["--bind", &format!("{address}:4434"), "--json", "--state-dir"]);
+            let host = Server::start(command.arg(place("state")));
+            check_io(&host.ready["io"], &host.ready["xdp"], host_io);
+            let mut command = stage.warpline(CLIENT, get_io);
+            command.args(["get", host.ready["code"].as_str().unwrap(), "--json", "-q", "-o"]).arg(place("got"));
+            let report = report(&command.output().unwrap());
+            check_io(&report["io"], &report["xdp"], get_io);
+            host.end();
+            assert!(files(&place("got")) == sent, "{host_io:?} to {get_io:?}, {way}");
+            println!("{host_io:?} to {get_io:?}, {way}: {} files", sent.len());
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! Settings of the interface: file, environment and flags in that order, each honoured or refused with the reason.
+
+use serde_json::{Value, json};
+
+use crate::stage::{Io, SERVER, Server, Stage};
+
+/// A server with a file of settings, variables and flags; what it says if it refuses.
+fn server(stage: &Stage, file: &str, variables: &[(&str, &str)], flags: &[&str]) -> Result<Server, String> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("settings.toml");
+    std::fs::write(&path, file).unwrap();
+    let mut command = stage.warpline(SERVER, Io::Udp);
+    command.env_remove("WARPLINE_IO").arg("--config").arg(&path);
+    command.args(["perf", "server", "--bind", "[::]:4433"]).envs(variables.iter().copied()).args(flags);
+    // Its input ends at once, and with it the server, if it gets so far.
+    let probe = command.stdin(std::process::Stdio::piped()).output().unwrap();
+    if !probe.status.success() {
+        return Err(String::from_utf8_lossy(&probe.stderr).into_owned());
+    }
+    Ok(Server::start(&mut command))
+}
+
+const FILE: &str = "io = \"xdp\"\ninterface = \"wl0\"\nxdp_frames = 4096\n[perf.server]\nxdp_queues = [0, \"1\"]\n";
+
+/// What the only worker reports of its queues.
+fn reported(server: Server) -> Value {
+    let said = server.end();
+    serde_json::from_str::<Value>(said.lines().last().unwrap()).unwrap()["xdp"].take()
+}
+
+#[test]
+fn flags_come_before_variables_and_variables_before_the_file() {
+    let Some(stage) = Stage::with_queues("order", 2) else { return };
+    let started = |variables: &[(&str, &str)], flags: &[&str]| {
+        let report = reported(server(&stage, FILE, variables, flags).unwrap());
+        (report[0]["frames"]["all"].clone(), report[0]["queues"].clone())
+    };
+    let variables = [("WARPLINE_XDP_FRAMES", "5120"), ("WARPLINE_XDP_QUEUES", "0")];
+    assert_eq!(started(&[], &[]), (json!(2 * 4096), json!([0, 1])));
+    assert_eq!(started(&variables, &[]), (json!(5120), json!([0])));
+    assert_eq!(started(&variables, &["--xdp-frames", "6144", "--xdp-queues", "1"]), (json!(6144), json!([1])));
+}
+
+#[test]
+fn cores_workers_and_nodes_are_honoured() {
+    let Some(stage) = Stage::with_queues("cores", 2) else { return };
+    let file = format!("{FILE}workers = 2\ncores = [1, 0]\n");
+    let server = server(&stage, &file, &[("WARPLINE_NUMA_NODE", "0")], &[]).unwrap();
+    let proc = format!("/proc/{}", server.id());
+    let mut pinned = Vec::new();
+    for thread in std::fs::read_dir(format!("{proc}/task")).unwrap() {
+        let status = std::fs::read_to_string(thread.unwrap().path().join("status")).unwrap();
+        let field = |name| status.lines().find_map(|line: &str| line.strip_prefix(name)).unwrap().trim().to_owned();
+        if field("Name:").starts_with("warpline-") {
+            pinned.push((field("Name:"), field("Cpus_allowed_list:")));
+        }
+    }
+    pinned.sort();
+    let expected = [("warpline-0", "1"), ("warpline-1", "0")].map(|(name, core)| (name.to_owned(), core.to_owned()));
+    assert_eq!(pinned, expected);
+    match std::fs::read_to_string(format!("{proc}/numa_maps")) {
+        Ok(maps) => assert!(maps.lines().filter(|line| line.contains(" bind:0 ")).count() >= 2, "{maps}"),
+        Err(error) => println!("NUMA skipped: this kernel does not tell: {error}"),
+    }
+    let report = reported(server);
+    assert_eq!((&report[0]["queues"], &report[1]["queues"]), (&json!([0]), &json!([1])));
+}
+
+#[test]
+fn a_host_is_kept_on_its_cores() {
+    let Some(stage) = Stage::with_queues("hostcores", 1) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let command = |cores: &str| {
+        let mut command = stage.warpline(SERVER, Io::Xdp);
+        command.arg("host").arg(dir.path()).args(["--json", "--cores", cores]);
+        command
+    };
+    let host = Server::start(&mut command("1"));
+    let status = std::fs::read_to_string(format!("/proc/{}/status", host.id())).unwrap();
+    let kept = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap().trim();
+    assert_eq!(kept, "1");
+    host.end();
+    let refused = command("0,1000").output().unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(refused.status.code() == Some(1) && said.contains("not all of the cores"), "{said}");
+}
+
+#[test]
+fn what_cannot_be_honoured_is_refused_with_the_reason() {
+    let Some(stage) = Stage::with_queues("refused", 2) else { return };
+    let refused = |file: &str, flags: &[&str], part: &str| {
+        let said = server(&stage, file, &[], flags).map(|_| ()).expect_err(part);
+        assert!(said.contains(part), "{flags:?}: {said:?} does not say {part:?}");
+    };
+    refused(FILE, &["--xdp-queues", "5"], "wl0 has no queue 5: it has 2, counted from 0");
+    refused(FILE, &["--workers", "3"], "3 workers need a queue each, and wl0 has 2");
+    refused(FILE, &["--workers", "2", "--xdp-queues", "1"], "2 workers need a queue each");
+    refused(FILE, &["--xdp-frames", "100"], "frames per queue");
+    refused(FILE, &["--xdp-frame-size", "1500"], "frames of 2048 or 4096 bytes");
+    refused(FILE, &["--numa-node", "77"], "NUMA node 77");
+    refused(FILE, &["--cores", "0,1"], "one core for each worker");
+    refused(FILE, &["--cores", "1000"], "core 1000 is not there");
+    refused(FILE, &["--cores", "x"], "is no number");
+    refused(&format!("{FILE}xdp_queue = 1\n"), &[], "`xdp_queue` is no setting");
+    refused("[perf.sever]\nio = \"xdp\"\n", &[], "[sever] is no command");
+    refused("io = \"xdp\"\n", &[], "needs --interface");
+    stage.net.ip(SERVER, "link set wl0 mtu 3000");
+    refused(FILE, &["--xdp-frame-size", "2048"], "too small for an MTU of 3000");
+}
