@@ -91,6 +91,22 @@ fn with_a_ring_a_turn_is_at_most_one_system_call() {
 }
 
 #[test]
+fn with_a_ring_a_system_call_moves_sixty_four_datagrams_in_bulk() {
+    let pair = pair();
+    let Some((server, client)) = engines(&pair, on(Backend::Uring)) else { return };
+    // Congestion control needs a while to fill trains.
+    echo_of(&server, &client, &pair, 4 << 20, 1);
+    let before = [&server, &client].map(costs);
+    echo_of(&server, &client, &pair, 64 << 20, 1);
+    for (name, before, engine) in [("server", before[0], &server), ("client", before[1], &client)] {
+        let after = costs(engine);
+        let (calls, datagrams) = (after.0 - before.0, after.2 - before.2);
+        println!("{name}: {datagrams} datagrams in {calls} system calls");
+        assert!(datagrams > 64 * calls, "{name}: {datagrams} datagrams in {calls} system calls");
+    }
+}
+
+#[test]
 fn a_polling_kernel_thread_carries_the_same_data() {
     let pair = pair();
     let sq_poll = Duration::from_millis(20);
