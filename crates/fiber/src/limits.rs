@@ -22,6 +22,10 @@ pub const GUEST_BUDGET: usize = 64;
 /// Of so many fibers run, one comes from the ordinary queue even if completions of I/O keep arriving.
 pub(crate) const IO_SHARE: u32 = 8;
 
+/// Operations that a fiber does in a row without having to wait, before others have their turn: a fiber whose peer is as
+/// fast as itself would keep the thread for ever. At 1 µs each it is 32 µs.
+pub const AT_ONCE_MAX: u32 = 32;
+
 /// Closures sent by other threads that the scheduler has not taken yet. A sender beyond it is told so.
 pub const INJECTED_MAX: usize = 1024;
 

@@ -245,6 +245,62 @@ fn datagrams_go_both_ways() {
     });
 }
 
+/// Operations that are done at once are no waits, but a fiber that has only such is neither alone on its thread nor beyond
+/// cancellation.
+#[test]
+fn a_fiber_whose_peer_never_lets_it_wait_leaves_room_for_others() {
+    everywhere(|| {
+        let [left, right] = [(), ()].map(|()| UdpSocket::bind(local()).unwrap());
+        let to = right.local_addr().unwrap();
+        let busy = spawn(move || {
+            loop {
+                left.send_to(b"again", to).unwrap();
+            }
+        });
+        (0..10).for_each(|_| yield_now());
+        busy.cancel();
+        assert!(matches!(busy.join(), Err(JoinError::Cancelled)));
+
+        let (near, far) = pair();
+        let (near, far) = (Rc::new(near), Rc::new(far));
+        let busy = spawn(move || {
+            let mut byte = [0];
+            loop {
+                near.write_all(&[7]).unwrap();
+                far.read_exact(&mut byte).unwrap();
+                assert_eq!(byte, [7]);
+            }
+        });
+        (0..10).for_each(|_| yield_now());
+        busy.cancel();
+        assert!(matches!(busy.join(), Err(JoinError::Cancelled)));
+    });
+}
+
+/// An end that arrives together with the last bytes is no event of its own.
+#[test]
+fn an_end_right_behind_the_data_is_seen() {
+    everywhere(|| {
+        for len in [1, 100, 4096] {
+            let (near, far) = pair();
+            let reader = spawn(move || {
+                let mut buffer = [0; 4096];
+                let mut total = 0;
+                loop {
+                    match near.read(&mut buffer).unwrap() {
+                        0 => return total,
+                        read => total += read,
+                    }
+                }
+            });
+            yield_now();
+            far.write_all(&vec![1; len]).unwrap();
+            drop(far);
+            assert_eq!(reader.join().unwrap(), len);
+        }
+    });
+}
+
 #[test]
 fn files_are_written_and_read_at_positions() {
     let folder = tempfile::tempdir().unwrap();

@@ -27,7 +27,7 @@ pub use uring::RegisteredBuffer;
 use crate::remote::Notifier;
 use crate::sched::{Inner, SetupError};
 use polling::AsSource;
-use readiness::Readiness;
+use readiness::{Readiness, Watched};
 use std::io;
 use std::time::Duration;
 
@@ -174,19 +174,28 @@ pub(crate) fn with_reactor<R>(f: impl FnOnce(&Reactor) -> io::Result<R>) -> io::
     .unwrap_or_else(|| Err(io::Error::new(io::ErrorKind::Unsupported, "this thread has no fiber scheduler")))
 }
 
-/// Tries `operation` until it does something else than block, parking the fiber until `source` is ready in between.
-pub(crate) fn retry<T>(
-    source: &impl AsSource,
+/// Tries `operation` until it does something else than block, parking the fiber until the socket is ready in between.
+pub(crate) fn retry<S: AsSource, T>(
+    socket: &Watched<S>,
     interest: Interest,
-    mut operation: impl FnMut() -> io::Result<T>,
+    mut operation: impl FnMut(&S) -> io::Result<T>,
 ) -> io::Result<T> {
+    Inner::try_with(Inner::pace).unwrap_or(());
     loop {
-        match operation() {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => wait_for(source, interest)?,
+        match operation(socket.socket()) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => wait_for_socket(socket, interest)?,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             result => return result,
         }
     }
+}
+
+fn wait_for_socket<S: AsSource>(socket: &Watched<S>, interest: Interest) -> io::Result<()> {
+    with_reactor(|reactor| match reactor {
+        #[cfg(target_os = "linux")]
+        Reactor::Uring(uring) => uring.wait_for(socket.socket().source(), interest),
+        Reactor::Readiness(readiness) => readiness.wait_for_socket(socket, interest),
+    })
 }
 
 fn wait_for(source: &impl AsSource, interest: Interest) -> io::Result<()> {

@@ -1,7 +1,11 @@
 //! TCP and UDP.
 
-use super::{Interest, Reactor, retry, with_reactor};
+use super::readiness::Watched;
+use super::{Interest, Reactor, retry, wait_for_socket, with_reactor};
+use crate::sched::Inner;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+#[cfg(target_os = "linux")]
+use std::cell::Cell;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr};
 
@@ -14,7 +18,10 @@ pub struct TcpStream {
     /// First, so that the ring forgets the descriptor before it is closed.
     #[cfg(target_os = "linux")]
     registered: super::uring::Registered,
-    socket: std::net::TcpStream,
+    /// The last read found less than it had room for: there is nothing to be had before something arrives.
+    #[cfg(target_os = "linux")]
+    dry: Cell<bool>,
+    socket: Watched<std::net::TcpStream>,
 }
 
 impl TcpStream {
@@ -22,17 +29,31 @@ impl TcpStream {
     pub fn connect(address: SocketAddr) -> io::Result<TcpStream> {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_nonblocking(true)?;
-        match socket.connect(&SockAddr::from(address)) {
-            Ok(()) => {}
-            Err(error) if is_in_progress(&error) => {
-                super::writable(&socket)?;
-                if let Some(error) = socket.take_error()? {
-                    return Err(error);
-                }
-            }
+        let connecting = match socket.connect(&SockAddr::from(address)) {
+            Ok(()) => false,
+            Err(error) if is_in_progress(&error) => true,
             Err(error) => return Err(error),
+        };
+        let stream = TcpStream::from_std(socket.into())?;
+        if connecting {
+            stream.connected()?;
         }
-        TcpStream::from_std(socket.into())
+        Ok(stream)
+    }
+
+    /// Waits for the end of a connection's set-up.
+    fn connected(&self) -> io::Result<()> {
+        let socket = self.socket.socket();
+        loop {
+            wait_for_socket(&self.socket, Interest::Write)?;
+            if let Some(error) = socket.take_error()? {
+                return Err(error);
+            }
+            match socket.peer_addr() {
+                Err(error) if error.kind() == io::ErrorKind::NotConnected => {}
+                result => return result.map(drop),
+            }
+        }
     }
 
     /// Takes over a connection made elsewhere.
@@ -41,7 +62,9 @@ impl TcpStream {
         Ok(TcpStream {
             #[cfg(target_os = "linux")]
             registered: super::uring::Registered::new(&socket),
-            socket,
+            #[cfg(target_os = "linux")]
+            dry: Cell::new(false),
+            socket: Watched::new(socket),
         })
     }
 
@@ -49,8 +72,16 @@ impl TcpStream {
     pub fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         with_reactor(|reactor| match reactor {
             #[cfg(target_os = "linux")]
-            Reactor::Uring(uring) => uring.recv(&self.registered, buffer),
-            Reactor::Readiness(_) => retry(&self.socket, Interest::Read, || (&self.socket).read(buffer)),
+            Reactor::Uring(uring) => {
+                let len = buffer.len();
+                let read = match at_once(uring, !self.dry.get(), || self.socket.socket().read(buffer)) {
+                    Some(result) => result,
+                    None => uring.recv(&self.registered, buffer),
+                };
+                self.dry.set(read.as_ref().is_ok_and(|read| (1..len).contains(read)));
+                read
+            }
+            Reactor::Readiness(_) => retry(&self.socket, Interest::Read, |mut socket| socket.read(buffer)),
         })
     }
 
@@ -58,8 +89,11 @@ impl TcpStream {
     pub fn write(&self, bytes: &[u8]) -> io::Result<usize> {
         with_reactor(|reactor| match reactor {
             #[cfg(target_os = "linux")]
-            Reactor::Uring(uring) => uring.send(&self.registered, bytes),
-            Reactor::Readiness(_) => retry(&self.socket, Interest::Write, || (&self.socket).write(bytes)),
+            Reactor::Uring(uring) => match at_once(uring, true, || self.socket.socket().write(bytes)) {
+                Some(result) => result,
+                None => uring.send(&self.registered, bytes),
+            },
+            Reactor::Readiness(_) => retry(&self.socket, Interest::Write, |mut socket| socket.write(bytes)),
         })
     }
 
@@ -75,22 +109,44 @@ impl TcpStream {
 
     /// Ends one or both directions; a fiber parked in a read of this end gets its end.
     pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
-        self.socket.shutdown(how)
+        self.socket.socket().shutdown(how)
     }
 
     /// Sends small writes at once.
     pub fn set_nodelay(&self, on: bool) -> io::Result<()> {
-        self.socket.set_nodelay(on)
+        self.socket.socket().set_nodelay(on)
     }
 
     /// This end's address.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.socket.local_addr()
+        self.socket.socket().local_addr()
     }
 
     /// The other end's address.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.socket.peer_addr()
+        self.socket.socket().peer_addr()
+    }
+}
+
+/// Tries an operation without the ring, if that `makes_sense`: one that need not wait costs less as a call of its own than as
+/// an operation with its completion and two switches. `None` if it has to wait.
+#[cfg(target_os = "linux")]
+fn at_once<T>(
+    uring: &super::uring::Uring,
+    makes_sense: bool,
+    mut operation: impl FnMut() -> io::Result<T>,
+) -> Option<io::Result<T>> {
+    // With a kernel thread that polls, the calls are what is to be saved.
+    if !makes_sense || uring.is_polled() {
+        return None;
+    }
+    Inner::try_with(Inner::pace).unwrap_or(());
+    loop {
+        match operation() {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return Some(result),
+        }
     }
 }
 
@@ -139,7 +195,7 @@ impl Write for TcpStream {
 /// A socket that takes connections.
 #[derive(Debug)]
 pub struct TcpListener {
-    socket: std::net::TcpListener,
+    socket: Watched<std::net::TcpListener>,
 }
 
 impl TcpListener {
@@ -156,25 +212,25 @@ impl TcpListener {
     /// Takes over a socket that listens.
     pub fn from_std(socket: std::net::TcpListener) -> io::Result<TcpListener> {
         socket.set_nonblocking(true)?;
-        Ok(TcpListener { socket })
+        Ok(TcpListener { socket: Watched::new(socket) })
     }
 
     /// Takes the next connection, parking until there is one.
     pub fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
-        let (socket, address) = retry(&self.socket, Interest::Read, || self.socket.accept())?;
+        let (socket, address) = retry(&self.socket, Interest::Read, std::net::TcpListener::accept)?;
         Ok((TcpStream::from_std(socket)?, address))
     }
 
     /// The address.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.socket.local_addr()
+        self.socket.socket().local_addr()
     }
 }
 
 /// A UDP socket.
 #[derive(Debug)]
 pub struct UdpSocket {
-    socket: std::net::UdpSocket,
+    socket: Watched<std::net::UdpSocket>,
 }
 
 impl UdpSocket {
@@ -186,21 +242,21 @@ impl UdpSocket {
     /// Takes over a socket made elsewhere.
     pub fn from_std(socket: std::net::UdpSocket) -> io::Result<UdpSocket> {
         socket.set_nonblocking(true)?;
-        Ok(UdpSocket { socket })
+        Ok(UdpSocket { socket: Watched::new(socket) })
     }
 
     /// Receives a datagram, parking until there is one. What the buffer cannot take is cut off.
     pub fn recv_from(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
-        retry(&self.socket, Interest::Read, || self.socket.recv_from(buffer))
+        retry(&self.socket, Interest::Read, |socket| socket.recv_from(buffer))
     }
 
     /// Sends a datagram, parking while the kernel's buffer is full.
     pub fn send_to(&self, bytes: &[u8], to: SocketAddr) -> io::Result<usize> {
-        retry(&self.socket, Interest::Write, || self.socket.send_to(bytes, to))
+        retry(&self.socket, Interest::Write, |socket| socket.send_to(bytes, to))
     }
 
     /// The socket's address.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.socket.local_addr()
+        self.socket.socket().local_addr()
     }
 }

@@ -27,6 +27,9 @@ const WAKE: u64 = 1;
 /// `IORING_ENTER_GETEVENTS`.
 const ENTER_GETEVENTS: u32 = 1;
 
+/// `IORING_RECVSEND_POLL_FIRST`.
+const RECV_POLL_FIRST: u16 = 1;
+
 /// An operation in the kernel's hands.
 struct Flight {
     done: Baton,
@@ -45,6 +48,8 @@ pub(crate) struct Uring {
     files: Option<Rc<FileTable>>,
     buffers: Option<Rc<Buffers>>,
     sqpoll: bool,
+    /// The kernel can be told that a socket has nothing to read yet (Linux 5.19).
+    poll_first: bool,
 }
 
 impl Uring {
@@ -57,6 +62,7 @@ impl Uring {
         }
         // SAFETY: the descriptor was just made and is nobody else's.
         let wake = Arc::new(unsafe { OwnedFd::from_raw_fd(wake) });
+        let poll_first = ring.params().is_setup_single_issuer();
         let files = FileTable::register(&ring, config.files);
         let buffers = Buffers::register(&ring, config.buffers);
         let uring = Uring {
@@ -69,6 +75,7 @@ impl Uring {
             files,
             buffers,
             sqpoll: config.sqpoll.is_some(),
+            poll_first,
         };
         uring.arm_wake();
         Ok(uring)
@@ -201,6 +208,8 @@ impl Uring {
     /// Gives an operation to the kernel and parks the fiber until it is completed. Everything that `entry` points to has to
     /// outlive this call, which is all there is to keeping it sound: no path out of here comes before the completion.
     fn complete(&self, entry: squeue::Entry) -> io::Result<usize> {
+        // An operation that is done before its cancellation reaches the kernel counts, so one after the other could.
+        crate::cancel::check_cancelled();
         let flight = Flight { done: Baton::new(), result: Cell::new(0) };
         let user_data = std::ptr::from_ref(&flight) as u64;
         self.operations.set(self.operations.get() + 1);
@@ -239,11 +248,18 @@ impl Uring {
         self.complete_again(entry).map(drop)
     }
 
+    /// Whether a thread of the kernel's looks for operations.
+    pub(super) fn is_polled(&self) -> bool {
+        self.sqpoll
+    }
+
+    /// Receives from a socket that most likely has nothing to read yet.
     pub(super) fn recv(&self, file: &Registered, buffer: &mut [u8]) -> io::Result<usize> {
         let (at, len) = (buffer.as_mut_ptr(), length(buffer.len()));
+        let first = if self.poll_first { RECV_POLL_FIRST } else { 0 };
         self.complete_again(match file.target() {
-            Target::Fixed(file) => opcode::Recv::new(file, at, len).build(),
-            Target::Plain(file) => opcode::Recv::new(file, at, len).build(),
+            Target::Fixed(file) => opcode::Recv::new(file, at, len).ioprio(first).build(),
+            Target::Plain(file) => opcode::Recv::new(file, at, len).ioprio(first).build(),
         })
     }
 

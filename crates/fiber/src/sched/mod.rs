@@ -70,6 +70,8 @@ pub(crate) struct Inner {
     host: Cell<Option<Waker>>,
     /// It does sleep.
     host_sleeps: Cell<bool>,
+    /// The fiber that last did I/O without having to wait, and how often in a row.
+    streak: Cell<(u32, u32)>,
     /// A turn is running: a second one inside it would run fibers on top of each other.
     in_turn: Cell<bool>,
 }
@@ -126,6 +128,7 @@ impl Scheduler {
             counts: Counts::default(),
             host: Cell::new(None),
             host_sleeps: Cell::new(false),
+            streak: Cell::new((0, 0)),
             in_turn: Cell::new(false),
         });
         CURRENT.set(Rc::into_raw(inner.clone()));
@@ -421,6 +424,20 @@ impl Inner {
             self.counts.delayed.set(true);
         }
         !unwinding
+    }
+
+    /// Before I/O that may be done at once: a point of cancellation, and the end of a fiber's turn if it did a lot already.
+    pub(crate) fn pace(&self) {
+        let Some(cell) = self.current() else { return };
+        let (index, count) = self.streak.get();
+        let count = if index == cell.index { count + 1 } else { 0 };
+        self.streak.set((cell.index, count));
+        if count >= limits::AT_ONCE_MAX {
+            self.streak.set((cell.index, 0));
+            yield_now();
+        } else if self.cancel_due(cell) {
+            crate::cancel::unwind();
+        }
     }
 
     /// Wakes the fibers whose cancellation was held back.
