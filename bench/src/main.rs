@@ -4,7 +4,7 @@
 //! of its own, and prints medians with their spread; `plot` draws the results. `bench/README.md` has the rules of the
 //! comparison and what every peer's program has to understand. `transfers` sets `warpline get` beside the programs that people use
 //! today. `chaos`, `cost` and `predict` are about Warpline alone: workers that come and go under load, what a packet costs,
-//! and what that means for larger machines. To read first: [`rows::Row`], [`measure::run`],
+//! and what that means for larger machines; `micro` counts the instructions of its parts. To read first: [`rows::Row`], [`measure::run`],
 //! [`results::Results`].
 #![forbid(unsafe_code)]
 
@@ -14,6 +14,7 @@ mod compare;
 mod cost;
 mod machine;
 mod measure;
+mod micro;
 mod peers;
 mod plot;
 mod predict;
@@ -56,6 +57,8 @@ enum Action {
     Cost(cost::CostArgs),
     /// Predict the throughput of larger machines from measured costs.
     Predict(predict::PredictArgs),
+    /// Count the instructions of parts, under valgrind.
+    Micro(micro::MicroArgs),
     /// List scenarios and peers.
     List,
 }
@@ -117,6 +120,7 @@ fn main() -> ExitCode {
         Action::Transfers(args) => transfers::run(&args),
         Action::Cost(args) => cost::run(&args).map(|()| ExitCode::SUCCESS),
         Action::Predict(args) => predict::run(&args).map(|()| ExitCode::SUCCESS),
+        Action::Micro(args) => micro::run(&args),
         Action::List => {
             println!("scenarios: {}", rows::ROWS.iter().map(|row| row.name).collect::<Vec<_>>().join(" "));
             println!("peers:     {}", peers::PEERS.iter().map(|peer| peer.name).collect::<Vec<_>>().join(" "));
