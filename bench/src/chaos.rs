@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use warpline::{ClientConfig, Connection, Endpoint, Identity, ServerConfig, TransportConfig};
+use warpline::{ClientConfig, Connection, Endpoint, Identity, IoStats, ServerConfig, TransportConfig};
 
 use crate::Result;
 
@@ -210,12 +210,13 @@ fn report(
     println!("blocks echoed, bytes verified      {}, {}", load(&account.blocks), load(&account.bytes));
     println!("longest wait for an answer         {stall:.1?} with changes, {calm:.1?} before them");
     println!("datagrams handed over, dropped     {}, {}", stats.handed_over, stats.handover_dropped);
-    let dropped = |endpoint: &Endpoint| endpoint.io_stats().iter().map(|io| io.drop_rx_no_memory).sum::<u64>();
-    println!(
-        "dropped for want of frames         {} (server, workers of the end), {} (client)",
-        dropped(server),
-        dropped(client)
-    );
+    let sum = |of: fn(&IoStats) -> u64| [server, client].map(|end| end.io_stats().iter().map(of).sum::<u64>());
+    println!("of server (workers of the end) and client:");
+    println!("  datagrams received               {:?}", sum(|io| io.rx_datagrams));
+    println!("  messages copied to lesser frames {:?}", sum(|io| io.rx_copied));
+    println!("  datagrams put on the heap        {:?}", sum(|io| io.rx_spilled));
+    println!("  bytes of it still there          {:?}", sum(|io| io.spilled_bytes));
+    println!("  dropped for want of memory       {:?}", sum(|io| io.drop_rx_no_memory));
     let mib = |bytes: Option<&u64>| bytes.copied().unwrap_or_default() >> 20;
     println!("resident memory MiB, first and last round  {}, {}", mib(memory.first()), mib(memory.last()));
 }

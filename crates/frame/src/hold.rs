@@ -1,11 +1,13 @@
 //! What keeps memory alive: a counted reference to a frame's header, or to a heap block that looks like one.
 
 use std::ptr::NonNull;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use crate::count::RefCount;
 use crate::pool::Region;
+use crate::spill::Account;
 use crate::sync::{AtomicU32, Ordering};
 
 /// The record of a frame, kept in a table beside the frames so that frames stay aligned and headers stay dense. Two
@@ -54,17 +56,21 @@ struct Heap {
 }
 
 enum Storage {
-    /// The raw parts of a `Vec`: its address is taken while unique writers exist, so no `Vec` may claim it meanwhile.
-    Raw { base: NonNull<u8>, capacity: usize },
+    /// The raw parts of a `Vec`: its address is taken while unique writers exist, so no `Vec` may claim it meanwhile. Where
+    /// an account was charged for it, with the length that was.
+    Raw { base: NonNull<u8>, capacity: usize, account: Option<(Arc<Account>, usize)> },
     /// Only ever read.
     Bytes(Bytes),
 }
 
 impl Drop for Storage {
     fn drop(&mut self) {
-        if let Storage::Raw { base, capacity } = *self {
-            // SAFETY: the parts are those of a `Vec<u8>` given up in `Hold::vec`, and length 0 is within capacity.
-            drop(unsafe { Vec::from_raw_parts(base.as_ptr(), 0, capacity) });
+        if let Storage::Raw { base, capacity, account } = self {
+            // SAFETY: the parts are those of a `Vec<u8>` given up in `Hold::raw`, and length 0 is within capacity.
+            drop(unsafe { Vec::from_raw_parts(base.as_ptr(), 0, *capacity) });
+            if let Some((account, len)) = account {
+                account.settle(*len);
+            }
         }
     }
 }
@@ -101,9 +107,19 @@ impl Hold {
 
     /// Takes over a vector's memory: its address, and the reference that frees it.
     pub(crate) fn vec(vec: Vec<u8>) -> (NonNull<u8>, Hold) {
+        Hold::raw(vec, None)
+    }
+
+    /// The same for a vector whose length an account was charged for.
+    pub(crate) fn counted(vec: Vec<u8>, account: Arc<Account>) -> (NonNull<u8>, Hold) {
+        let len = vec.len();
+        Hold::raw(vec, Some((account, len)))
+    }
+
+    fn raw(vec: Vec<u8>, account: Option<(Arc<Account>, usize)>) -> (NonNull<u8>, Hold) {
         let mut vec = std::mem::ManuallyDrop::new(vec);
         let base = NonNull::new(vec.as_mut_ptr()).expect("a vector's pointer is never null");
-        (base, Hold::heap(Storage::Raw { base, capacity: vec.capacity() }))
+        (base, Hold::heap(Storage::Raw { base, capacity: vec.capacity(), account }))
     }
 
     /// A reference that keeps `bytes` alive.

@@ -16,7 +16,7 @@
 //! one release decrement when it is not; a return to the pool is one compare-and-swap.
 //!
 //! What it is not: a general allocator. There is one size per pool, no growth, and no blocking; a pool that is empty
-//! answers `None`, and the caller drops the packet or waits.
+//! answers `None`, and the caller copies into a [`Spill`] (frames on the heap within a bound), drops the packet, or waits.
 //!
 //! ```
 //! use warpline_frame::{Chunk, Pool, PoolConfig};
@@ -49,6 +49,7 @@ mod lend;
 mod memory;
 mod pool;
 mod returns;
+mod spill;
 mod sync;
 
 #[cfg(all(test, loom))]
@@ -58,3 +59,4 @@ pub use chunk::Chunk;
 pub use frame::Frame;
 pub use memory::Pages;
 pub use pool::{Pool, PoolConfig};
+pub use spill::Spill;

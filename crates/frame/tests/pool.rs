@@ -237,3 +237,22 @@ fn memory_comes_from_the_node_that_was_named_or_not_at_all() {
         }
     }
 }
+
+#[test]
+fn what_no_pool_has_room_for_goes_to_the_heap_within_a_bound() {
+    let spill = warpline_frame::Spill::new(4_000);
+    let mut first = spill.copy(&[1; 1500]).expect("there is room");
+    let second = spill.copy(&[2; 1500]).expect("there is room");
+    let used = spill.used();
+    assert!(used > 3000 && used <= spill.bound());
+    assert!(spill.copy(&[3; 1500]).is_none(), "the bound counts");
+    assert!(spill.copy(&[]).is_none() && spill.copy(&[0; 4_000]).is_none());
+    assert_eq!(spill.used(), used, "what was refused is not counted");
+    first[0] = 9;
+    let front = first.split_to(1).freeze();
+    drop(first);
+    assert_eq!(spill.used(), used, "a part is held still");
+    std::thread::spawn(move || assert_eq!(&front[..], [9])).join().expect("the bytes are right");
+    drop(second);
+    assert_eq!(spill.used(), 0);
+}

@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::limits::SPILL_BYTES;
 use crate::xdp::XdpConfig;
 
 /// Which backend to use.
@@ -66,6 +67,9 @@ pub struct IoConfig {
     pub medium_frames: usize,
     /// Small frames (2 KiB).
     pub small_frames: usize,
+    /// Bytes of heap that received data may take when no frame is free: readers that are slow together hold no more than
+    /// the pools and this. Beyond it datagrams are dropped. AF_XDP, whose memory is the interface's, does without.
+    pub spill_bytes: usize,
     /// Ask for 2 MiB pages for the large frames.
     pub huge_pages: bool,
     /// The NUMA node that all packet memory is taken from; refused if there is no such node. `None`: that of the network
@@ -86,7 +90,7 @@ pub struct IoConfig {
 }
 
 impl Default for IoConfig {
-    /// 16 + 4 + 4 MiB of frames, 4 MiB socket buffers, GSO, no polling.
+    /// 16 + 4 + 4 MiB of frames, 256 MiB of heap when they run out, 4 MiB socket buffers, GSO, no polling.
     ///
     /// 4 MiB is about 3 ms at 10 Gbit/s: the longest a worker should be away in one turn.
     fn default() -> IoConfig {
@@ -96,6 +100,7 @@ impl Default for IoConfig {
             large_frames: 256,
             medium_frames: 256,
             small_frames: 2048,
+            spill_bytes: SPILL_BYTES,
             huge_pages: false,
             numa_node: None,
             recv_buffer: 4 << 20,

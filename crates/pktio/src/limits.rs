@@ -11,6 +11,11 @@ pub const MEDIUM_FRAME: usize = LARGE_FRAME / 4;
 /// Bytes of a small frame: one datagram at any Internet path's MTU.
 pub const SMALL_FRAME: usize = 2 << 10;
 
+/// Bytes of heap that a worker's received data may take when the pools have no frame left, unless configured otherwise. As
+/// much as 170 connections whose program reads nothing may hold by their first windows (1.5 MiB); connections whose
+/// program reads hold a small part of that.
+pub const SPILL_BYTES: usize = 256 << 20;
+
 /// Messages per receive call. Each is a train of up to 64 KiB, so a call moves up to 1 MiB.
 pub const RECV_BATCH: usize = 16;
 

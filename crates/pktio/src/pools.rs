@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
-use warpline_frame::{Frame, Pages, Pool, PoolConfig};
+use warpline_frame::{Frame, Pages, Pool, PoolConfig, Spill};
 
 use crate::config::IoConfig;
 use crate::limits::{LARGE_FRAME, MEDIUM_FRAME, RECV_BATCH, SMALL_FRAME};
@@ -27,13 +27,14 @@ impl Arrival {
     }
 }
 
-/// One pool per frame class.
+/// One pool per frame class, and the heap for when they are empty.
 pub(crate) struct Pools {
     /// Bytes of a large frame before the payload, where a backend has the kernel write what it says about it.
     head: usize,
     large: Pool,
     medium: Pool,
     small: Pool,
+    spill: Spill,
 }
 
 /// The pool on the NUMA node that was asked for, if one was.
@@ -58,6 +59,7 @@ impl Pools {
             large: pool(head + LARGE_FRAME, config.large_frames, config.huge_pages)?,
             medium: pool(MEDIUM_FRAME, config.medium_frames, false)?,
             small: pool(SMALL_FRAME, config.small_frames, false)?,
+            spill: Spill::new(config.spill_bytes),
         })
     }
 
@@ -70,20 +72,29 @@ impl Pools {
         self.large.pages()
     }
 
+    /// Where data goes that no pool has room for.
+    pub(crate) fn spill(&self) -> &Spill {
+        &self.spill
+    }
+
     /// Hands the message in `slot`, behind the head, on. Afterwards `slot` is free to be written again: either its content
     /// was copied (a small piece, or large frames are running out), or another frame took its place, or, when there
     /// is no memory at all, the content was dropped.
+    ///
+    /// A large frame goes only to a message that fills a good part of it, and a small piece never takes one as long as there
+    /// is memory elsewhere: what is held for long holds about as much memory as it has bytes.
     pub(crate) fn deliver(&mut self, slot: &mut Frame, arrival: Arrival, out: &mut Vec<Received>, stats: &StatsHandle) {
         if arrival.len == 0 || arrival.segment_size == 0 || self.head + arrival.len > slot.len() {
             stats.add(Stat::DropRxTruncated, 1);
             return;
         }
         let count = arrival.len.div_ceil(arrival.segment_size);
-        let small_piece = arrival.len < MEDIUM_FRAME;
-        if (small_piece || self.large.is_low())
-            && self.copy_out(&slot[self.head..self.head + arrival.len], &arrival, out)
-        {
+        let data = &slot[self.head..self.head + arrival.len];
+        let sparing = arrival.len < MEDIUM_FRAME || self.large.is_low();
+        if sparing && (self.copy_out(data, &arrival, out) || self.copy_small(data, &arrival, out)) {
             stats.add(Stat::RxCopied, 1);
+        } else if sparing && self.copy_to_heap(data, &arrival, out) {
+            stats.add(Stat::RxSpilled, count);
         } else if let Some(fresh) = self.large.take() {
             let mut full = std::mem::replace(slot, fresh);
             full.advance(self.head);
@@ -98,7 +109,7 @@ impl Pools {
         stats.add(Stat::RxBytes, arrival.len);
     }
 
-    /// Copies a message into smaller frames, cut between datagrams if it must be; all of it or nothing.
+    /// Copies a message into a frame that fits it, or into medium ones, cut between datagrams; all of it or nothing.
     fn copy_out(&mut self, data: &[u8], arrival: &Arrival, out: &mut Vec<Received>) -> bool {
         if data.len() <= SMALL_FRAME
             && let Some(frame) = self.small.take()
@@ -106,20 +117,41 @@ impl Pools {
             out.push(arrival.with(filled(frame, data)));
             return true;
         }
-        let piece = if data.len() <= MEDIUM_FRAME {
-            data.len()
-        } else {
-            MEDIUM_FRAME / arrival.segment_size * arrival.segment_size
-        };
-        if piece == 0 || self.medium.available() < data.len().div_ceil(piece) {
-            return false;
-        }
-        for piece in data.chunks(piece) {
-            let frame = self.medium.take().expect("the pool was asked for as many");
-            out.push(arrival.with(filled(frame, piece)));
+        copy_cut(&mut self.medium, data, arrival, out)
+    }
+
+    /// Copies a message into small frames, cut between datagrams; all of it or nothing.
+    fn copy_small(&mut self, data: &[u8], arrival: &Arrival, out: &mut Vec<Received>) -> bool {
+        copy_cut(&mut self.small, data, arrival, out)
+    }
+
+    /// Copies a message to the heap, each datagram by itself, so that one which is held holds no other; all of it or
+    /// nothing.
+    fn copy_to_heap(&mut self, data: &[u8], arrival: &Arrival, out: &mut Vec<Received>) -> bool {
+        let before = out.len();
+        for datagram in data.chunks(arrival.segment_size) {
+            let Some(frame) = self.spill.copy(datagram) else {
+                out.truncate(before);
+                return false;
+            };
+            out.push(arrival.with(frame));
         }
         true
     }
+}
+
+/// Copies a message into frames of the pool, as many datagrams into each as fit; all of it or nothing.
+fn copy_cut(pool: &mut Pool, data: &[u8], arrival: &Arrival, out: &mut Vec<Received>) -> bool {
+    let size = pool.frame_size();
+    let piece = if data.len() <= size { data.len() } else { size / arrival.segment_size * arrival.segment_size };
+    if piece == 0 || pool.available() < data.len().div_ceil(piece) {
+        return false;
+    }
+    for piece in data.chunks(piece) {
+        let frame = pool.take().expect("the pool was asked for as many");
+        out.push(arrival.with(filled(frame, piece)));
+    }
+    true
 }
 
 fn filled(mut frame: Frame, data: &[u8]) -> Frame {
@@ -138,7 +170,12 @@ mod tests {
     }
 
     fn pools(large: usize, medium: usize, small: usize) -> Pools {
-        let config = IoConfig { large_frames: large, medium_frames: medium, small_frames: small, ..Default::default() };
+        pools_with(large, medium, small, 0)
+    }
+
+    fn pools_with(large: usize, medium: usize, small: usize, spill_bytes: usize) -> Pools {
+        let (large_frames, medium_frames, small_frames) = (large, medium, small);
+        let config = IoConfig { large_frames, medium_frames, small_frames, spill_bytes, ..Default::default() };
         Pools::new(&config, 0).expect("the pools are small")
     }
 
@@ -186,6 +223,38 @@ mod tests {
         drop((held, datagrams));
         pools.deliver(&mut slot, train(), &mut kept, &stats);
         assert_eq!(kept.len(), 4, "reception goes on when frames come back");
+    }
+
+    #[test]
+    fn pieces_that_are_held_leave_large_frames_to_large_trains() {
+        // Blocks of three datagrams, kept by a program for ever.
+        let mut pools = pools_with(32, 4, 6, 100_000);
+        let (mut slot, stats, mut kept) = (slot(&mut pools), StatsHandle::new(IoKind::Memory), Vec::new());
+        for _ in 0..20 {
+            pools.deliver(&mut slot, arrival(4200, 1452), &mut kept, &stats);
+        }
+        assert_eq!(pools.large.available(), 31, "only the slot is in use");
+        let counts = stats.snapshot();
+        assert_eq!(
+            (counts.rx_copied, counts.rx_spilled),
+            (4 + 2, 3 * 14),
+            "medium frames, then small ones, then the heap"
+        );
+        assert!(pools.spill().used() > 14 * 4200 && pools.spill().used() < 14 * (4200 + 600));
+        let held: Vec<u8> = kept.iter().flat_map(|received| received.frame.iter().copied()).collect();
+        assert_eq!(held.len(), 20 * 4200);
+        assert!(held.chunks(4200).all(|block| block.iter().enumerate().all(|(n, &byte)| byte == (n / 1000) as u8)));
+        pools.deliver(&mut slot, arrival(60_000, 1452), &mut kept, &stats);
+        assert_eq!(pools.large.available(), 30, "a train takes the large frame it is in");
+        // Only when the heap's share is used up, too, do pieces take large frames, and then they are dropped.
+        for _ in 0..60 {
+            pools.deliver(&mut slot, arrival(4200, 1452), &mut kept, &stats);
+        }
+        assert_eq!(pools.large.available(), 0);
+        assert!(stats.snapshot().drop_rx_no_memory > 0);
+        drop(kept);
+        assert_eq!(pools.spill().used(), 0, "what the heap held was freed");
+        assert_eq!(pools.large.available(), 31);
     }
 
     #[test]

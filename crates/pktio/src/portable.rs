@@ -37,6 +37,7 @@ impl Portable {
         let socket = UdpSocket::bind(addr)?;
         socket.set_nonblocking(true)?;
         let mut pools = Pools::new(config, 0)?;
+        let stats = StatsHandle::new(IoKind::Portable).watching(pools.spill());
         Ok(Portable {
             addr: socket.local_addr()?,
             slot: pools.take_large().ok_or(ErrorKind::OutOfMemory)?,
@@ -44,7 +45,7 @@ impl Portable {
             queue: TxQueue::new(config.numa_node)?,
             bell: Doorbell::new(Waker::datagram(&socket)?),
             socket,
-            stats: StatsHandle::new(IoKind::Portable),
+            stats,
         })
     }
 

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
+use warpline_frame::Spill;
 use warpline_ring::{Counter, Counters, Lock};
 
 use crate::kind::IoKind;
@@ -9,7 +10,7 @@ use crate::select::Choice;
 use crate::xdp::{XdpFrames, XdpStatus};
 
 /// How many counters there are.
-const COUNT: usize = 19;
+const COUNT: usize = 20;
 /// Places of frames, in the order of [`XdpFrames`].
 const PLACES: usize = 6;
 
@@ -35,6 +36,7 @@ pub(crate) enum Stat {
     RxStarved,
     RxByKernel,
     TxByKernel,
+    RxSpilled,
 }
 
 /// What one backend tells, to any thread: its counters and why it was taken.
@@ -46,6 +48,8 @@ struct Shared {
     counters: Counters<COUNT>,
     kind: IoKind,
     why: OnceLock<String>,
+    /// Where data goes that pools have no frame for, where there are pools.
+    spill: OnceLock<Spill>,
     /// Of AF_XDP: how the interface is used now. Written when that changes, which is rare.
     xdp: Lock<Option<XdpStatus>>,
     /// Of AF_XDP: where the frames are. All zero for other back ends.
@@ -58,9 +62,16 @@ impl StatsHandle {
             counters: Counters::new(),
             kind,
             why: OnceLock::new(),
+            spill: OnceLock::new(),
             xdp: Lock::default(),
             frames: Default::default(),
         }))
+    }
+
+    /// Counts what is in `spill`, too.
+    pub(crate) fn watching(self, spill: &Spill) -> StatsHandle {
+        self.0.spill.get_or_init(|| spill.clone());
+        self
     }
 
     /// Says why the backend was taken; the first reason counts.
@@ -136,6 +147,8 @@ impl StatsHandle {
             rx_starved: of(Stat::RxStarved),
             rx_by_kernel: of(Stat::RxByKernel),
             tx_by_kernel: of(Stat::TxByKernel),
+            rx_spilled: of(Stat::RxSpilled),
+            spilled_bytes: self.0.spill.get().map_or(0, Spill::used) as u64,
         }
     }
 }
@@ -173,7 +186,7 @@ pub struct IoStats {
     pub gso_refused: u64,
     /// Messages dropped because they did not fit the buffer, or were empty.
     pub drop_rx_truncated: u64,
-    /// Datagrams dropped because no frame was free: the program reads too slowly.
+    /// Datagrams dropped because no frame was free and the heap's share was used up: the program reads too slowly.
     pub drop_rx_no_memory: u64,
     /// Datagrams dropped because they exceed the interface's MTU (`EMSGSIZE`), as path MTU probes may.
     pub drop_tx_too_big: u64,
@@ -186,6 +199,11 @@ pub struct IoStats {
     pub rx_by_kernel: u64,
     /// Datagrams that on AF_XDP were left to the kernel's socket to send.
     pub tx_by_kernel: u64,
+    /// Datagrams that were copied to the heap because no frame was free: the program reads more slowly than peers send, or
+    /// peers are slow to acknowledge what is sent from received data.
+    pub rx_spilled: u64,
+    /// Bytes of heap that such datagrams hold now, at most [`IoConfig::spill_bytes`](crate::IoConfig::spill_bytes).
+    pub spilled_bytes: u64,
 }
 
 impl IoStats {

@@ -151,8 +151,11 @@ fn kept_datagrams_do_not_stop_reception(backend: Backend) {
     }
     let stats = b.stats().snapshot();
     assert_eq!(stats.rx_datagrams + stats.drop_rx_no_memory, 200 * 45, "each is handed on or counted");
-    assert!(stats.drop_rx_no_memory > 0 && stats.rx_copied > 0);
+    assert!(stats.rx_copied > 0 && stats.rx_spilled > 0, "there are fewer frames than datagrams: {stats:?}");
+    assert_eq!(stats.drop_rx_no_memory, 0, "the heap has room");
+    assert!(stats.spilled_bytes > 0);
     drop(kept);
+    assert_eq!(b.stats().snapshot().spilled_bytes, 0, "what was kept is gone");
     train(&mut a, to, train_bytes, 1452, 0);
     a.flush().unwrap();
     collect(&mut b, 45);

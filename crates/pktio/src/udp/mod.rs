@@ -58,6 +58,7 @@ impl Udp {
     /// The backend on a bound socket, counting for a backend of the given kind.
     pub(crate) fn new(bound: Arc<Bound>, config: &IoConfig, kind: IoKind) -> io::Result<Udp> {
         let mut pools = Pools::new(config, 0)?;
+        let stats = StatsHandle::new(kind).watching(pools.spill());
         let receive = ReceiveRing::new(&mut pools)?;
         let segments_max = if config.gso { probe::gso_segments_max() } else { 1 };
         Ok(Udp {
@@ -68,7 +69,7 @@ impl Udp {
             queue: TxQueue::new(config.numa_node)?,
             bell: Doorbell::new(Waker::event()?),
             busy_poll: config.busy_poll,
-            stats: StatsHandle::new(kind),
+            stats,
         })
     }
 

@@ -110,6 +110,7 @@ impl Uring {
     /// The backend on a bound socket. Fails with what is in the way, in words.
     pub(crate) fn new(bound: Arc<Bound>, config: &IoConfig) -> io::Result<Uring> {
         let mut pools = Pools::new(config, message::HEAD)?;
+        let stats = StatsHandle::new(IoKind::Uring).watching(pools.spill());
         let ring = Ring::new(ENTRIES, COMPLETIONS, config.sq_poll)?;
         let waker = Waker::event()?;
         if let Waker::Event(event) = &waker {
@@ -132,7 +133,7 @@ impl Uring {
             armed: Armed::default(),
             bell: Doorbell::new(waker),
             busy_poll: config.busy_poll,
-            stats: StatsHandle::new(IoKind::Uring),
+            stats,
             failure: None,
         })
     }

@@ -39,8 +39,8 @@ impl Assembler {
         }
         let end = self.segments.back().map(|(at, last)| at + last.len() as u64);
         match end {
-            // In order: nearly every frame of a bulk transfer.
-            Some(end) if end == offset => self.push_back(offset, data),
+            // In order: nearly every frame of a bulk transfer. What is before it has not been read, so this may wait, too.
+            Some(end) if end == offset => self.push_back(offset, unpinned(data)),
             None if offset == read_at => self.push_back(offset, data),
             None => {
                 self.gaps += 1;
