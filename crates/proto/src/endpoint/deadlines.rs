@@ -1,50 +1,195 @@
 //! When which connection must be woken.
 //!
-//! A connection moves its deadline with nearly every packet, mostly to later. So the queue is lazy: an entry is only
-//! added when a deadline comes to lie before the one that is queued, and an entry that comes up early is put back at the
-//! true time. In bulk transfer that is no work per packet at all, and there is about one entry per connection.
+//! A connection moves its deadline with nearly every packet, mostly to later. So the queues are lazy: an entry is only
+//! added when a deadline comes to lie before those that are queued, and an entry that comes up early is put back at the
+//! true time. In bulk transfer that is no work per packet at all. The true time is kept here, too, so that putting an entry
+//! back touches nothing of the connection, whose memory no cache has any more where there are many.
+//!
+//! There are two queues. A connection that has sent something has a deadline within milliseconds; one that is quiet has
+//! its idle timeout, far away. Were both in one queue, each message of a connection that is quiet in between would dig its
+//! deadline through the idle timeouts of all others. This way the near queue is as long as there are connections with
+//! something under way, and a far entry stays where it is while near ones come and go.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::time::Duration;
 
-use super::slots::{ConnectionHandle, Slots};
+use super::slots::ConnectionHandle;
 use crate::time::Instant;
 
-/// The queue of deadlines.
+/// Deadlines up to this far away are near: beyond nearly all probe timeouts and below all useful idle timeouts. An entry
+/// that means nothing any more stays in the near queue no longer than this.
+const NEAR: Duration = Duration::from_secs(2);
+
+type Queue = BinaryHeap<Reverse<(Instant, ConnectionHandle)>>;
+
+/// The deadline of one connection, and the entries that mean something, one in each queue at most.
+#[derive(Clone, Copy, Default)]
+struct Mark {
+    generation: u32,
+    due: Option<Instant>,
+    near: Option<Instant>,
+    far: Option<Instant>,
+}
+
+/// The queues of deadlines.
 #[derive(Default)]
-pub(super) struct Deadlines(BinaryHeap<Reverse<(Instant, ConnectionHandle)>>);
+pub(super) struct Deadlines {
+    near: Queue,
+    far: Queue,
+    /// By place in the slab.
+    marks: Vec<Mark>,
+}
 
 impl Deadlines {
-    /// The connection's earliest deadline is `at` now.
-    pub(super) fn schedule(&mut self, handle: ConnectionHandle, at: Instant, slots: &mut Slots) {
-        let Some(scheduled) = slots.scheduled_mut(handle) else { return };
-        if scheduled.is_none_or(|queued| at < queued) {
-            *scheduled = Some(at);
-            self.0.push(Reverse((at, handle)));
+    fn mark(&mut self, handle: ConnectionHandle) -> &mut Mark {
+        let at = handle.index();
+        if self.marks.len() <= at {
+            self.marks.resize(at + 1, Mark::default());
+        }
+        let mark = &mut self.marks[at];
+        if mark.generation != handle.generation {
+            *mark = Mark { generation: handle.generation, ..Mark::default() };
+        }
+        mark
+    }
+
+    /// The connection's earliest deadline is `due`.
+    pub(super) fn schedule(&mut self, now: Instant, handle: ConnectionHandle, due: Option<Instant>) {
+        let mark = self.mark(handle);
+        mark.due = due;
+        let Some(at) = due else { return };
+        if [mark.near, mark.far].into_iter().flatten().any(|queued| queued <= at) {
+            return;
+        }
+        if at <= now + NEAR {
+            mark.near = Some(at);
+            self.near.push(Reverse((at, handle)));
+        } else {
+            mark.far = Some(at);
+            self.far.push(Reverse((at, handle)));
         }
     }
 
-    /// The next connection whose deadline has passed.
-    pub(super) fn pop_due(&mut self, now: Instant, slots: &mut Slots) -> Option<ConnectionHandle> {
-        while let Some(Reverse((at, handle))) = self.0.peek().copied() {
-            if at > now {
-                return None;
-            }
-            self.0.pop();
+    /// The next connection whose deadline has passed. It may have been told of a later one since, or be gone.
+    pub(super) fn pop_due(&mut self, now: Instant) -> Option<ConnectionHandle> {
+        loop {
+            let is_near = match (self.near.peek(), self.far.peek()) {
+                (Some(Reverse(near)), Some(Reverse(far))) => near <= far,
+                (near, _) => near.is_some(),
+            };
+            let queue = if is_near { &mut self.near } else { &mut self.far };
+            let Reverse((at, handle)) = *queue.peek().filter(|Reverse((at, _))| *at <= now)?;
+            queue.pop();
             // Entries of connections that are gone, and those that an earlier one has replaced, mean nothing.
-            let Some(scheduled) = slots.scheduled_mut(handle).filter(|s| **s == Some(at)) else { continue };
-            *scheduled = None;
-            match slots.find_mut(handle).and_then(|c| c.next_timeout()) {
-                Some(due) if due <= now => return Some(handle),
-                Some(later) => self.schedule(handle, later, slots),
-                None => {}
+            let Some(mark) = self.marks.get_mut(handle.index()).filter(|mark| mark.generation == handle.generation)
+            else {
+                continue;
+            };
+            let queued = if is_near { &mut mark.near } else { &mut mark.far };
+            if *queued != Some(at) {
+                continue;
             }
+            *queued = None;
+            let due = mark.due;
+            if due.is_some_and(|due| due <= now) {
+                mark.due = None;
+                return Some(handle);
+            }
+            self.schedule(now, handle, due);
         }
-        None
     }
 
     /// The earliest entry.
     pub(super) fn next(&self) -> Option<Instant> {
-        self.0.peek().map(|Reverse((at, _))| *at)
+        let of = |queue: &Queue| queue.peek().map(|Reverse((at, _))| *at);
+        of(&self.near).into_iter().chain(of(&self.far)).min()
+    }
+
+    #[cfg(test)]
+    fn len(&self) -> usize {
+        self.near.len() + self.far.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: u64 = 1_000_000;
+    const IDLE: u64 = 30_000 * MS;
+
+    fn handle(index: u32) -> ConnectionHandle {
+        ConnectionHandle { index, generation: 7 }
+    }
+
+    fn at(nanos: u64) -> Instant {
+        Instant::from_nanos(nanos)
+    }
+
+    #[test]
+    fn connections_that_speak_now_and_then_leave_nothing_behind() {
+        // Each has a probe timeout for 30 ms after its message, and its idle timeout otherwise.
+        const COUNT: u32 = 100;
+        let mut deadlines = Deadlines::default();
+        let mut due = vec![0; COUNT as usize];
+        let mut woken = 0;
+        for step in 0..20_000u64 {
+            let (now, speaks) = (step * MS, (step % u64::from(COUNT)) as u32);
+            due[speaks as usize] = now + 30 * MS;
+            deadlines.schedule(at(now), handle(speaks), Some(at(now + 30 * MS)));
+            while let Some(handle) = deadlines.pop_due(at(now)) {
+                woken += 1;
+                assert!(due[handle.index()] <= now, "nobody is woken early");
+                due[handle.index()] = now + IDLE;
+                deadlines.schedule(at(now), handle, Some(at(now + IDLE)));
+            }
+            assert!(deadlines.len() <= 2 * COUNT as usize, "{} entries after {step} messages", deadlines.len());
+        }
+        assert_eq!(woken, 20_000 - 30, "each message's timeout, the last ones' excepted");
+    }
+
+    #[test]
+    fn a_deadline_that_moves_with_every_packet_has_one_entry() {
+        let mut deadlines = Deadlines::default();
+        for ms in 0..1_000 {
+            deadlines.schedule(at(ms * MS), handle(0), Some(at((ms + 30) * MS)));
+            assert_eq!(deadlines.pop_due(at(ms * MS)), None);
+            assert_eq!(deadlines.len(), 1);
+        }
+        assert_eq!(deadlines.pop_due(at(1_029 * MS)), Some(handle(0)));
+        deadlines.schedule(at(1_029 * MS), handle(0), Some(at(1_030 * MS)));
+        deadlines.schedule(at(1_029 * MS), handle(0), None);
+        assert_eq!(deadlines.pop_due(at(2_000 * MS)), None, "there is none any more");
+    }
+
+    #[test]
+    fn deadlines_come_in_their_order_from_both_queues() {
+        let times = [5, 40_000, 1, 3_000, 1_999, 20, 2_001];
+        let mut deadlines = Deadlines::default();
+        for (index, ms) in (0..).zip(times) {
+            deadlines.schedule(at(0), handle(index), Some(at(ms * MS)));
+        }
+        let mut sorted = times;
+        sorted.sort_unstable();
+        for ms in sorted {
+            assert_eq!(deadlines.next(), Some(at(ms * MS)));
+            assert_eq!(deadlines.pop_due(at(ms * MS - 1)), None);
+            let found = deadlines.pop_due(at(ms * MS));
+            assert_eq!(found.map(|handle| times[handle.index()]), Some(ms));
+        }
+        assert_eq!(deadlines.next(), None);
+    }
+
+    #[test]
+    fn a_connection_that_took_the_place_of_another_has_deadlines_of_its_own() {
+        let (old, new) = (handle(0), ConnectionHandle { index: 0, generation: 8 });
+        let mut deadlines = Deadlines::default();
+        deadlines.schedule(at(0), old, Some(at(IDLE)));
+        deadlines.schedule(at(0), old, Some(at(10 * MS)));
+        deadlines.schedule(at(0), new, Some(at(20 * MS)));
+        assert_eq!(deadlines.pop_due(at(20 * MS)), Some(new), "the old one is not woken");
+        assert_eq!(deadlines.pop_due(at(2 * IDLE)), None);
+        assert_eq!(deadlines.len(), 0);
     }
 }

@@ -165,7 +165,7 @@ impl Endpoint {
 
     /// Handles every deadline that is due.
     pub fn handle_timeout(&mut self, now: Instant) {
-        while let Some(handle) = self.deadlines.pop_due(now, &mut self.slots) {
+        while let Some(handle) = self.deadlines.pop_due(now) {
             self.touch(handle);
             let Self { slots, rng, config, routes, .. } = self;
             if let Some(connection) = slots.find_mut(handle) {
@@ -196,13 +196,13 @@ impl Endpoint {
                 self.stats.datagrams_sent += transmit.len.div_ceil(transmit.segment_size) as u64;
                 return Some(transmit);
             }
-            self.settle(handle);
+            self.settle(now, handle);
         }
         None
     }
 
     /// The connection has nothing more to send: schedule its next deadline, or forget it when it is drained.
-    fn settle(&mut self, handle: ConnectionHandle) {
+    fn settle(&mut self, now: Instant, handle: ConnectionHandle) {
         let Some(flags) = self.slots.flags_mut(handle) else { return };
         flags.sendable = false;
         let eventful = flags.eventful;
@@ -215,9 +215,8 @@ impl Endpoint {
             }
             return;
         }
-        if let Some(at) = connection.next_timeout() {
-            self.deadlines.schedule(handle, at, &mut self.slots);
-        }
+        let due = connection.next_timeout();
+        self.deadlines.schedule(now, handle, due);
     }
 
     fn update_half_open(&mut self, handle: ConnectionHandle) {

@@ -2,7 +2,6 @@
 
 use super::half_open::Source;
 use crate::connection::Connection;
-use crate::time::Instant;
 
 /// Names a connection of one endpoint; never names another one, even after the connection is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -30,8 +29,6 @@ pub(super) struct Flags {
 struct Slot {
     generation: u32,
     flags: Flags,
-    /// The earliest entry for this connection among the deadlines.
-    scheduled: Option<Instant>,
     connection: Option<Box<Connection>>,
 }
 
@@ -68,7 +65,6 @@ impl Slots {
         let slot = &mut self.slots[handle.index as usize];
         slot.generation = slot.generation.wrapping_add(1);
         slot.flags = Flags::default();
-        slot.scheduled = None;
         self.free.push(handle.index);
     }
 
@@ -97,10 +93,6 @@ impl Slots {
     #[inline]
     pub(super) fn flags_mut(&mut self, handle: ConnectionHandle) -> Option<&mut Flags> {
         self.slot_mut(handle).filter(|s| s.connection.is_some()).map(|s| &mut s.flags)
-    }
-
-    pub(super) fn scheduled_mut(&mut self, handle: ConnectionHandle) -> Option<&mut Option<Instant>> {
-        self.slot_mut(handle).filter(|s| s.connection.is_some()).map(|s| &mut s.scheduled)
     }
 
     /// The handle of the connection at `index`, if there is one.
