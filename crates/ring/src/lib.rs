@@ -9,6 +9,7 @@
 //! | [`mailbox`] | any thread → one worker | commands of the program, wake-ups of tasks |
 //! | [`oneshot`] | one thread → one task | the answer to one question |
 //! | [`Doorbell`] | any thread → one worker | "look at your queues", with a system call only if it sleeps |
+//! | [`WaitList`] | any thread → tasks anywhere | "what you wait for may have happened" |
 //! | [`WakeSet`] | any thread → one worker | wake-ups of fibers, which must neither be lost nor refused |
 //! | [`Counters`] | one worker → any reader | statistics |
 //! | [`EpochCell`] | one publisher → all workers | tables that change rarely and are read for every packet |
@@ -37,6 +38,7 @@ pub mod partition;
 mod progress;
 pub mod spsc;
 mod sync;
+mod wait_list;
 mod wakeset;
 
 pub use counters::{Counter, Counters};
@@ -47,4 +49,5 @@ pub use lock::Lock;
 pub use lock::locks_taken;
 pub use pad::CachePadded;
 pub use progress::Progress;
+pub use wait_list::WaitList;
 pub use wakeset::WakeSet;

@@ -2,8 +2,6 @@
 #![cfg_attr(not(loom), expect(clippy::disallowed_types, reason = "what `Lock` is made of"))]
 
 use std::sync::PoisonError;
-#[cfg(not(loom))]
-use std::sync::TryLockError;
 
 #[cfg(loom)]
 use crate::sync::MutexGuard;
@@ -29,17 +27,6 @@ impl<T> Lock<T> {
         count();
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    /// Takes the value if it is free.
-    #[cfg(not(loom))]
-    pub fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
-        count();
-        match self.0.try_lock() {
-            Ok(guard) => Some(guard),
-            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
-            Err(TryLockError::WouldBlock) => None,
-        }
-    }
 }
 
 #[cfg(feature = "count-locks")]
@@ -47,7 +34,7 @@ thread_local! {
     static TAKEN: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
 }
 
-/// How often the calling thread has taken a [`Lock`], or tried to.
+/// How often the calling thread has taken a [`Lock`].
 #[cfg(feature = "count-locks")]
 pub fn locks_taken() -> u64 {
     TAKEN.get()

@@ -6,7 +6,7 @@ use std::sync::{Arc, Barrier};
 use std::thread;
 
 use warpline_ring::mailbox::{SendError, mailbox};
-use warpline_ring::{CachePadded, Counters, Doorbell, EpochCell, EpochReader, spsc};
+use warpline_ring::{CachePadded, Counters, Doorbell, EpochCell, EpochReader, WaitList, spsc};
 
 #[test]
 fn spsc_carries_a_stream_in_order() {
@@ -156,4 +156,35 @@ fn readers_follow_publications() {
         }
     });
     assert_eq!(cell.epoch(), 1_000);
+}
+
+#[test]
+fn wait_lists_lose_no_notification() {
+    const ROUNDS: usize = 5_000;
+    struct Thread(thread::Thread);
+    impl std::task::Wake for Thread {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let shared = Arc::new((WaitList::default(), AtomicUsize::new(0)));
+    let waiters: Vec<_> = (0..3)
+        .map(|_| {
+            let shared = shared.clone();
+            thread::spawn(move || {
+                let waker = std::task::Waker::from(Arc::new(Thread(thread::current())));
+                for round in 1..=ROUNDS {
+                    let there = || (shared.1.load(Ordering::Relaxed) >= round).then_some(());
+                    while shared.0.poll(&waker, there).is_pending() {
+                        thread::park();
+                    }
+                }
+            })
+        })
+        .collect();
+    for _ in 0..ROUNDS {
+        shared.1.fetch_add(1, Ordering::Relaxed);
+        shared.0.notify();
+    }
+    waiters.into_iter().for_each(|waiter| waiter.join().expect("every waiter sees every round"));
 }

@@ -6,7 +6,7 @@ use crate::limits::{ACCEPT_STREAMS, ASKS, RECV_DATAGRAMS, SEND_DATAGRAMS};
 use crate::local::{self, Roaming};
 use crate::remote::connection::Facts;
 use crate::remote::{RecvStream, SendStream, recv, send};
-use crate::sync::{FanIn, Inlet, WaitList, single};
+use crate::sync::{FanIn, Inlet, single};
 use crate::{Chunk, ConnectionError, EngineError, OperationError};
 use futures_util::task::AtomicWaker;
 use std::collections::VecDeque;
@@ -14,6 +14,7 @@ use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
+use warpline_ring::WaitList;
 use warpline_ring::mailbox;
 use warpline_ring::oneshot::Reply;
 
@@ -86,7 +87,7 @@ impl Shared {
     }
 
     pub(super) fn poll_ended(&self, cx: &Context<'_>) -> Poll<ConnectionError> {
-        self.ending.poll(cx, || self.ended.get().cloned())
+        self.ending.poll(cx.waker(), || self.ended.get().cloned())
     }
 
     pub(super) fn datagram_max(&self) -> Option<usize> {
@@ -98,7 +99,7 @@ impl Shared {
 
     /// Calls `attempt` until it gives something; while it does not, waits for room.
     pub(super) fn poll_room<R>(&self, cx: &Context<'_>, attempt: impl FnMut() -> Option<R>) -> Poll<R> {
-        self.room.poll(cx, attempt)
+        self.room.poll(cx.waker(), attempt)
     }
 
     /// There is something in a mailbox.

@@ -1,15 +1,14 @@
 //! Items from several workers, each by a ring of its own, to tasks of any number of threads.
 
-use crate::sync::WaitList;
 use futures_util::task::AtomicWaker;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, MutexGuard};
 use std::task::{Context, Poll};
-use warpline_ring::Lock;
 use warpline_ring::spsc::{self, Consumer, Full, Producer};
+use warpline_ring::{Lock, WaitList};
 
 struct Shared<T> {
-    /// Used by the receiving tasks, and when an inlet is added.
+    /// Used by the receiving tasks, and when an inlet is added: a worker does that once, before it begins.
     outlets: Lock<Outlets<T>>,
     items: WaitList,
     /// Inlets and those who may add some.
@@ -49,10 +48,16 @@ pub(crate) fn fan_in<T: Send>(capacity: usize) -> (Inlets<T>, FanIn<T>) {
     (Inlets { capacity, shared: Arc::clone(&shared) }, FanIn(shared))
 }
 
-/// A fan-in with one inlet.
+/// A fan-in with one inlet and never more. Takes no lock: workers make these.
 pub(crate) fn single<T: Send>(capacity: usize) -> (Inlet<T>, FanIn<T>) {
-    let (inlets, outlet) = fan_in(capacity);
-    (inlets.add(), outlet)
+    let (ring, consumer) = spsc::channel(capacity);
+    let room = Arc::new(AtomicWaker::new());
+    let shared = Arc::new(Shared {
+        outlets: Lock::new(Outlets { rings: vec![(consumer, Arc::clone(&room))], next: 0 }),
+        items: WaitList::default(),
+        open: AtomicUsize::new(1),
+    });
+    (Inlet { ring, room, shared: Arc::clone(&shared) }, FanIn(shared))
 }
 
 impl<T: Send> Inlets<T> {
@@ -117,7 +122,7 @@ impl<T: Send> Drop for Inlet<T> {
 impl<T: Send> FanIn<T> {
     /// The next item of any inlet; `None` once all inlets are gone and everything was taken.
     pub(crate) fn poll_recv(&self, cx: &Context<'_>) -> Poll<Option<T>> {
-        self.0.items.poll(cx, || {
+        self.0.items.poll(cx.waker(), || {
             // Inlets push first and go after: seen gone, all they pushed is seen too.
             let open = self.0.open.load(Ordering::Acquire) > 0;
             match self.try_recv() {
