@@ -52,6 +52,7 @@ mod exec;
 pub mod limits;
 pub mod local;
 mod mailbox;
+mod pages;
 mod partition;
 mod pin;
 #[cfg(target_os = "linux")]

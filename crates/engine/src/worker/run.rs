@@ -107,6 +107,9 @@ impl Loop {
         if let Some(cores) = &config.cores {
             crate::pin::pin(cores[index % cores.len()])?;
         }
+        if let Some(used) = crate::pages::instead_of_huge(config.io.huge_pages, io.pages()) {
+            tracing::warn!(worker = index, used, "no huge pages are free (vm.nr_hugepages) for packet memory");
+        }
         let mut seed = [0; 32];
         getrandom::fill(&mut seed).map_err(|error| StartError::io("reading random bytes", error.into()))?;
         let now = clock.now();
