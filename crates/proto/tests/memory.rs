@@ -101,7 +101,7 @@ fn a_connection_that_has_worked_costs_little_again() {
         });
     }
     let working = allocated() - before;
-    pair.run_for(Duration::from_secs(10));
+    pair.run_for(Duration::from_secs(25));
     pair.tidy();
     let resting = allocated() - before;
     println!("{working} bytes for both ends while they work, {resting} when they rest");

@@ -8,8 +8,9 @@ use super::timers::Timer;
 use crate::time::Instant;
 
 /// A connection rests when it has sent nothing for this long and nothing is under way: longer than any round trip, so that a
-/// pause between two requests is none.
-const REST_AFTER: Duration = Duration::from_secs(1);
+/// pause between two requests is none, and long enough that where many connections take turns few come to rest in between.
+/// Each rest touches memory that no cache has any more, and the next message allocates what was given back.
+const REST_AFTER: Duration = Duration::from_secs(10);
 
 impl Connection {
     /// Everything was acknowledged: unless more is sent, it will be time to rest.
