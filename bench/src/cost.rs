@@ -89,6 +89,10 @@ struct Outcome {
     client_ns: Vec<f64>,
     /// Messages per second, each round.
     rate: Vec<f64>,
+    /// Datagrams that arrived at the server for each message: its own, and acknowledgements that found no message to go with.
+    datagrams: f64,
+    /// Of those, how many a turn of the server's worker handled: fewer mean more system calls and wake-ups for each.
+    batch: f64,
     /// Datagrams that one thread handed to another, of all that arrived.
     handed_over: f64,
     /// Resident memory that one connection added, both ends together.
@@ -296,6 +300,8 @@ async fn measure(args: &CostArgs) -> Result<()> {
             server_ns: Vec::new(),
             client_ns: Vec::new(),
             rate: Vec::new(),
+            datagrams: 0.0,
+            batch: 0.0,
             handed_over: 0.0,
             bytes_per_connection,
             lost: 0,
@@ -306,25 +312,33 @@ async fn measure(args: &CostArgs) -> Result<()> {
     // One round to get warm, which does not count.
     for counts in std::iter::once(false).chain(std::iter::repeat_n(true, args.rounds)) {
         for (pair, outcome) in &mut pairs {
+            let before = pair.server.stats();
             round(pair, outcome, args.messages).await?;
+            let after = pair.server.stats();
+            let arrived = (after.datagrams - before.datagrams) as f64;
+            outcome.datagrams = arrived / args.messages as f64;
+            outcome.batch = arrived / (after.turns - before.turns).max(1) as f64;
             if !counts {
                 (outcome.server_ns, outcome.client_ns, outcome.rate) = Default::default();
             }
         }
     }
     println!(
-        "setup                 server ns/datagram  client ns/datagram  messages/s  handed over  bytes/connection  lost"
+        "setup                 server ns/datagram  client ns/datagram  messages/s  datagrams/message  datagrams/turn  \
+         handed over  bytes/connection  lost"
     );
     let mut outcomes = Vec::new();
     for (pair, mut outcome) in pairs {
         let stats = pair.server.stats();
         outcome.handed_over = stats.handed_over as f64 / stats.datagrams.max(1) as f64;
         println!(
-            "{:<20}  {:>18.0}  {:>18.0}  {:>10.0}  {:>11.2}  {:>16.0}  {:>4}",
+            "{:<20}  {:>18.0}  {:>18.0}  {:>10.0}  {:>17.2}  {:>14.2}  {:>11.2}  {:>16.0}  {:>4}",
             outcome.setup.to_string(),
             median(&outcome.server_ns),
             median(&outcome.client_ns),
             median(&outcome.rate),
+            outcome.datagrams,
+            outcome.batch,
             outcome.handed_over,
             outcome.bytes_per_connection,
             outcome.lost
