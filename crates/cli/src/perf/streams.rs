@@ -27,7 +27,8 @@ pub(super) async fn send_bytes(send: &mut SendStream, mut len: u64, count: &mut 
 
 /// Reads to the end of the stream.
 pub(super) async fn drain(recv: &mut RecvStream, count: &mut impl FnMut(u64)) -> Result<()> {
-    let mut chunks = Vec::with_capacity(64);
+    // Grows where much comes at once; most answers are one chunk.
+    let mut chunks = Vec::new();
     loop {
         let more = recv.read_chunks(&mut chunks, 64).await?;
         count(chunks.drain(..).map(|c| c.len() as u64).sum());
