@@ -177,8 +177,8 @@ fn finish(args: &GetArgs, report: &GetReport, transport: &Transport) -> ExitCode
         println!("{object}");
     } else if !args.quiet {
         eprintln!(
-            "{} files, {} in {:.1} s ({}); {} were there already; verified; in {}",
-            report.files,
+            "{}, {} in {:.1} s ({}); {} were there already; verified; in {}",
+            output::count(report.files, "file"),
             output::bytes(report.bytes),
             report.duration.as_secs_f64(),
             output::rate(goodput),

@@ -100,7 +100,8 @@ fn report(host: &Host, json: bool) {
         println!("{end}");
     } else {
         eprintln!(
-            "served {receivers} receivers, {} of files; {refused} with a wrong code were turned away",
+            "served {}, {} of files; {refused} with a wrong code were turned away",
+            output::count(receivers, "receiver"),
             output::bytes(bytes)
         );
     }

@@ -19,6 +19,11 @@ pub fn bytes(n: u64) -> String {
     if unit == 0 { format!("{n} B") } else { format!("{value:.1} {}", UNITS[unit]) }
 }
 
+/// So many of a thing, for people.
+pub fn count(n: u64, noun: &str) -> String {
+    if n == 1 { format!("1 {noun}") } else { format!("{n} {noun}s") }
+}
+
 /// Bits per second of `bytes` in `time`.
 pub fn bits_per_second(bytes: u64, time: Duration) -> f64 {
     let seconds = time.as_secs_f64();
@@ -71,6 +76,7 @@ mod tests {
             (bytes(1023).as_str(), bytes(1536).as_str(), bytes(4 << 30).as_str()),
             ("1023 B", "1.5 KiB", "4.0 GiB")
         );
+        assert_eq!((count(1, "file").as_str(), count(2, "file").as_str()), ("1 file", "2 files"));
         assert_eq!((rate(2.5e9).as_str(), rate(1.5e6).as_str()), ("2.50 Gbit/s", "1.5 Mbit/s"));
     }
 }
