@@ -12,10 +12,11 @@ fn packed_frames_lie_one_after_the_other_from_a_page_boundary() {
     let mut pool = packed(8);
     let (base, len) = pool.memory();
     assert_eq!((base.as_ptr() as usize % 4096, len, pool.stride()), (0, 8 * 2048, 2048));
+    let mut held = Vec::new();
     for index in 0..8 {
         let frame = pool.take().expect("eight frames");
         assert_eq!(frame.as_ptr() as usize - base.as_ptr() as usize, index * 2048);
-        std::mem::forget(frame);
+        held.push(frame);
     }
     for frame_size in [0, 32, 1000, 3000] {
         assert!(Pool::packed(PoolConfig { frame_size, frames: 8, huge_pages: false }).is_err());

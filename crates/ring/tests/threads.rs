@@ -10,7 +10,7 @@ use warpline_ring::{CachePadded, Counters, Doorbell, EpochCell, EpochReader, Wai
 
 #[test]
 fn spsc_carries_a_stream_in_order() {
-    const ITEMS: usize = 200_000;
+    const ITEMS: usize = if cfg!(miri) { 500 } else { 200_000 };
     let (mut producer, mut consumer) = spsc::channel::<Box<usize>>(60);
     assert_eq!(producer.capacity(), 64);
     let sender = thread::spawn(move || {
@@ -53,7 +53,7 @@ fn spsc_gives_back_what_does_not_fit_and_drops_what_is_left() {
 #[test]
 fn mailbox_under_contention_loses_nothing() {
     const SENDERS: usize = 3;
-    const EACH: usize = 30_000;
+    const EACH: usize = if cfg!(miri) { 100 } else { 30_000 };
     let (sender, mut receiver) = mailbox::<(usize, usize)>(16);
     let threads: Vec<_> = (0..SENDERS)
         .map(|who| {

@@ -485,6 +485,9 @@ impl Drop for Uring {
             !(armed.receive || armed.bell || armed.room || sends_complete && transmit.staged() > 0)
         });
         if done {
+            // Otherwise the kernel lets go of the socket when it takes the ring apart, which it does later: until then the
+            // address would be in use. A kernel that refuses does just that.
+            let _ = self.ring.submitter().unregister_files();
             // SAFETY: they are not used again, since this value ends here.
             unsafe { ManuallyDrop::drop(&mut self.buffers) };
             // SAFETY: as above.
