@@ -4,16 +4,24 @@
 //! wake up no finer than some tens of microseconds. So the sender sleeps until about a millisecond's worth may go, one GSO
 //! train at most, and one packet at least: at 400 kbit/s a packet every 24 ms, at 20 Gbit/s a train every 26 us. What
 //! was not sent in time because the sleep was too long may go later, up to a burst; without that credit the line would
-//! run empty for as long as every wake-up is late. The initial window goes at once: there is no rate to pace by before
-//! the first round trip, and RFC 9002 section 7.7 allows a burst of that size.
+//! run empty for as long as every wake-up is late. Time in which something else held the sender back, the window or the
+//! program, gives no more than two milliseconds' worth: its credit leaves in one piece when an acknowledgement comes, and ten
+//! packets at once overflow the short queue of a slow link over and over, until the window is at its least.
+//!
+//! The initial window goes at once, and so does as much after a pause: there is no rate to pace by before the first round
+//! trip, what was measured before a pause is old, and RFC 9002 section 7.7 allows a burst of that size.
 
 use core::time::Duration;
 
 use crate::time::Instant;
 
 const NANOS: i64 = 1_000_000_000;
-/// Packets that may always go at once: the initial window.
-const BURST_PACKETS: u64 = 10;
+/// Packets that may go at once at the beginning and after a pause: the initial window.
+const START_PACKETS: u64 = 10;
+/// A pause is as long as the rate would need for so many times that.
+const PAUSE_STARTS: u64 = 2;
+/// Packets that may always go at once, however slow the path.
+const BURST_PACKETS: u64 = 2;
 /// Largest burst in bytes.
 const BURST_MAX: u64 = 256 * 1024;
 /// A burst is what the rate passes in this many milliseconds, within the bounds above.
@@ -29,6 +37,12 @@ const WAKEUPS: u64 = 1_000;
 pub struct Pacer {
     credit: i64,
     refilled_at: Option<Instant>,
+    /// When the bucket was last looked at before something was sent.
+    used_at: Option<Instant>,
+    /// The sender sleeps for want of credit.
+    is_waiting: bool,
+    /// The credit above a burst is what is left of a start.
+    is_fresh: bool,
 }
 
 #[inline]
@@ -44,7 +58,8 @@ fn scaled(bytes: u64) -> i64 {
 impl Pacer {
     /// A pacer that lets a first burst of ten packets of `mtu` bytes go at once.
     pub fn new(mtu: u16) -> Self {
-        Self { credit: scaled(BURST_PACKETS * u64::from(mtu)), refilled_at: None }
+        let credit = scaled(START_PACKETS * u64::from(mtu));
+        Self { credit, refilled_at: None, used_at: None, is_waiting: false, is_fresh: true }
     }
 
     /// Bytes that may be sent now at `rate` bytes per second.
@@ -56,14 +71,37 @@ impl Pacer {
         }
         let elapsed = i64::try_from(elapsed.as_nanos()).unwrap_or(i64::MAX);
         let gained = elapsed.saturating_mul(i64::try_from(rate).unwrap_or(i64::MAX));
-        self.credit = self.credit.saturating_add(gained).min(scaled(burst(rate, mtu)));
+        let (start, usual) = (scaled(START_PACKETS * u64::from(mtu)), scaled(burst(rate, mtu)));
+        let most = if core::mem::take(&mut self.is_waiting) {
+            usual.max(start)
+        } else if self.is_fresh {
+            // What is left of a start does not grow, nor is it taken back.
+            usual.max(self.credit.min(start))
+        } else {
+            usual
+        };
+        self.credit = self.credit.saturating_add(gained).min(most);
+        if self.is_rested(now, rate, mtu) {
+            self.credit = self.credit.max(start);
+            self.is_fresh = true;
+        }
+        self.is_fresh &= self.credit > usual;
         usize::try_from(self.credit / NANOS).unwrap_or(0)
+    }
+
+    /// Nothing was sent for long enough to begin anew.
+    #[inline]
+    fn is_rested(&self, now: Instant, rate: u64, mtu: u16) -> bool {
+        let pause = self.used_at.map_or(Duration::ZERO, |at| now - at);
+        let passed = u128::from(rate) * pause.as_nanos() / NANOS as u128;
+        passed >= u128::from(PAUSE_STARTS * START_PACKETS * u64::from(mtu))
     }
 
     /// `len` bytes were sent. More than was allowed is a debt, paid before anything else goes.
     #[inline]
     pub fn on_sent(&mut self, len: usize) {
         self.credit = self.credit.saturating_sub(scaled(len as u64));
+        self.used_at = self.refilled_at;
     }
 
     /// When there is something worth waking up for: a millisecond's worth, up to a train of 64 KiB, or at least one packet.
@@ -73,6 +111,7 @@ impl Pacer {
         self.allow(now, rate, mtu);
         let target = (rate / WAKEUPS).min(TRAIN).max(u64::from(mtu));
         let missing = u64::try_from(scaled(target).saturating_sub(self.credit)).ok().filter(|m| *m > 0)?;
+        self.is_waiting = true;
         Some(now + Duration::from_nanos(missing.div_ceil(rate.max(1))))
     }
 }
@@ -98,7 +137,7 @@ mod tests {
             now = pacer.next_release(now, rate, mtu).unwrap();
             wakes += 1;
         }
-        (sent - BURST_PACKETS * u64::from(mtu), wakes)
+        (sent - START_PACKETS * u64::from(mtu), wakes)
     }
 
     #[test]
@@ -116,10 +155,31 @@ mod tests {
     }
 
     #[test]
-    fn idle_time_gives_one_burst_and_debt_is_paid() {
+    fn sleeping_too_long_gives_more_than_waiting_for_the_window() {
+        let at = |ms: u64| Instant::from_nanos(ms * 1_000_000);
+        // 1.2 packets a millisecond; the start is spent.
+        let mut pacer = Pacer::new(1200);
+        assert_eq!(pacer.allow(at(0), 1_440_000, 1200), 12_000);
+        pacer.on_sent(12_000);
+        // The window was full for ten milliseconds.
+        assert_eq!(pacer.allow(at(10), 1_440_000, 1200), 2_880);
+        pacer.on_sent(2_880);
+        // The sender wanted to send after one, and woke up after ten.
+        assert!(pacer.next_release(at(10), 1_440_000, 1200).is_some_and(|release| release < at(12)));
+        assert_eq!(pacer.allow(at(20), 1_440_000, 1200), 12_000);
+        // What is not used at once is not kept.
+        pacer.on_sent(1_200);
+        assert_eq!(pacer.allow(at(20), 1_440_000, 1200), 2_880);
+    }
+
+    #[test]
+    fn a_pause_gives_one_start_and_debt_is_paid() {
         let mut pacer = Pacer::new(1200);
         let at = |ms: u64| Instant::from_nanos(ms * 1_000_000);
         assert_eq!(pacer.allow(at(0), 1_000_000, 1200), 12_000);
+        pacer.on_sent(12_000);
+        // 24 ms pass two starts; a little less gives a burst.
+        assert_eq!(pacer.allow(at(23), 1_000_000, 1200), 2_400);
         assert_eq!(pacer.allow(at(60_000), 1_000_000, 1200), 12_000);
         pacer.on_sent(14_000);
         assert_eq!(pacer.allow(at(60_001), 1_000_000, 1200), 0);

@@ -152,3 +152,27 @@ fn extremes_of_rate() {
         assert!(used > 0.9, "{algorithm:?}: {used}");
     }
 }
+
+/// A queue of two or three packets before a slow link: what leaves in one piece must fit it.
+#[test]
+fn a_queue_of_a_few_packets_is_not_overrun_by_bursts() {
+    for (rate, rtt_ms, buffer) in [(1_250_000, 30, 3_750), (1_250_000, 100, 12_500), (125_000, 30, 3_000)] {
+        let link = Link { rate, rtt: Duration::from_millis(rtt_ms), buffer, loss_ppm: 0 };
+        for algorithm in [CongestionAlgorithm::NewReno, CongestionAlgorithm::Cubic, CongestionAlgorithm::Bbr] {
+            let used = utilization(&mut world(algorithm, link), link, 10, 30);
+            assert!(used > 0.5, "{algorithm:?}, {link:?}: {used}");
+        }
+    }
+}
+
+/// A busy host's timers come late; what could not leave in time leaves then.
+#[test]
+fn late_timers_do_not_stop_the_search_for_the_rate() {
+    let link = Link { rate: 12_500_000, rtt: Duration::from_millis(100), buffer: 1_250_000, loss_ppm: 0 };
+    for algorithm in [CongestionAlgorithm::Cubic, CongestionAlgorithm::Bbr] {
+        let mut world = world(algorithm, link);
+        world.late = Duration::from_millis(5);
+        let used = utilization(&mut world, link, 2, 10);
+        assert!(used > 0.7, "{algorithm:?}: {used}");
+    }
+}

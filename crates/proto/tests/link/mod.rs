@@ -109,6 +109,8 @@ pub struct World {
     pub app_rate: Option<u64>,
     /// ECN: packets that would find more bytes than this in the queue are marked.
     pub mark_above: Option<u64>,
+    /// Every timer of the sender fires so much late.
+    pub late: Duration,
     marks: u64,
     marks_reported: u64,
     sent: u64,
@@ -138,6 +140,7 @@ impl World {
             report: Report::default(),
             app_rate: None,
             mark_above: None,
+            late: Duration::ZERO,
             marks: 0,
             marks_reported: 0,
             sent: 0,
@@ -294,7 +297,7 @@ impl World {
             self.send();
         }
         let timer = self.packets.loss_time().into_iter().chain(self.pto()).chain(wake).min();
-        let timer = timer.map(|at| at.max(self.now));
+        let timer = timer.map(|at| at.max(self.now) + self.late);
         if timer != self.wake_at {
             self.wake_at = timer;
             if let Some(at) = timer {
