@@ -72,6 +72,8 @@ pub struct Workload {
     pub deaf_for: Duration,
     /// Time between the end of an exchange and the start of the next.
     pub pause: Duration,
+    /// Each client begins so much later than the one before.
+    pub apart: Duration,
     /// Datagrams sent once connected. They may be lost; those that arrive must be right and come once.
     pub datagrams: u32,
 }
@@ -111,6 +113,7 @@ impl Workload {
             chunk_max: 16 << 10,
             deaf_for: Duration::ZERO,
             pause: Duration::ZERO,
+            apart: Duration::ZERO,
             datagrams: 0,
         }
     }

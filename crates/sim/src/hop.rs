@@ -16,6 +16,7 @@ mod loss;
 mod mtu;
 mod nat;
 mod reorder;
+mod shared;
 
 pub use blackhole::BlackHole;
 pub use bottleneck::{Bottleneck, BottleneckConfig};
@@ -29,6 +30,7 @@ pub use loss::Loss;
 pub use mtu::MtuLimit;
 pub use nat::Nat;
 pub use reorder::Reorder;
+pub use shared::Shared;
 
 use std::time::Duration;
 

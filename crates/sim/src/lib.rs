@@ -11,6 +11,8 @@
 //!
 //! It is not a model of a protocol and not a benchmark: the protocol code is the real one, and its speed is not measured.
 //!
+//! [`congestion`] asks how much of a link a controller uses, over the whole range of links.
+//!
 //! To read first: [`node::Node`], [`hop::Hop`], [`world::World`].
 #![forbid(unsafe_code)]
 
@@ -18,6 +20,7 @@ pub mod address;
 pub mod app;
 pub mod check;
 pub mod clock;
+pub mod congestion;
 pub mod hop;
 pub mod host;
 pub mod log;

@@ -4,18 +4,25 @@
 use std::fmt;
 use std::num::NonZero;
 use std::ops::Range;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{Args, Parser, Subcommand};
+use warpline_sim::congestion;
 use warpline_sim::run::run;
 use warpline_sim::scenario::{ALL, Scenario, find};
 
 #[derive(Parser)]
-#[command(about = "A deterministic network simulator for the production protocol code")]
+#[command(
+    about = "A deterministic network simulator for the production protocol code",
+    args_conflicts_with_subcommands = true
+)]
 struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
     /// Seeds per scenario
     #[arg(long, default_value_t = 20)]
     seeds: u64,
@@ -36,8 +43,48 @@ struct Cli {
     list: bool,
 }
 
+#[derive(Subcommand)]
+enum Command {
+    /// Measures how much of a link each congestion controller uses, and how two flows share it
+    Congestion(CongestionArgs),
+}
+
+#[derive(Args)]
+struct CongestionArgs {
+    /// Leave out the rates above 100 Mbit/s
+    #[arg(long)]
+    quick: bool,
+    /// One link, such as 100,50,1,0.5: Mbit/s, milliseconds of round trip, percent of loss, queue in bandwidth-delay products
+    #[arg(long, value_parser = link)]
+    link: Option<congestion::Link>,
+    /// Seed of everything random
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Cells measured at the same time
+    #[arg(long, default_value_t = 1)]
+    jobs: usize,
+    /// Write the results to this file
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Read the results from this file instead of measuring
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["json", "quick", "link"])]
+    from: Option<PathBuf>,
+    /// Draw congestion-cubic.svg and congestion-bbr.svg in this directory
+    #[arg(long, value_name = "DIR")]
+    svg: Option<PathBuf>,
+}
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    if let Some(Command::Congestion(args)) = &cli.command {
+        return match measure_congestion(args) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("{error}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     if cli.list {
         for scenario in ALL {
             println!("{:<18} {}", scenario.name, scenario.about);
@@ -115,6 +162,41 @@ fn one_seed(scenario: &Scenario, seed: u64, verbose: bool) -> Tally {
             eprintln!("{failure}");
             Tally { runs: 1, failures: 1, ..Tally::default() }
         }
+    }
+}
+
+fn measure_congestion(args: &CongestionArgs) -> Result<(), Box<dyn std::error::Error>> {
+    let report = match &args.from {
+        Some(path) => serde_json::from_str(&std::fs::read_to_string(path)?)?,
+        None => {
+            let (mut cells, mut pairs) = (congestion::grid(args.quick), congestion::fairness(args.quick));
+            if let Some(link) = args.link {
+                pairs.clear();
+                cells.truncate(0);
+                cells.extend(congestion::ALGORITHMS.map(|algorithm| (link, algorithm)));
+            }
+            congestion::report(&cells, &pairs, args.jobs, args.seed)
+        }
+    };
+    println!("{}", congestion::table(&report));
+    if let Some(path) = &args.json {
+        std::fs::write(path, serde_json::to_string_pretty(&report)?)?;
+    }
+    if let Some(directory) = &args.svg {
+        for algorithm in congestion::ALGORITHMS.map(congestion::name) {
+            std::fs::write(directory.join(format!("congestion-{algorithm}.svg")), congestion::heat_map(&report, algorithm))?;
+        }
+    }
+    Ok(())
+}
+
+fn link(text: &str) -> Result<congestion::Link, String> {
+    let numbers: Vec<f64> = text.split(',').map(str::parse).collect::<Result<_, _>>().map_err(|e| format!("{e}"))?;
+    match numbers[..] {
+        [rate, rtt, loss, queue] if rate >= 1.0 && rtt >= 1.0 && (0.0..=100.0).contains(&loss) && queue >= 0.0 => {
+            Ok(congestion::Link::new(rate as u64, rtt as u64, loss, queue))
+        }
+        _ => Err("expected four numbers: Mbit/s and milliseconds of at least 1, percent, queue".into()),
     }
 }
 

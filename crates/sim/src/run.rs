@@ -16,7 +16,7 @@ use crate::log::{Entry, Log};
 use crate::path::Path;
 use crate::scenario::{Scenario, Setup};
 use crate::world::{Limits, NodeId, World};
-use crate::{Node, Report, Rng, address};
+use crate::{Instant, Node, Report, Rng, address};
 
 /// Bounds the real time of a run that goes wrong; the largest scenario needs about a tenth.
 const EVENTS_MAX: u64 = 5_000_000;
@@ -94,7 +94,7 @@ fn try_run(scenario: &Scenario, seed: u64, verbose: bool) -> Result<Outcome, Box
     let server = clients.pop().unwrap_or_default();
     check_delivery(&clients, &server).map_err(|what| fail(what, Some(&world)))?;
     let log = world.log();
-    Ok(Outcome { hash: log.hash(), events: log.events(), took: world.now() - crate::Instant::from_nanos(0) })
+    Ok(Outcome { hash: log.hash(), events: log.events(), took: world.now() - Instant::from_nanos(0) })
 }
 
 /// The clients' reports and then the server's.
@@ -103,7 +103,8 @@ fn reports(world: &World) -> Vec<Report> {
     clients.chain([NodeId::SERVER]).map(|id| world.node(id).report()).collect()
 }
 
-fn build(setup: Setup, rng: &mut Rng, verbose: bool) -> Result<World, String> {
+/// The world of a setup, watched by the checkers.
+pub(crate) fn build(setup: Setup, rng: &mut Rng, verbose: bool) -> Result<World, String> {
     let Setup { paths, workload, client, server, retry, deadline, stall_max, server_sends_max, buffered_max } = setup;
     let endpoint_config = Arc::new(EndpointConfig::new(&rng.seed()));
     let (certificate, key) = identity()?;
@@ -121,7 +122,8 @@ fn build(setup: Setup, rng: &mut Rng, verbose: bool) -> Result<World, String> {
         let config = ClientConfig::insecure(&[ALPN]).and_then(|config| config.transport(client.clone()));
         let config = Arc::new(config.map_err(|error| error.to_string())?);
         let endpoint = Endpoint::new(Arc::new(EndpointConfig::new(&rng.seed())), None, rng.seed());
-        let app = Client::new(config, workload.clone(), rng.fork());
+        let starts_at = Instant::from_nanos(0) + workload.apart * u32::from(index);
+        let app = Client::new(config, workload.clone(), rng.fork(), starts_at);
         let path = Path::new(hops, rng.fork());
         least_rtt = least_rtt.min(2 * path.least_delay());
         clients.push((Box::new(Host::new(address::client(index), endpoint, app)), path));

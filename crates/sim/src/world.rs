@@ -117,6 +117,22 @@ impl World {
         Err("nothing left to happen, but the clients are not done".into())
     }
 
+    /// Runs until `until`, whether or not the clients are done by then.
+    ///
+    /// # Errors
+    ///
+    /// As [`run`](Self::run), but for the limits.
+    pub fn run_until(&mut self, until: Instant) -> Result<(), String> {
+        while self.queue.next_time().is_some_and(|at| at <= until) {
+            let Some((now, event)) = self.queue.pop() else { break };
+            self.happen(now, event)?;
+            if let Some(violation) = self.monitors.iter().find_map(|monitor| monitor.violation()) {
+                return Err(violation);
+            }
+        }
+        Ok(())
+    }
+
     /// The current virtual time.
     pub fn now(&self) -> Instant {
         self.queue.now()

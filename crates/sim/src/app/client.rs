@@ -23,6 +23,7 @@ pub struct Client {
     config: Arc<ClientConfig>,
     workload: Workload,
     rng: Rng,
+    starts_at: Instant,
     connections_begun: u32,
     current: Option<Current>,
     account: Account,
@@ -62,9 +63,9 @@ struct Stream {
 }
 
 impl Client {
-    /// A client that has not begun.
-    pub fn new(config: Arc<ClientConfig>, workload: Workload, rng: Rng) -> Self {
-        Self { config, workload, rng, connections_begun: 0, current: None, account: Account::default() }
+    /// A client that has not begun, and will at `starts_at`.
+    pub fn new(config: Arc<ClientConfig>, workload: Workload, rng: Rng, starts_at: Instant) -> Self {
+        Self { config, workload, rng, starts_at, connections_begun: 0, current: None, account: Account::default() }
     }
 
     fn connect(&mut self, now: Instant, endpoint: &mut Endpoint) {
@@ -120,7 +121,9 @@ impl Client {
 
 impl App for Client {
     fn start(&mut self, now: Instant, endpoint: &mut Endpoint) {
-        self.connect(now, endpoint);
+        if self.starts_at <= now {
+            self.connect(now, endpoint);
+        }
     }
 
     fn handle_event(&mut self, now: Instant, endpoint: &mut Endpoint, handle: ConnectionHandle, event: Event) {
@@ -160,6 +163,9 @@ impl App for Client {
     }
 
     fn wake(&mut self, now: Instant, endpoint: &mut Endpoint) {
+        if self.connections_begun == 0 && self.starts_at <= now {
+            return self.connect(now, endpoint);
+        }
         if let Some(current) = &mut self.current
             && current.connected
             && current.reads_from <= now
@@ -175,6 +181,9 @@ impl App for Client {
     }
 
     fn next_wake(&self) -> Option<Instant> {
+        if self.connections_begun == 0 {
+            return Some(self.starts_at);
+        }
         let current = self.current.as_ref().filter(|current| current.connected && !current.closing)?;
         let deaf = (current.reads_from > Instant::from_nanos(0)).then_some(current.reads_from);
         let waits = current.next_exchange < self.workload.exchanges.len()

@@ -1,0 +1,57 @@
+//! Controllers on simulated links: what `warpline-sim congestion` measures, on few links and with bounds.
+
+use std::time::Duration;
+
+use warpline_proto::congestion::CongestionAlgorithm;
+use warpline_sim::congestion::{Flows, Link, Outcome, heat_map, measure, report, table};
+
+fn one(link: &Link, algorithm: CongestionAlgorithm, seconds: u64, seed: u64) -> Outcome {
+    measure(link, algorithm, &Flows::one(Duration::from_secs(seconds)), seed).expect("the run goes to its end")
+}
+
+#[test]
+fn both_fill_an_ordinary_link() {
+    let link = Link::new(10, 50, 0.0, 1.0);
+    for algorithm in [CongestionAlgorithm::Cubic, CongestionAlgorithm::Bbr] {
+        let share = one(&link, algorithm, 15, 1).share;
+        assert!((0.9..1.01).contains(&share), "{algorithm:?}: {share}");
+    }
+}
+
+#[test]
+fn bbr_holds_a_link_that_loses_a_packet_in_a_hundred() {
+    let link = Link::new(100, 100, 1.0, 1.0);
+    let shares: Vec<f64> = (1..=3).map(|seed| one(&link, CongestionAlgorithm::Bbr, 20, seed).share).collect();
+    let mean = shares.iter().sum::<f64>() / shares.len() as f64;
+    assert!(mean > 0.8, "{shares:?}");
+}
+
+/// A queue of two packets: a train of ten would lose most of itself, again and again.
+#[test]
+fn a_short_queue_does_not_bring_the_rate_down() {
+    let link = Link::new(10, 30, 0.0, 0.1);
+    for algorithm in [CongestionAlgorithm::Cubic, CongestionAlgorithm::Bbr] {
+        let share = one(&link, algorithm, 20, 1).share;
+        assert!(share > 0.5, "{algorithm:?}: {share}");
+    }
+}
+
+#[test]
+fn two_flows_share_a_link() {
+    let until = Duration::from_secs(40);
+    let flows = Flows { count: 2, apart: until / 8, from: until / 2, until };
+    for algorithm in [CongestionAlgorithm::Cubic, CongestionAlgorithm::Bbr] {
+        let outcome = measure(&Link::new(10, 50, 0.0, 1.0), algorithm, &flows, 1).expect("the run goes to its end");
+        assert_eq!(outcome.goodput.len(), 2);
+        assert!(outcome.jain > 0.8 && outcome.share > 0.9, "{algorithm:?}: {outcome:?}");
+    }
+}
+
+#[test]
+fn a_report_is_drawn_and_tabulated() {
+    let link = Link::new(1, 10, 0.0, 1.0);
+    let results = report(&[(link, CongestionAlgorithm::Cubic)], &[], 1, 1);
+    assert!(results["grid"][0]["share"].as_f64().is_some_and(|share| share > 0.5), "{results}");
+    assert!(table(&results).contains("| 0 % | 1 BDP | 10 ms |"), "{}", table(&results));
+    assert_eq!(heat_map(&results, "cubic").matches("<rect x=").count(), 1);
+}
