@@ -168,8 +168,10 @@ async fn fields_that_cannot_be_decoded() {
 
 #[tokio::test]
 async fn instructions_for_a_dynamic_table_that_is_not_offered() {
-    // A capacity of 4,096 bytes; a duplicate; an insertion.
-    for instruction in [&[0x02, 0x3f, 0xe1, 0x1f][..], &[0x02, 0x00], &[0x02, 0xc0, 0x01, b'x']] {
+    // A capacity of 4,096 bytes; a duplicate; an insertion; one with a name that the static table does not have.
+    for instruction in
+        [&[0x02, 0x3f, 0xe1, 0x1f][..], &[0x02, 0x00], &[0x02, 0xc0, 0x01, b'x'], &[0x02, 0xff, 0x24, 0x01, b'x']]
+    {
         let hostile = Hostile::new().await;
         let _encoder = uni(&hostile.connection, instruction).await;
         assert_eq!(hostile.close_code().await, Code::QPACK_ENCODER_STREAM_ERROR, "{instruction:x?}");

@@ -347,6 +347,22 @@ fn crypto_data_that_is_too_much_or_too_late() {
     assert_eq!(code, Code::CRYPTO_BUFFER_EXCEEDED);
 }
 
+/// RFC 9001 section 8.3: TLS has nothing to say in 0-RTT packets.
+#[test]
+fn crypto_data_in_early_data() {
+    let transport = TransportConfig::default();
+    let mut test = Tampered::with_server(&transport, common::server_config(&transport).early_data(true).unwrap());
+    test.pair.client_config.early_data = true;
+    test.pair.visit();
+    test.edit(Level::Early, |clear| clear.prepend(&[6, 0, 1, 1]));
+    let client = test.pair.connect();
+    let connection = test.pair.client.connection(client).unwrap();
+    let stream = connection.open(warpline_proto::Dir::Bi).expect("the remembered limits allow streams");
+    connection.write(stream, &mut warpline_frame::Chunk::from(vec![7; 500])).unwrap();
+    assert_eq!(test.server_error(), Code::PROTOCOL_VIOLATION);
+    assert_eq!(test.tamper.borrow().edited, 1);
+}
+
 #[test]
 fn datagrams_and_acknowledgement_frequencies() {
     // RFC 9221 section 3: not announced; draft-ietf-quic-ack-frequency section 4: a delay out of range.

@@ -28,6 +28,7 @@ const INITIAL_SALT: [u8; 20] = [
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Level {
     Initial,
+    Early,
     Handshake,
     OneRtt,
 }
@@ -198,6 +199,7 @@ impl Tamper {
     fn keys(&self, level: Level) -> Option<Keys> {
         let label = match level {
             Level::Initial => return Some(Keys::initial(&self.initial_dcid)),
+            Level::Early => "CLIENT_EARLY_TRAFFIC_SECRET",
             Level::Handshake => "CLIENT_HANDSHAKE_TRAFFIC_SECRET",
             Level::OneRtt => "CLIENT_TRAFFIC_SECRET_0",
         };
@@ -234,7 +236,11 @@ impl Tamper {
         let dcid_len = usize::from(bytes[5]);
         let scid_at = 6 + dcid_len;
         let mut at = scid_at + 1 + usize::from(bytes[scid_at]);
-        let level = if bytes[0] & 0x30 == 0 { Level::Initial } else { Level::Handshake };
+        let level = match bytes[0] & 0x30 {
+            0x00 => Level::Initial,
+            0x10 => Level::Early,
+            _ => Level::Handshake,
+        };
         if level == Level::Initial {
             if initial_dcid.is_empty() {
                 *initial_dcid = bytes[6..6 + dcid_len].to_vec();
@@ -300,6 +306,56 @@ fn rewrite(
         *byte ^= mask;
     }
     out
+}
+
+/// A client's first Initial packet, to be sent under any number of connection IDs.
+pub struct FirstInitial {
+    header: Vec<u8>,
+    payload: Vec<u8>,
+    pn: u64,
+    pn_at: usize,
+}
+
+impl FirstInitial {
+    /// Of the datagram that it fills.
+    pub fn of(datagram: &[u8]) -> Self {
+        let mut dcid = Vec::new();
+        let (level, _, pn_at, end) = Tamper::layout(datagram, &mut dcid);
+        assert_eq!((level, end), (Level::Initial, datagram.len()));
+        let keys = Keys::initial(&dcid);
+        let mut bytes = datagram.to_vec();
+        let pn_len = protect(&keys, &mut bytes, pn_at, None);
+        let pn = bytes[pn_at..pn_at + pn_len].iter().fold(0u64, |pn, b| pn << 8 | u64::from(*b));
+        let (header, body) = bytes.split_at_mut(pn_at + pn_len);
+        let payload = keys.packet.open_in_place(nonce(&keys.iv, pn), Aad::from(&*header), body).unwrap().to_vec();
+        Self { header: header.to_vec(), payload, pn, pn_at }
+    }
+
+    /// The same as the first packet of another connection, whose ID is as long.
+    pub fn to(&self, dcid: &[u8]) -> Vec<u8> {
+        let keys = Keys::initial(dcid);
+        let mut bytes = self.header.clone();
+        assert_eq!(usize::from(bytes[5]), dcid.len());
+        bytes[6..6 + dcid.len()].copy_from_slice(dcid);
+        let mut body = self.payload.clone();
+        keys.packet.seal_in_place_append_tag(nonce(&keys.iv, self.pn), Aad::from(&bytes), &mut body).unwrap();
+        let pn_len = bytes.len() - self.pn_at;
+        bytes.extend_from_slice(&body);
+        protect(&keys, &mut bytes, self.pn_at, Some(pn_len));
+        bytes
+    }
+}
+
+/// Puts the protection of a long header on or takes it off; the length of the packet number, if not given, is read
+/// behind it.
+fn protect(keys: &Keys, bytes: &mut [u8], pn_at: usize, pn_len: Option<usize>) -> usize {
+    let mask = keys.header.new_mask(&bytes[pn_at + 4..pn_at + 20]).unwrap();
+    bytes[0] ^= mask[0] & 0x0f;
+    let pn_len = pn_len.unwrap_or_else(|| usize::from(bytes[0] & 3) + 1);
+    for (byte, mask) in bytes[pn_at..pn_at + pn_len].iter_mut().zip(&mask[1..]) {
+        *byte ^= mask;
+    }
+    pn_len
 }
 
 /// A client that can be tampered with and a server that does not know of it.
