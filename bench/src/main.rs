@@ -3,8 +3,9 @@
 //! `compare` runs [rows] of load over Warpline and [peers], in turns, each server and each client a process on a core
 //! of its own, and prints medians with their spread; `plot` draws the results. `bench/README.md` has the rules of the
 //! comparison and what every peer's program has to understand. `transfers` sets `warpline get` beside the programs that people use
-//! today. `chaos`, `cost` and `predict` are about Warpline alone: workers that come and go under load, what a packet costs,
-//! and what that means for larger machines; `micro` counts the instructions of its parts. To read first: [`rows::Row`], [`measure::run`],
+//! today. `links` compares congestion controllers over bad networks. `chaos`, `cost` and `predict` are about Warpline alone: workers that
+//! come and go under load, what a packet costs, and what that means for larger machines; `micro` counts the instructions of its parts. To
+//! read first: [`rows::Row`], [`measure::run`],
 //! [`results::Results`].
 #![forbid(unsafe_code)]
 
@@ -12,6 +13,7 @@ mod certs;
 mod chaos;
 mod compare;
 mod cost;
+mod links;
 mod machine;
 mod measure;
 mod micro;
@@ -59,6 +61,8 @@ enum Action {
     Predict(predict::PredictArgs),
     /// Count the instructions of parts, under valgrind.
     Micro(micro::MicroArgs),
+    /// Run congestion controllers over slow, long, lossy links.
+    Links(links::LinksArgs),
     /// List scenarios and peers.
     List,
 }
@@ -121,6 +125,7 @@ fn main() -> ExitCode {
         Action::Cost(args) => cost::run(&args).map(|()| ExitCode::SUCCESS),
         Action::Predict(args) => predict::run(&args).map(|()| ExitCode::SUCCESS),
         Action::Micro(args) => micro::run(&args),
+        Action::Links(args) => links::run(&args),
         Action::List => {
             println!("scenarios: {}", rows::ROWS.iter().map(|row| row.name).collect::<Vec<_>>().join(" "));
             println!("peers:     {}", peers::PEERS.iter().map(|peer| peer.name).collect::<Vec<_>>().join(" "));

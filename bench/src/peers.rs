@@ -27,6 +27,8 @@ pub struct Peer {
     pub locked: &'static str,
     /// Scenarios that the stack has nothing for.
     lacks: &'static [Scenario],
+    /// Whether its program has a BBR.
+    pub has_bbr: bool,
 }
 
 const fn warpline(name: &'static str, backend: &'static str) -> Peer {
@@ -38,11 +40,12 @@ const fn warpline(name: &'static str, backend: &'static str) -> Peer {
         backend: Some(backend),
         locked: "warpline",
         lacks: &[],
+        has_bbr: true,
     }
 }
 
 const fn other(name: &'static str, package: &'static str, locked: &'static str) -> Peer {
-    Peer { name, package, program: package, prefix: &[], backend: None, locked, lacks: &[] }
+    Peer { name, package, program: package, prefix: &[], backend: None, locked, lacks: &[], has_bbr: false }
 }
 
 /// What the reference has nothing for: TCP has no datagrams, its 0-RTT is another thing, and a blocking thread for each
@@ -54,8 +57,8 @@ pub const PEERS: &[Peer] = &[
     warpline("warpline-udp", "udp"),
     warpline("warpline-uring", "uring"),
     warpline("warpline-xdp", "xdp"),
-    other("quinn", "warpline-peer-quinn", "quinn"),
-    other("noq", "warpline-peer-noq", "noq"),
+    Peer { has_bbr: true, ..other("quinn", "warpline-peer-quinn", "quinn") },
+    Peer { has_bbr: true, ..other("noq", "warpline-peer-noq", "noq") },
     Peer { lacks: &[Scenario::ZeroRtt], ..other("s2n-quic", "warpline-peer-s2n-quic", "s2n-quic") },
     other("quiche", "warpline-peer-quiche", "quiche"),
     Peer { lacks: &[Scenario::Datagram, Scenario::DatagramEcho], ..other("tquic", "warpline-peer-tquic", "tquic") },

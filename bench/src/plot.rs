@@ -69,7 +69,8 @@ fn panel(body: &mut String, scenario: &str, entries: &[&Entry], top: f64) -> f64
     top + TITLE + entries.len() as f64 * STEP + MARGIN
 }
 
-fn escape(text: &str) -> String {
+/// `text` as SVG's character data.
+pub fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 

@@ -1,7 +1,7 @@
 //! The rows of the comparison: a client scenario with its parameters, and the figure that counts.
 
 use clap::ValueEnum;
-use warpline_peer_kit::{Report, Scenario};
+use warpline_peer_kit::{Congestion, Report, Scenario};
 
 /// UDP payload of a full packet on an Ethernet path: 1,500 bytes less the IPv6 and UDP headers.
 const PAYLOAD: u16 = 1_452;
@@ -61,12 +61,30 @@ impl Metric {
 /// A link that is not the loopback, as the impairment proxy takes it.
 #[derive(Debug, Clone, Copy)]
 pub struct Link {
-    /// Each way.
-    pub rate: &'static str,
-    /// Each way.
-    pub delay: &'static str,
-    /// Each way.
-    pub loss: &'static str,
+    /// Megabits per second, each way.
+    pub rate_mbit: u64,
+    /// Milliseconds, there and back.
+    pub rtt_ms: u64,
+    /// Percent of the packets, towards the client.
+    pub loss_percent: f64,
+    /// Percent of the packets, towards the server.
+    pub loss_up_percent: f64,
+    /// Bytes that wait at the bottleneck; `None` for as much as is under way.
+    pub queue: Option<u64>,
+}
+
+impl Link {
+    /// The proxy's arguments.
+    pub fn proxy_args(&self) -> Vec<String> {
+        let flags = [
+            ("--rate", format!("{}mbit", self.rate_mbit)),
+            ("--delay", format!("{}us", self.rtt_ms * 500)),
+            ("--loss-down", format!("{}%", self.loss_percent)),
+            ("--loss-up", format!("{}%", self.loss_up_percent)),
+        ];
+        let queue = self.queue.map(|bytes| ("--queue", bytes.to_string()));
+        flags.into_iter().chain(queue).flat_map(|(flag, value)| [flag.to_owned(), value]).collect()
+    }
 }
 
 /// One row.
@@ -88,11 +106,14 @@ pub struct Row {
     pub payload: u16,
     /// What lies between client and server; `None` for the loopback by itself.
     pub link: Option<Link>,
+    /// Controller of both sides; `None` for the stack's default, which is CUBIC with all of them.
+    pub congestion: Option<Congestion>,
     /// The figure that counts.
     pub metric: Metric,
 }
 
-const BULK: Row = Row {
+/// A download as fast as it goes.
+pub const BULK: Row = Row {
     name: "download",
     scenario: Scenario::Download,
     bytes: 1 << 30,
@@ -101,10 +122,12 @@ const BULK: Row = Row {
     in_flight: 1,
     payload: PAYLOAD,
     link: None,
+    congestion: None,
     metric: Metric::Goodput,
 };
 /// A round trip of 50 ms at 100 Mbit/s, with a queue of as much as is under way.
-const WAN: Link = Link { rate: "100mbit", delay: "25ms", loss: "0" };
+const WAN: Link = Link { rate_mbit: 100, rtt_ms: 50, loss_percent: 0.0, loss_up_percent: 0.0, queue: None };
+const LOSSY: Link = Link { loss_percent: 1.0, loss_up_percent: 1.0, ..WAN };
 const UPLOAD: Row = Row { name: "upload", scenario: Scenario::Upload, ..BULK };
 const REQUESTS: Row =
     Row { name: "reqresp-100", scenario: Scenario::ReqResp, in_flight: 100, metric: Metric::Requests, ..BULK };
@@ -124,7 +147,7 @@ pub const ROWS: &[Row] = &[
     Row { name: "upload-16c", connections: 16, ..UPLOAD },
     Row { name: "upload-jumbo", payload: PAYLOAD_JUMBO, ..UPLOAD },
     Row { name: "download-wan", link: Some(WAN), metric: Metric::LinkGoodput, ..BULK },
-    Row { name: "download-lossy", link: Some(Link { loss: "1%", ..WAN }), metric: Metric::LinkGoodput, ..BULK },
+    Row { name: "download-lossy", link: Some(LOSSY), metric: Metric::LinkGoodput, ..BULK },
     Row { name: "bidi", scenario: Scenario::Bidi, ..BULK },
     Row { name: "reqresp-1", in_flight: 1, metric: Metric::Latency, ..REQUESTS },
     REQUESTS,
@@ -162,7 +185,13 @@ impl Row {
         ];
         let mut args = vec!["--scenario".to_owned(), scenario];
         args.extend(numbers.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value.to_string()]));
+        args.extend(self.congestion_args());
         args
+    }
+
+    /// The argument of both sides that chooses the controller.
+    pub fn congestion_args(&self) -> impl Iterator<Item = String> {
+        self.congestion.into_iter().flat_map(|congestion| ["--congestion".to_owned(), congestion.name().to_owned()])
     }
 }
 

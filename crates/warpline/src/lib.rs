@@ -94,6 +94,7 @@ pub use warpline_proto::config::{
     AddressDiscovery, ClientAuth, ClientConfig, ClientMemory, Extensions, MemoryError, MemoryStats, PreferredAddress,
     RetryPolicy, ServerConfig, TlsOptions, TransportConfig, Trust,
 };
+pub use warpline_proto::congestion::{self, CongestionAlgorithm};
 pub use warpline_proto::{
     ConfigError, ConnectionError, ConnectionStats, EarlyData, EndpointStats, ExportError, FleetKeys, PacketCrypto,
     PacketDrops, TransportError, provider,

@@ -5,7 +5,8 @@ use std::net::ToSocketAddrs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
+use serde::{Deserialize, Serialize};
 
 use crate::{Result, Scenario};
 
@@ -16,6 +17,40 @@ pub enum Command {
     Server(ServerArgs),
     /// Run one scenario, print one JSON line.
     Client(ClientArgs),
+}
+
+/// A congestion controller. A program either uses the one that it is asked for or ends with an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Congestion {
+    /// As RFC 9002 has it.
+    #[value(name = "newreno")]
+    NewReno,
+    /// CUBIC.
+    Cubic,
+    /// The stack's version of BBR.
+    Bbr,
+}
+
+impl Congestion {
+    /// As it is called on the command line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NewReno => "newreno",
+            Self::Cubic => "cubic",
+            Self::Bbr => "bbr",
+        }
+    }
+
+    /// The error of a program that was asked for something that it does not have.
+    ///
+    /// # Errors
+    ///
+    /// Always, unless nothing was asked for.
+    pub fn refuse(asked: Option<Self>, why: &str) -> Result<()> {
+        asked.map_or(Ok(()), |asked| Err(format!("no congestion control {}: {why}", asked.name()).into()))
+    }
 }
 
 /// Arguments of the server role.
@@ -36,6 +71,9 @@ pub struct ServerArgs {
     /// Stream receive window in bytes.
     #[arg(long, default_value_t = 4 << 20)]
     pub window: u64,
+    /// Congestion controller; the stack's default if not given.
+    #[arg(long, value_enum)]
+    pub congestion: Option<Congestion>,
 }
 
 /// Arguments of the client role.
@@ -73,6 +111,9 @@ pub struct ClientArgs {
     /// Stream receive window in bytes.
     #[arg(long, default_value_t = 4 << 20)]
     pub window: u64,
+    /// Congestion controller; the stack's default if not given.
+    #[arg(long, value_enum)]
+    pub congestion: Option<Congestion>,
 }
 
 impl ClientArgs {

@@ -4,7 +4,7 @@
 //! stack (`bench/README.md` has the contract). This crate holds the parts that must not differ between peers, so that
 //! a row of the comparison differs in the stack only:
 //!
-//! - [`Command`] with [`ServerArgs`] and [`ClientArgs`]: the command line.
+//! - [`Command`] with [`ServerArgs`], [`ClientArgs`] and [`Congestion`]: the command line.
 //! - [`Scenario`]: what a client can be asked to do.
 //! - [`Counters`] and [`Report`]: what was counted, and the one JSON line that says it.
 //! - [`load`] (feature `load`): the load program itself for stacks with an asynchronous API.
@@ -40,7 +40,7 @@ mod scenario;
 #[cfg(feature = "tls")]
 pub mod tls;
 
-pub use args::{ClientArgs, Command, ServerArgs};
+pub use args::{ClientArgs, Command, Congestion, ServerArgs};
 pub use counters::{Counters, Snapshot};
 pub use histogram::Histogram;
 pub use process::{announce, exit_on_stdin_eof, hold_until_stdin_eof, udp_socket};

@@ -9,6 +9,9 @@ mod peer;
 use bytes::Bytes;
 use noq as stack;
 
+/// noq's BBR, which is BBRv3.
+type Bbr = stack::congestion::Bbr3Config;
+
 fn main() -> warpline_peer_kit::Result<()> {
     peer::main()
 }

@@ -50,7 +50,7 @@ pub fn run(args: ClientArgs) -> Result<()> {
     let any = SocketAddr::new(if remote.is_ipv4() { [0; 4].into() } else { [0; 16].into() }, 0);
     let wire = Wire::bind(any)?;
     let mut client = Client {
-        config: config::client(&args.ca, args.payload, args.window)?,
+        config: config::client(&args.ca, args.payload, args.window, args.congestion)?,
         local: wire.local(),
         remote,
         payload: args.payload.into(),

@@ -42,7 +42,7 @@ struct Server {
 pub fn run(args: &ServerArgs) -> Result<()> {
     let wire = Wire::bind(args.bind)?;
     let mut server = Server {
-        config: config::server(&args.cert, &args.key, args.payload, args.window)?,
+        config: config::server(&args.cert, &args.key, args.payload, args.window, args.congestion)?,
         local: wire.local(),
         payload: args.payload.into(),
         peers: Vec::new(),

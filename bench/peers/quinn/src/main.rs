@@ -7,6 +7,9 @@ mod peer;
 use bytes::Bytes;
 use quinn as stack;
 
+/// quinn's BBR, after the first version of the draft.
+type Bbr = stack::congestion::BbrConfig;
+
 fn main() -> warpline_peer_kit::Result<()> {
     peer::main()
 }

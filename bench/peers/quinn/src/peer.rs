@@ -5,10 +5,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::stack::congestion::{ControllerFactory, CubicConfig, NewRenoConfig};
 use crate::stack::crypto::rustls::QuicServerConfig;
 use crate::stack::{self, Endpoint, EndpointConfig, MtuDiscoveryConfig, TokioRuntime, TransportConfig, VarInt};
 use clap::Parser;
-use warpline_peer_kit::{ClientArgs, Command, Result, ServerArgs, announce, exit_on_stdin_eof, load, tls, udp_socket};
+use warpline_peer_kit::{
+    ClientArgs, Command, Congestion, Result, ServerArgs, announce, exit_on_stdin_eof, load, tls, udp_socket,
+};
 
 use super::adapter::{PeerConnection, PeerDialer};
 
@@ -28,7 +31,7 @@ pub fn main() -> Result<()> {
 async fn server(args: &ServerArgs) -> Result<()> {
     let tls = QuicServerConfig::try_from(tls::server_config(&args.cert, &args.key)?)?;
     let mut config = stack::ServerConfig::with_crypto(Arc::new(tls));
-    config.transport_config(Arc::new(transport(args.payload, args.window)?));
+    config.transport_config(Arc::new(transport(args.payload, args.window, args.congestion)?));
     let endpoint = endpoint(args.bind, args.payload, Some(config))?;
     exit_on_stdin_eof();
     announce(endpoint.local_addr()?)?;
@@ -49,7 +52,7 @@ async fn client(args: &ClientArgs) -> Result<()> {
     let remote = args.address()?;
     let local = SocketAddr::new(if remote.is_ipv4() { [0; 4].into() } else { [0; 16].into() }, 0);
     let endpoint = endpoint(local, args.payload, None)?;
-    let transport = Arc::new(transport(args.payload, args.window)?);
+    let transport = Arc::new(transport(args.payload, args.window, args.congestion)?);
     load::run(PeerDialer::new(endpoint, remote, args.ca.clone(), transport)?, args).await
 }
 
@@ -59,7 +62,7 @@ fn endpoint(bind: SocketAddr, payload: u16, server: Option<stack::ServerConfig>)
     Ok(Endpoint::new(config, server, udp_socket(bind)?, Arc::new(TokioRuntime))?)
 }
 
-fn transport(payload: u16, window: u64) -> Result<TransportConfig> {
+fn transport(payload: u16, window: u64, congestion: Option<Congestion>) -> Result<TransportConfig> {
     let mut discovery = MtuDiscoveryConfig::default();
     discovery.upper_bound(payload);
     let mut config = TransportConfig::default();
@@ -71,5 +74,13 @@ fn transport(payload: u16, window: u64) -> Result<TransportConfig> {
         .send_window(8 * window)
         .max_concurrent_bidi_streams(VarInt::from_u32(1_024))
         .max_idle_timeout(Some(IDLE_TIMEOUT.try_into()?));
+    if let Some(congestion) = congestion {
+        let factory: Arc<dyn ControllerFactory + Send + Sync> = match congestion {
+            Congestion::NewReno => Arc::new(NewRenoConfig::default()),
+            Congestion::Cubic => Arc::new(CubicConfig::default()),
+            Congestion::Bbr => Arc::new(crate::Bbr::default()),
+        };
+        config.congestion_controller_factory(factory);
+    }
     Ok(config)
 }

@@ -15,7 +15,7 @@ use s2n_quic::provider::datagram::default::Endpoint as Datagrams;
 use s2n_quic::provider::io::tokio::{Builder as IoBuilder, Provider as Io};
 use s2n_quic::provider::limits::Limits;
 use s2n_quic::provider::tls::s2n_tls;
-use warpline_peer_kit::{ALPN, ClientArgs, Command, Result, ServerArgs, announce, exit_on_stdin_eof, load};
+use warpline_peer_kit::{ALPN, ClientArgs, Command, Congestion, Result, ServerArgs, announce, exit_on_stdin_eof, load};
 
 use adapter::{S2nConnection, S2nDialer};
 
@@ -40,6 +40,7 @@ fn main() -> Result<()> {
 }
 
 async fn server(args: &ServerArgs) -> Result<()> {
+    only_cubic(args.congestion)?;
     let mut tls = s2n_tls::Server::builder()
         .with_certificate(args.cert.as_path(), args.key.as_path())?
         .with_application_protocols([ALPN])?;
@@ -59,7 +60,12 @@ async fn server(args: &ServerArgs) -> Result<()> {
 }
 
 async fn client(args: &ClientArgs) -> Result<()> {
+    only_cubic(args.congestion)?;
     load::run(S2nDialer::new(args)?, args).await
+}
+
+fn only_cubic(asked: Option<Congestion>) -> Result<()> {
+    Congestion::refuse(asked.filter(|asked| *asked != Congestion::Cubic), "this program uses CUBIC")
 }
 
 /// Sockets with the packet size of the run.

@@ -8,11 +8,15 @@ mod server;
 mod session;
 
 use clap::Parser;
-use warpline_peer_kit::{Command, Result};
+use warpline_peer_kit::{Command, Congestion, Result};
 
 fn main() -> Result<()> {
     match Command::parse() {
-        Command::Server(args) => server::run(&args),
-        Command::Client(args) => client::run(&args),
+        Command::Server(args) => unasked(args.congestion).and_then(|()| server::run(&args)),
+        Command::Client(args) => unasked(args.congestion).and_then(|()| client::run(&args)),
     }
+}
+
+fn unasked(asked: Option<Congestion>) -> Result<()> {
+    Congestion::refuse(asked, "TCP's is the kernel's setting")
 }

@@ -9,11 +9,15 @@ mod sender;
 mod server;
 
 use clap::Parser;
-use warpline_peer_kit::{Command, Result};
+use warpline_peer_kit::{Command, Congestion, Result};
 
 fn main() -> Result<()> {
     match Command::parse() {
-        Command::Server(args) => server::run(&args),
-        Command::Client(args) => client::run(args),
+        Command::Server(args) => only_cubic(args.congestion).and_then(|()| server::run(&args)),
+        Command::Client(args) => only_cubic(args.congestion).and_then(|()| client::run(args)),
     }
+}
+
+fn only_cubic(asked: Option<Congestion>) -> Result<()> {
+    Congestion::refuse(asked.filter(|asked| *asked != Congestion::Cubic), "this program uses CUBIC")
 }

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use warpline_peer_kit::Scenario;
+use warpline_peer_kit::{Congestion, Scenario};
 
 /// Measure the transport by itself.
 #[derive(Debug, Subcommand)]
@@ -101,6 +101,9 @@ pub struct Common {
     /// Stream receive window in bytes.
     #[arg(long, default_value_t = 4 << 20)]
     pub window: u64,
+    /// Congestion controller; CUBIC if not given. It governs what this side sends.
+    #[arg(long, value_enum)]
+    pub congestion: Option<Congestion>,
     /// Library that seals packets; auto measures which is faster here.
     #[arg(long, value_enum, default_value_t = Crypto::Auto)]
     pub crypto: Crypto,

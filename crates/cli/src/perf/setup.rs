@@ -9,10 +9,10 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use warpline::engine::WorkerHandle;
 use warpline::{
-    ClientConfig, EndpointBuilder, EndpointStats, Identity, IoConfig, IoStats, PacketCrypto, PacketDrops, ServerConfig,
-    TransportConfig, provider,
+    ClientConfig, CongestionAlgorithm, EndpointBuilder, EndpointStats, Identity, IoConfig, IoStats, PacketCrypto,
+    PacketDrops, ServerConfig, TransportConfig, provider,
 };
-use warpline_peer_kit::{ALPN, Result};
+use warpline_peer_kit::{ALPN, Congestion, Result};
 
 use super::{ClientArgs, Common, Crypto, ServerArgs};
 
@@ -36,9 +36,18 @@ fn transport(common: &Common) -> TransportConfig {
         stream_window_max: common.window,
         connection_window: common.window * 16,
         connection_window_max: common.window * 16,
+        congestion: common.congestion.map_or_else(CongestionAlgorithm::default, algorithm),
         max_concurrent_bidi: 10_000,
         max_idle_timeout: Some(Duration::from_secs(60)),
         ..TransportConfig::default()
+    }
+}
+
+fn algorithm(congestion: Congestion) -> CongestionAlgorithm {
+    match congestion {
+        Congestion::NewReno => CongestionAlgorithm::NewReno,
+        Congestion::Cubic => CongestionAlgorithm::Cubic,
+        Congestion::Bbr => CongestionAlgorithm::Bbr,
     }
 }
 
