@@ -184,7 +184,10 @@ fn measure_congestion(args: &CongestionArgs) -> Result<(), Box<dyn std::error::E
     }
     if let Some(directory) = &args.svg {
         for algorithm in congestion::ALGORITHMS.map(congestion::name) {
-            std::fs::write(directory.join(format!("congestion-{algorithm}.svg")), congestion::heat_map(&report, algorithm))?;
+            std::fs::write(
+                directory.join(format!("congestion-{algorithm}.svg")),
+                congestion::heat_map(&report, algorithm),
+            )?;
         }
     }
     Ok(())
