@@ -26,6 +26,7 @@ mod rows;
 mod stats;
 mod table;
 mod transfers;
+mod veth;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -57,6 +58,8 @@ enum Action {
     Transfers(transfers::TransfersArgs),
     /// Measure what a packet costs, by connections, workers and readers.
     Cost(cost::CostArgs),
+    /// Measure the back ends on a virtual link, AF_XDP among them; needs root.
+    Veth(veth::VethArgs),
     /// Predict the throughput of larger machines from measured costs.
     Predict(predict::PredictArgs),
     /// Count the instructions of parts, under valgrind.
@@ -123,6 +126,7 @@ fn main() -> ExitCode {
         Action::Chaos(args) => chaos::run(&args).map(|()| ExitCode::SUCCESS),
         Action::Transfers(args) => transfers::run(&args),
         Action::Cost(args) => cost::run(&args).map(|()| ExitCode::SUCCESS),
+        Action::Veth(args) => veth::run(&args).map(|()| ExitCode::SUCCESS),
         Action::Predict(args) => predict::run(&args).map(|()| ExitCode::SUCCESS),
         Action::Micro(args) => micro::run(&args),
         Action::Links(args) => links::run(&args),

@@ -89,6 +89,13 @@ impl Process {
         Ok(())
     }
 
+    /// Closes the child's input, waits for it to end, and gives the last line of its error output.
+    pub fn last_words(mut self) -> Result<String> {
+        drop(self.child.stdin.take());
+        let text = self.complaints.recv_timeout(GRACE).map_err(|_| "did not end when its input closed")?;
+        Ok(text.lines().last().unwrap_or_default().to_owned())
+    }
+
     fn why_ended(&mut self) -> String {
         let status = self.child.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
         let complaints = self.complaints.recv_timeout(Duration::from_secs(1)).unwrap_or_default();

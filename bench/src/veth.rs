@@ -1,0 +1,231 @@
+//! Warpline's back ends over a virtual link between two network namespaces: what a server's core does with each.
+//!
+//! The other rows run on the loopback, which AF_XDP cannot have. Here the client is the same in all runs, on the kernel's
+//! sockets; the server changes. What counts is the server's CPU time for each operation: on a link without hardware the
+//! kernel's share of reception is done where the sender runs, for every back end.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use clap::Parser;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::Result;
+use crate::machine::{Machine, load_average};
+use crate::process::{Process, cpu_seconds};
+use crate::stats::Summary;
+
+/// How long a program may take beyond its measured time.
+const LIMIT: Duration = Duration::from_secs(20);
+const ADDRESS: &str = "10.79.0.1:4433";
+/// The back ends of the server, the reference first, with what each takes.
+const BACKENDS: [(&str, &[&str]); 4] = [
+    ("udp", &["--io", "udp"]),
+    ("uring", &["--io", "uring"]),
+    ("xdp", &["--io", "xdp", "--interface", "wl0"]),
+    ("xdp-busy-poll", &["--io", "xdp", "--interface", "wl0", "--xdp-busy-poll", "64", "--busy-poll", "50"]),
+];
+/// The loads, with the figure that an operation is counted by.
+const LOADS: [(&str, &[&str], &str); 3] = [
+    // Each connection has one small request under way: hardly two packets in a row go to the same peer.
+    ("requests", &["--scenario", "reqresp", "--connections", "64", "--in-flight", "64"], "requests"),
+    (
+        "datagrams",
+        &["--scenario", "datagram-echo", "--connections", "64", "--in-flight", "1", "--bytes", "100"],
+        "requests",
+    ),
+    // Where the kernel's segmentation helps most.
+    ("download", &["--scenario", "download", "--bytes", "100000000"], "bytes"),
+];
+
+/// Arguments of `veth`.
+#[derive(Debug, Parser)]
+pub struct VethArgs {
+    /// Rounds: runs of every load with every back end.
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Measured seconds of a run.
+    #[arg(long, default_value_t = 2.0)]
+    duration: f64,
+    /// The `warpline` program, of a release build.
+    #[arg(long, default_value = "target/release/warpline")]
+    warpline: PathBuf,
+    /// Core that servers run on.
+    #[arg(long, default_value_t = 1)]
+    server_core: usize,
+    /// Core that clients run on.
+    #[arg(long, default_value_t = 0)]
+    client_core: usize,
+    /// Write the results to this file, too.
+    #[arg(long)]
+    json: Option<PathBuf>,
+}
+
+#[derive(Debug, Serialize)]
+struct Results {
+    machine: Machine,
+    load_average: f64,
+    seconds: f64,
+    entries: Vec<Entry>,
+}
+
+#[derive(Debug, Serialize)]
+struct Entry {
+    load: &'static str,
+    backend: &'static str,
+    /// What the program says of its back end.
+    why: String,
+    /// Per second of the server's CPU time, each round: requests, echoes or bytes.
+    per_cpu_second: Vec<f64>,
+    /// Datagrams that the server received and sent, per second of its CPU time.
+    packets_per_cpu_second: Vec<f64>,
+    /// Per second.
+    per_second: Vec<f64>,
+    /// Of the server's packets, system calls each.
+    calls_per_packet: Vec<f64>,
+}
+
+/// Runs it; needs root.
+pub fn run(args: &VethArgs) -> Result<()> {
+    let net = Net::new()?;
+    let mut entries: Vec<Entry> = Vec::new();
+    for round in 1..=args.rounds {
+        for (load, _, _) in LOADS {
+            for (backend, _) in BACKENDS {
+                eprintln!("round {round}: {load} over {backend}");
+                let run = one(&net, args, load, backend)?;
+                let index = entries.iter().position(|entry| (entry.load, entry.backend) == (load, backend));
+                let index = index.unwrap_or_else(|| {
+                    let (why, none) = (run.why.clone(), Vec::new);
+                    let [per_cpu_second, packets_per_cpu_second, per_second, calls_per_packet] = [none; 4].map(|f| f());
+                    entries.push(Entry {
+                        load,
+                        backend,
+                        why,
+                        per_cpu_second,
+                        packets_per_cpu_second,
+                        per_second,
+                        calls_per_packet,
+                    });
+                    entries.len() - 1
+                });
+                let entry = &mut entries[index];
+                entry.per_cpu_second.push(run.operations / run.cpu);
+                entry.packets_per_cpu_second.push(run.packets / run.cpu);
+                entry.per_second.push(run.operations / run.seconds);
+                entry.calls_per_packet.push(run.calls / run.packets);
+            }
+        }
+    }
+    print(&entries);
+    let results = Results { machine: Machine::this(), load_average: load_average(), seconds: args.duration, entries };
+    if let Some(path) = &args.json {
+        std::fs::write(path, serde_json::to_string_pretty(&results)?)?;
+    }
+    Ok(())
+}
+
+fn print(entries: &[Entry]) {
+    println!("| load | back end | packets per CPU second | operations per CPU second | to udp | calls per packet |");
+    println!("|---|---|---|---|---|---|");
+    let median = |values: &[f64]| Summary::of(values).map_or(f64::NAN, |summary| summary.median);
+    for entry in entries {
+        let reference = entries.iter().find(|other| other.load == entry.load && other.backend == BACKENDS[0].0);
+        let operations = median(&entry.per_cpu_second);
+        let ratio = operations / reference.map_or(f64::NAN, |other| median(&other.per_cpu_second));
+        println!(
+            "| {} | {} | {:.0} | {operations:.0} ± {:.0} % | {ratio:.2} | {:.3} |",
+            entry.load,
+            entry.backend,
+            median(&entry.packets_per_cpu_second),
+            Summary::of(&entry.per_cpu_second).map_or(f64::NAN, |summary| summary.spread() * 100.0),
+            median(&entry.calls_per_packet),
+        );
+    }
+}
+
+/// One run, of the server's side where nothing else is said.
+struct Run {
+    why: String,
+    operations: f64,
+    /// Of the client's measured span.
+    seconds: f64,
+    /// For as many operations.
+    cpu: f64,
+    packets: f64,
+    calls: f64,
+}
+
+fn one(net: &Net, args: &VethArgs, load: &'static str, backend: &'static str) -> Result<Run> {
+    let own = |table: &[(&'static str, &'static [&'static str])]| -> Vec<&'static str> {
+        table.iter().find(|(name, _)| *name == backend).map_or(Vec::new(), |(_, flags)| flags.to_vec())
+    };
+    let start = |end: usize, flags: Vec<String>, core| {
+        let mut line = vec!["netns".to_owned(), "exec".to_owned(), net.names[end].clone()];
+        line.push(args.warpline.display().to_string());
+        line.extend(flags);
+        Process::start("ip".as_ref(), &line, core)
+    };
+    let text = |flags: &[&str]| flags.iter().map(|flag| (*flag).to_owned()).collect::<Vec<_>>();
+    let flags = [vec!["perf", "server", "--bind", ADDRESS], own(&BACKENDS)].concat();
+    let mut server = start(0, text(&flags), args.server_core)?;
+    server.line(LIMIT)?;
+    let (_, flags, counted) = *LOADS.iter().find(|(name, ..)| *name == load).ok_or("no such load")?;
+    let duration = args.duration.to_string();
+    // No warm-up: all that the server does is for operations that are counted, but for the handshakes.
+    let common = ["perf", "client", ADDRESS, "--insecure", "--io", "udp", "--warmup", "0", "--duration", &duration];
+    let before = cpu_seconds(server.id())?;
+    let mut client = start(1, text(&[&common[..], flags].concat()), args.client_core)?;
+    let report: Value = serde_json::from_str(&client.line(Duration::from_secs_f64(args.duration) + LIMIT)?)?;
+    client.stop()?;
+    let cpu = cpu_seconds(server.id())? - before;
+    let said: Value = serde_json::from_str(&server.last_words()?)?;
+    let number = |value: &Value| value.as_f64().ok_or("a figure is missing in a report");
+    Ok(Run {
+        why: said["why"].as_str().unwrap_or_default().to_owned(),
+        operations: number(&report[counted])?,
+        seconds: number(&report["seconds"])?,
+        cpu,
+        packets: number(&said["datagrams"])?,
+        calls: number(&said["syscalls"])?,
+    })
+}
+
+/// Two namespaces with a veth pair, removed at the end.
+struct Net {
+    names: [String; 2],
+}
+
+impl Net {
+    fn new() -> Result<Self> {
+        let net = Self { names: ["a", "b"].map(|end| format!("wlv-{}-{end}", std::process::id())) };
+        let [a, b] = &net.names;
+        ip(&format!("netns add {a}"))?;
+        ip(&format!("netns add {b}"))?;
+        ip(&format!("-n {a} link add wl0 type veth peer name wl1 netns {b}"))?;
+        for (index, name) in net.names.iter().enumerate() {
+            ip(&format!("-n {name} addr add 10.79.0.{}/24 dev wl{index}", index + 1))?;
+            ip(&format!("-n {name} link set wl{index} up"))?;
+        }
+        Ok(net)
+    }
+}
+
+impl Drop for Net {
+    fn drop(&mut self) {
+        for name in &self.names {
+            // It may not have been made.
+            let _ = ip(&format!("netns del {name}"));
+        }
+    }
+}
+
+fn ip(words: &str) -> Result<()> {
+    let output = Command::new("ip").args(words.split(' ')).output()?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(format!("`ip {words}`: {}", String::from_utf8_lossy(&output.stderr).trim()).into())
+}
