@@ -9,9 +9,10 @@ mod netns;
 use common::{Pair, config, echo, on_worker, pair, pattern, serve, server_config};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use warpline_engine::local::{Connection, spawn};
+use std::time::Duration;
+use warpline_engine::local::{Connection, sleep, spawn};
 use warpline_engine::{Engine, EngineConfig};
-use warpline_pktio::xdp::{InterfaceName, XdpConfig};
+use warpline_pktio::xdp::{InterfaceName, XdpConfig, XdpMode};
 use warpline_pktio::{Backend, IoConfig, IoKind};
 use warpline_proto::config::ClientConfig;
 
@@ -85,6 +86,54 @@ fn streams_are_echoed_over_af_xdp_at_one_end() {
     let Some(net) = netns::Pair::new("quic1") else { return };
     both_ends(&net, &pair(), true, false);
     both_ends(&net, &pair(), false, true);
+}
+
+#[test]
+fn a_connection_survives_an_interface_that_goes_down_and_away() {
+    let Some(net) = netns::Pair::new("survive") else { return };
+    let pair = pair();
+    let server = start(&net, 0, bound("10.77.0.1:4433", server_config(&pair, 1)), true);
+    let client = start(&net, 1, bound("10.77.0.2:5000", config(1)), true);
+    let config = Arc::clone(&pair.client);
+    let (step, steps) = std::sync::mpsc::channel::<()>();
+    let (told, tell) = std::sync::mpsc::channel();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            on_worker(&client, move |worker| async move {
+                let to: SocketAddr = "10.77.0.1:4433".parse().expect("a literal");
+                let connection = worker.connect(config, to, "localhost").await.expect("the server answers");
+                for seed in 0..3 {
+                    round_trip(connection.clone(), seed, 200_000).await;
+                    told.send(()).expect("the test listens");
+                    // Meanwhile the worker goes on: it must not block.
+                    while steps.try_recv().is_err() {
+                        sleep(Duration::from_millis(10)).await.expect("on its worker");
+                    }
+                }
+            });
+        });
+        tell.recv().expect("the first round trip is done");
+        net.ip(0, "link set wl0 down");
+        step.send(()).expect("the client waits");
+        // The question is under way while the interface is down.
+        std::thread::sleep(Duration::from_millis(300));
+        net.ip(0, "link set wl0 up");
+        tell.recv().expect("the connection goes on");
+        net.ip(0, "link del wl0");
+        step.send(()).expect("the client waits");
+        std::thread::sleep(Duration::from_millis(300));
+        let [first, second] = [net.name(0), net.name(1)];
+        netns::run(&format!("ip -n {first} link add wl0 type veth peer name wl1 netns {second}")).expect("as before");
+        for end in 0..2 {
+            net.ip(end, &format!("addr add 10.77.0.{}/24 dev wl{end}", end + 1));
+            net.ip(end, &format!("link set wl{end} up"));
+        }
+        tell.recv().expect("the connection goes on");
+        step.send(()).expect("the client waits");
+    });
+    for engine in [&server, &client] {
+        assert_eq!(engine.workers()[0].xdp_status().and_then(|status| status.mode), Some(XdpMode::Copy));
+    }
 }
 
 #[test]

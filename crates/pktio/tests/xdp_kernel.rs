@@ -200,6 +200,32 @@ fn a_new_mtu_counts_at_once() {
 }
 
 #[test]
+fn queues_may_come_and_go() {
+    let Some(pair) = Pair::with_queues("queues", 4) else { return };
+    let set = |count| pair.exec(0, &format!("ethtool -L wl0 rx {count} tx {count}"));
+    if let Err(reason) = set(2) {
+        println!("skipped: the number of queues cannot be changed here: {reason}");
+        return;
+    }
+    // A link of this kind takes a program only where as many queues receive as its peer sends on.
+    pair.exec(1, "ethtool -L wl1 rx 1 tx 1").expect("as before");
+    let mut a = xdp(&pair, 0, "0.0.0.0:4000", XdpModes::Best);
+    assert_eq!(backend(&a).status().queues, [0, 1]);
+    let mut b = udp(&pair, 1, "0.0.0.0:4001");
+    // Of those that are new nobody receives: their packets take the kernel's way. Those that have sockets the kernel keeps,
+    // or, if it takes them away, nothing comes of them.
+    for count in [4, 1, 2] {
+        if let Err(reason) = set(count) {
+            assert!(count < 2 && reason.contains("AF_XDP"), "{reason}");
+        }
+        settle(&mut a);
+        echo(&mut a, &mut b, addr("10.77.0.2:4001"));
+        echo(&mut b, &mut a, addr("10.77.0.1:4000"));
+    }
+    assert_eq!(backend(&a).frames().with_program, 0);
+}
+
+#[test]
 fn a_foreign_program_is_left_alone() {
     let Some(pair) = Pair::new("busy") else { return };
     let _a = xdp(&pair, 0, "0.0.0.0:4000", XdpModes::Best);

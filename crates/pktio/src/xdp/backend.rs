@@ -182,6 +182,7 @@ impl Xdp {
     fn look_around(&mut self) -> io::Result<()> {
         self.look_around = XDP_LOOK_AROUND;
         self.publish_frames();
+        self.stats.add(Stat::WaitCalls, 1);
         let changes = self.router.update()?;
         for &(address, present) in &changes.addresses {
             if let Err(error) = self.device.set_address(address, present) {
