@@ -31,7 +31,7 @@ step "documentation"
 RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --quiet
 
 step "tests"
-cargo test --quiet
+cargo test --quiet --no-fail-fast
 
 step "lock-free structures, model-checked"
 export LOOM_TARGET="${CARGO_TARGET_DIR:-target}/loom"

@@ -145,7 +145,9 @@ async fn a_graceful_shutdown_delivers_what_was_begun_and_refuses_the_rest() {
 #[tokio::test]
 async fn a_transport_that_closes_without_a_word_is_no_error() {
     let stage = Stage::new();
-    let (_requests, driver) = stage.h3().await;
+    let (mut requests, driver) = stage.h3().await;
+    // Before the server's handshake is complete its close could not have the application's code (RFC 9000 section 10.2.3).
+    fetch(&mut requests, "/first").await.expect("an answer");
     stage.server.shutdown(0, b"").await;
     let end = driver.await.expect("no panic");
     assert!(end.is_h3_no_error() && matches!(end, ConnectionError::Remote { .. }), "{end}");
