@@ -26,7 +26,7 @@ struct Node {
 /// Wakers of tasks that wait for a condition, which is kept elsewhere.
 pub struct WaitList {
     head: AtomicPtr<Node>,
-    /// About how many nodes there are.
+    /// How many nodes there are, or are about to be.
     len: AtomicUsize,
     /// At how many the list is swept: twice as many as there were tasks the last time.
     sweep_at: AtomicUsize,
@@ -74,6 +74,8 @@ impl WaitList {
     }
 
     fn push(&self, waker: Waker) {
+        // Counted first: who takes the node out cannot subtract it before it was added.
+        let len = self.len.fetch_add(1, Ordering::Relaxed) + 1;
         let node = Box::into_raw(Box::new(Node { waker, next: ptr::null_mut() }));
         let mut head = self.head.load(Ordering::Relaxed);
         loop {
@@ -86,7 +88,7 @@ impl WaitList {
                 Err(now) => head = now,
             }
         }
-        if self.len.fetch_add(1, Ordering::Relaxed) + 1 >= self.sweep_at.load(Ordering::Relaxed) {
+        if len >= self.sweep_at.load(Ordering::Relaxed) {
             self.sweep();
         }
     }

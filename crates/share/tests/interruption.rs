@@ -135,8 +135,12 @@ fn a_host_that_goes_away() {
         };
         assert!(matches!(outcome, Err(ShareError::Connection(_))), "{outcome:?}");
         // The same code leads to the next host of the same tree, on the same port.
-        let code = host.code().clone();
+        let (code, address) = (host.code().clone(), host.local_addr());
         drop(host);
+        // Its tasks let go of the port one by one.
+        while std::net::UdpSocket::bind(address).is_err() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
         let again = scene.source_host();
         assert_eq!(again.code(), &code);
         let report = scene.get(&code).await.unwrap();
