@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use warpline::TransportConfig;
 use warpline_interop::proxy::{Config, Proxy};
-use warpline_share::{GetOptions, Host, HostOptions, JoinCode, Progress, connect, get};
+use warpline_share::{GetOptions, Host, HostOptions, JoinCode, NetOptions, Progress, connect, get};
 
 use crate::stage;
 
@@ -34,12 +34,12 @@ async fn a_share_arrives_whole_over_50_ms_and_1_percent_of_loss() {
         fs::write(root.join(format!("small-{i}")), stage::content(i * 97)).unwrap();
     }
     let transport = TransportConfig::default();
+    let net = NetOptions { transport, ..NetOptions::default() };
     let options = HostOptions {
         root: root.clone(),
         state_dir: dir.path().join("state"),
         bind: ([127, 0, 0, 1], 0).into(),
-        transport: transport.clone(),
-        io: Default::default(),
+        net: net.clone(),
     };
     let host = Arc::new(Host::open(&options).unwrap());
     let proxy =
@@ -49,7 +49,7 @@ async fn a_share_arrives_whole_over_50_ms_and_1_percent_of_loss() {
     tokio::spawn(async move { serving.run().await });
 
     let code = JoinCode { addresses: vec![proxy.address()], ..host.code().clone() };
-    let (endpoint, connection) = connect(&code, &transport).await.unwrap();
+    let (endpoint, connection) = connect(&code, &net).await.unwrap();
     let target = dir.path().join("target");
     let options = GetOptions { target: Some(target.clone()) };
     let report = get(&connection, &code, &options, &Arc::new(Progress::default())).await.unwrap();
