@@ -20,10 +20,12 @@ fn both_fill_an_ordinary_link() {
 
 #[test]
 fn bbr_holds_a_link_that_loses_a_packet_in_a_hundred() {
-    let link = Link::new(100, 100, 1.0, 1.0);
-    let shares: Vec<f64> = (1..=3).map(|seed| one(&link, CongestionAlgorithm::Bbr, 20, seed).share).collect();
-    let mean = shares.iter().sum::<f64>() / shares.len() as f64;
-    assert!(mean > 0.8, "{shares:?}");
+    for (rate, queue) in [(100, 1.0), (10, 1.0), (10, 5.0)] {
+        let link = Link::new(rate, 100, 1.0, queue);
+        let shares: Vec<f64> = (1..=3).map(|seed| one(&link, CongestionAlgorithm::Bbr, 20, seed).share).collect();
+        let mean = shares.iter().sum::<f64>() / shares.len() as f64;
+        assert!(mean > 0.8, "{rate} Mbit/s, {queue} BDP: {shares:?}");
+    }
 }
 
 /// A queue of two packets: a train of ten would lose most of itself, again and again.

@@ -4,6 +4,9 @@ use super::{BETA, Bbr, LOSS_THRESH, State, UNBOUNDED, scale};
 use crate::recovery::sent::LostPacket;
 use crate::time::Instant;
 
+/// Standard deviations by which the loss of a round trip may exceed the threshold before it is taken for the path's.
+const CHANCE: f64 = 1.5;
+
 /// Losses of the present round trip.
 #[derive(Clone, Debug, Default)]
 pub(super) struct LossRound {
@@ -36,10 +39,14 @@ pub(super) struct Undo {
 }
 
 impl Bbr {
-    /// `IsInflightTooHigh`.
+    /// `IsInflightTooHigh`, with room for chance: of so many packets in flight, random loss at the threshold itself may take
+    /// [`CHANCE`] standard deviations more. Without it a path of a hundred packets that loses one in a hundred, which is what the
+    /// threshold is to tolerate, crosses it in every fifth round trip.
     #[inline]
     pub(super) fn is_inflight_too_high(&self, lost: u64, tx_in_flight: u64) -> bool {
-        lost as f64 > tx_in_flight as f64 * LOSS_THRESH
+        let tolerated = tx_in_flight as f64 * LOSS_THRESH;
+        let deviation = (tolerated * self.control.smss as f64).sqrt();
+        lost as f64 > tolerated + CHANCE * deviation
     }
 
     fn note_loss(&mut self) {

@@ -6,7 +6,8 @@
 //! [`control`] turns the model into a window and a rate. All of it runs once per ACK frame, in the order of the
 //! draft's section 5.2.3.
 //!
-//! Differences from the draft, all where it leaves the choice to the transport:
+//! Differences from the draft, all but the first where it leaves the choice to the transport:
+//! - The loss threshold has room for chance (`is_inflight_too_high`).
 //! - A CE mark counts as the loss of one datagram (RFC 3168 section 5).
 //! - Persistent congestion takes the place of TCP's retransmission timeout.
 //! - Waiting times are randomised by hashing the moment and the bytes delivered: a run repeats from its inputs.
