@@ -8,6 +8,7 @@ use super::lifecycle::State;
 use super::packet_builder::{HeaderParts, PacketBuilder};
 use super::timers::Timer;
 use crate::crypto::Level;
+use crate::crypto::packet::TAG_LEN;
 use crate::cx::Cx;
 use crate::datagram_meta::Transmit;
 use crate::limits::{INITIAL_DATAGRAM_MIN, TRAIN_SEGMENTS_MAX};
@@ -69,7 +70,7 @@ impl Connection {
     }
 
     pub(super) fn write_train(&mut self, cx: &mut Cx<'_>, buf: &mut [u8]) -> Option<Transmit> {
-        let segment = self.segment_size().min(buf.len());
+        let mut segment = self.segment_size().min(buf.len());
         let end = buf.len().min(TRAIN_BYTES_MAX);
         let mut budget = self.budget(cx);
         let mut len = 0;
@@ -79,16 +80,18 @@ impl Connection {
             if room < segment && len > 0 {
                 break;
             }
-            let built = self.write_datagram(cx, &mut buf[len..len + room], &mut budget, len > 0);
+            let built = self.write_datagram(cx, &mut buf[len..len + room], &mut budget);
             if built == 0 {
                 break;
             }
             if len == 0 {
+                // All but the last datagram of a train have the same length. One that is not full leaves no stream waiting,
+                // and DATAGRAM frames are often alike: the rest of the train has its length.
                 first = built;
+                segment = built;
             }
             len += built;
-            // All but the last datagram of a train have the same length.
-            if built < first || first < segment {
+            if built < first {
                 break;
             }
         }
@@ -143,7 +146,7 @@ impl Connection {
     }
 
     /// Writes one datagram of coalesced packets; returns its length, 0 when there is nothing to send.
-    fn write_datagram(&mut self, cx: &mut Cx<'_>, room: &mut [u8], budget: &mut Budget, in_train: bool) -> usize {
+    fn write_datagram(&mut self, cx: &mut Cx<'_>, room: &mut [u8], budget: &mut Budget) -> usize {
         let limit = room.len().min(usize::try_from(budget.amplification).unwrap_or(usize::MAX));
         // RFC 9000 section 14.1: a datagram with an Initial packet has at least 1,200 bytes.
         let least = if self.spaces.initial.is_some() { INITIAL_DATAGRAM_MIN } else { PACKET_ROOM_MIN };
@@ -171,7 +174,6 @@ impl Connection {
             }
         }
         budget.amplification = budget.amplification.saturating_sub(len as u64);
-        debug_assert!(!in_train || len <= room.len());
         len
     }
 
@@ -380,7 +382,8 @@ impl Connection {
             }
         }
         if level == Level::OneRtt {
-            self.write_application_frames(w, w.position() == start);
+            let is_largest = w.position() == start && w.position() + w.remaining() + TAG_LEN >= self.segment_size();
+            self.write_application_frames(w, is_largest);
         }
         let Some(space) = self.spaces.at(level) else { return false };
         let nothing_yet = w.position() == before;
@@ -392,14 +395,15 @@ impl Connection {
         w.position() > before
     }
 
-    fn write_application_frames(&mut self, w: &mut Writer<'_>, fresh: bool) {
+    /// `is_largest`: no packet will have more room.
+    fn write_application_frames(&mut self, w: &mut Writer<'_>, is_largest: bool) {
         let sent = &mut self.spaces.data.sent;
         let mut sink = |token| sent.push_token(SentFrame::Stream(token));
         if self.streams.has_control() {
             self.streams.write_control(w, &mut sink);
         }
         if self.datagrams.has_data() {
-            self.datagrams.write(w, fresh);
+            self.datagrams.write(w, is_largest);
         }
         if self.streams.has_data() {
             self.streams.write_data(w, &mut sink);
@@ -407,7 +411,7 @@ impl Connection {
     }
 
     fn write_one_rtt_control(&mut self, cx: &mut Cx<'_>, w: &mut Writer<'_>) {
-        let is_full_size = w.position() + w.remaining() + crate::crypto::packet::TAG_LEN >= INITIAL_DATAGRAM_MIN;
+        let is_full_size = w.position() + w.remaining() + TAG_LEN >= INITIAL_DATAGRAM_MIN;
         let path = &mut self.paths.current;
         let route = path.route();
         if let Some(challenge) = path.challenge.as_mut().filter(|c| c.to_send && w.remaining() >= 9) {

@@ -122,14 +122,15 @@ impl Datagrams {
         !self.send.is_empty()
     }
 
-    /// Writes as many datagrams as fit. What no packet can carry any more, since the path's MTU fell, is dropped.
+    /// Writes as many datagrams as fit. What no packet can carry any more, since the path's MTU fell, is dropped: the packet
+    /// `is_largest` if none will have more room.
     #[inline]
-    pub(crate) fn write(&mut self, w: &mut Writer<'_>, fresh_packet: bool) -> usize {
+    pub(crate) fn write(&mut self, w: &mut Writer<'_>, is_largest: bool) -> usize {
         let mut written = 0;
         while let Some(next) = self.send.front() {
             let len = 1 + varint::len(next.len() as u64) + next.len();
             if len > w.remaining() {
-                if !fresh_packet || written > 0 {
+                if !is_largest || written > 0 {
                     break;
                 }
             } else {
