@@ -19,6 +19,8 @@ pub(crate) struct WorkerCx {
     pub(crate) core: RefCell<Core>,
     /// What the loop is to do.
     pub(crate) orders: RefCell<Vec<Order>>,
+    /// A task has begun a handshake: what it wants to send leaves before other tasks are polled.
+    pub(crate) in_hurry: Cell<bool>,
 }
 
 thread_local! {

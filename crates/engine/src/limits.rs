@@ -36,6 +36,13 @@ pub const BYTES_PER_TURN: usize = 16 * 65_408;
 /// What a buffer counts at least: where packets are built one by one (AF_XDP) a turn sends 256 of them.
 pub const TRAIN_COST_MIN: usize = 4096;
 
+/// Time that handling the datagrams of handshakes may take before what they led to is sent, in the middle of a turn. A step
+/// of a handshake takes some 100 µs, and refusing one a microsecond: those go out in batches.
+pub const SEND_EARLY: Duration = Duration::from_micros(30);
+
+/// Headers of tasks that have ended which are kept for the next ones: 100 bytes each.
+pub const SPARE_HEADERS: usize = 1_024;
+
 /// How long a worker sleeps at most when nothing is due. It guards against nothing in particular: a lost wake-up would
 /// show as this delay instead of a hang.
 pub const SLEEP_MAX: Duration = Duration::from_secs(1);

@@ -253,7 +253,7 @@ impl Load {
 
     async fn echoes(self: Rc<Self>, connection: Connection) -> Result<()> {
         let datagram = self.datagram(DATAGRAM_ECHO);
-        let mut missing = 0;
+        let mut missing = 0usize;
         loop {
             while missing < self.args.in_flight.max(1) {
                 connection.send_datagram(datagram.clone()).await?;
@@ -261,7 +261,8 @@ impl Load {
             }
             match local::timeout(ECHO_TIMEOUT, connection.recv_datagram()).await {
                 Ok(echo) => {
-                    missing -= 1;
+                    // After a loss was assumed too early more come than are missing.
+                    missing = missing.saturating_sub(1);
                     self.counters.add_op(echo?.len() as u64);
                 }
                 Err(_) => missing = 0,

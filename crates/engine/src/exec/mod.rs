@@ -5,7 +5,7 @@
 //! thread goes through the worker's [`Mailbox`](crate::mailbox::Mailbox) and rings its doorbell. A task is queued
 //! at most once at a time, so neither queue can hold more entries than there are tasks.
 //!
-//! Polling allocates nothing. Spawning allocates the future and its waker, once.
+//! Polling allocates nothing. Spawning allocates the future, and its waker unless one is left over.
 
 mod join;
 mod queue;
@@ -20,6 +20,7 @@ use crate::exec::join::Completer;
 use crate::exec::queue::TaskHeader;
 pub(crate) use crate::exec::slab::RoamingFuture;
 use crate::exec::slab::{Put, Task, TaskSlab, Work};
+use crate::limits::SPARE_HEADERS;
 use futures_util::FutureExt as _;
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -33,6 +34,8 @@ use std::task::{Context, Waker};
 pub(crate) struct Executor {
     home: Arc<Home>,
     tasks: RefCell<TaskSlab>,
+    /// Headers of tasks that have ended, which no waker has any more.
+    spare: RefCell<Vec<Arc<TaskHeader>>>,
     panics: Rc<Cell<u64>>,
 }
 
@@ -43,7 +46,7 @@ impl Executor {
     /// Makes the calling thread the home of `home` and returns its executor.
     pub(crate) fn enter(home: Arc<Home>) -> Rc<Self> {
         queue::set_current(&home);
-        Rc::new(Self { home, tasks: RefCell::new(TaskSlab::default()), panics: Rc::default() })
+        Rc::new(Self { home, tasks: RefCell::default(), spare: RefCell::default(), panics: Rc::default() })
     }
 
     /// Starts a task; it is polled for the first time in the next [`Executor::run`].
@@ -78,17 +81,29 @@ impl Executor {
 
     fn insert(&self, work: Work) -> TaskKey {
         let key = self.tasks.borrow_mut().insert(|key| {
-            let header = Arc::new(TaskHeader::new(key, Arc::clone(&self.home)));
+            let header = self.header(key);
             Task { work, waker: Waker::from(Arc::clone(&header)), header }
         });
         queue::push_local(key);
         key
     }
 
-    /// Polls up to `budget` ready tasks and says how many it polled. More may be ready when it returns.
-    pub(crate) fn run(&self, budget: usize) -> usize {
+    /// The header of a new task: one that is left over, or another.
+    fn header(&self, key: TaskKey) -> Arc<TaskHeader> {
+        let mut spare = self.spare.borrow_mut().pop();
+        match spare.as_mut().and_then(Arc::get_mut) {
+            Some(header) => header.begin(key),
+            None => spare = None,
+        }
+        spare.unwrap_or_else(|| Arc::new(TaskHeader::new(key, Arc::clone(&self.home))))
+    }
+
+    /// Polls up to `budget` ready tasks, or until one has said that it is `in_hurry`, and says how many it polled. More may
+    /// be ready when it returns.
+    pub(crate) fn run(&self, budget: usize, in_hurry: &Cell<bool>) -> usize {
         let mut polled = 0;
-        while polled < budget {
+        in_hurry.set(false);
+        while polled < budget && !in_hurry.get() {
             let Some(key) = queue::pop_local() else { break };
             polled += usize::from(self.poll(key));
         }
@@ -170,8 +185,14 @@ impl Executor {
 
     /// Drops a task with no borrow held: its future's destructors may spawn, wake or abort.
     fn discard(&self, task: Option<Task>) {
-        if task.is_some() && std::panic::catch_unwind(AssertUnwindSafe(|| drop(task))).is_err() {
+        let Some(Task { work, waker, mut header }) = task else { return };
+        if std::panic::catch_unwind(AssertUnwindSafe(|| drop(work))).is_err() {
             self.panics.set(self.panics.get() + 1);
+        }
+        drop(waker);
+        let mut spare = self.spare.borrow_mut();
+        if spare.len() < SPARE_HEADERS && Arc::get_mut(&mut header).is_some() {
+            spare.push(header);
         }
     }
 }

@@ -96,6 +96,12 @@ impl TaskHeader {
         Self { key, queued: AtomicBool::new(true), home }
     }
 
+    /// Makes the header of a task that has ended that of another one.
+    pub(super) fn begin(&mut self, key: TaskKey) {
+        self.key = key;
+        *self.queued.get_mut() = true;
+    }
+
     /// Wake-ups from here on ask for another poll. A read-modify-write, so that the poll sees everything that a
     /// waker wrote before it found the flag already set.
     #[inline]

@@ -15,7 +15,7 @@ fn executor() -> (Rc<Executor>, Inbox) {
 
 /// Runs until nothing is ready, without waiting for other threads.
 fn settle(exec: &Executor) {
-    while exec.run(64) > 0 {}
+    while exec.run(64, &Cell::new(false)) > 0 {}
 }
 
 /// Runs until `done`, sleeping as a worker does.
@@ -24,7 +24,7 @@ fn run_until(exec: &Executor, inbox: &mut Inbox, mut done: impl FnMut() -> bool)
         if inbox.take_wakes(|key| exec.woken(key)) {
             exec.wake_all();
         }
-        exec.run(64);
+        exec.run(64, &Cell::new(false));
         if done() {
             return;
         }
@@ -127,9 +127,9 @@ fn the_budget_bounds_a_run_and_nothing_is_lost() {
         let polls = Rc::clone(&polls);
         exec.spawn(async move { polls.set(polls.get() + 1) }).detach();
     }
-    assert_eq!(exec.run(4), 4);
+    assert_eq!(exec.run(4, &Cell::new(false)), 4);
     assert!(exec.has_ready());
-    assert_eq!(exec.run(100), 6);
+    assert_eq!(exec.run(100, &Cell::new(false)), 6);
     assert_eq!(polls.get(), 10);
 }
 

@@ -62,7 +62,7 @@ impl Connection {
         remote: SocketAddr,
         server_name: &str,
     ) -> Result<Self, ConnectError> {
-        let key = cx::with_core(|core| {
+        let connect = |core: &mut Core| {
             let now = core.now;
             let handle = core.endpoint.connect(now, config, remote, server_name)?;
             let key = core.conns.insert(handle, Phase::Handshaking);
@@ -72,6 +72,10 @@ impl Connection {
                 side.accepted = true;
             }
             Ok::<_, ConnectError>(key)
+        };
+        let key = cx::with(|cx| {
+            cx.in_hurry.set(true);
+            cx.with_core(connect)
         })??;
         Ok(Self::counted(key))
     }

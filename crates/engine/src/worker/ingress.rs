@@ -1,15 +1,19 @@
 //! From the socket and the rings to the connections: whose is a datagram?
 
-use crate::limits::{HELD_PACKETS, HOPS_MAX};
+use crate::limits::{HELD_PACKETS, HOPS_MAX, SEND_EARLY};
 use crate::partition::slot_of;
 use crate::worker::Core;
 use crate::worker::links::{Links, Message, Packet, Stray};
 use crate::worker::run::Loop;
 use crate::worker::strays::Strays;
 use std::collections::VecDeque;
+use warpline_pktio::Received;
 use warpline_proto::{DatagramMeta, Instant};
 use warpline_ring::partition::{Member, Route};
 use warpline_wire::cid;
+
+/// The bit of a datagram's first byte that says that its header is a long one (RFC 9000 section 17.2): of a handshake.
+const LONG_HEADER: u8 = 0x80;
 
 /// A worker's share of the slots, and what is out of place.
 #[derive(Debug)]
@@ -138,24 +142,54 @@ impl Loop {
         if self.batch.is_empty() {
             return taken;
         }
-        let mut core = self.cx.core.borrow_mut();
-        core.now = now;
+        let mut batch = std::mem::take(&mut self.batch);
         let mut fates = Fates::default();
-        for received in self.batch.drain(..) {
-            let meta = DatagramMeta {
-                remote: received.remote,
-                local: received.local,
-                ecn: received.ecn.map(super::run::ecn_from_io),
-            };
-            for frame in received.datagrams() {
-                let packet = Packet { meta, frame, hops: 0 };
-                self.share.dispatch(now, packet, &mut core, &mut self.links, &mut fates);
+        let mut latest = now;
+        for received in batch.drain(..) {
+            if self.handle(latest, received, &mut fates) {
+                latest = self.send_early(latest);
             }
         }
-        drop(core);
+        self.batch = batch;
         self.count(&fates);
         self.signals.looked(now, self.setup.clock.now(), fates.handled + fates.passed_on);
         true
+    }
+
+    /// Handles what came as one message of the socket; whether a datagram of a handshake was among it.
+    #[inline]
+    fn handle(&mut self, now: Instant, received: Received, fates: &mut Fates) -> bool {
+        let mut core = self.cx.core.borrow_mut();
+        core.now = now;
+        let meta = DatagramMeta {
+            remote: received.remote,
+            local: received.local,
+            ecn: received.ecn.map(super::run::ecn_from_io),
+        };
+        let mut is_handshake = false;
+        for frame in received.datagrams() {
+            is_handshake |= frame.first().is_some_and(|first| first & LONG_HEADER != 0);
+            let packet = Packet { meta, frame, hops: 0 };
+            self.share.dispatch(now, packet, &mut core, &mut self.links, fates);
+        }
+        is_handshake
+    }
+
+    /// Sends what there is if handling datagrams has taken long since `since`; returns the time that counts from here on.
+    ///
+    /// A step of a handshake costs its side a tenth of a millisecond. If the answers to a batch of them left at its end, two sides
+    /// with several handshakes between them would take turns and each idle half of the time.
+    fn send_early(&mut self, since: Instant) -> Instant {
+        let now = self.setup.clock.now();
+        if now - since < SEND_EARLY {
+            return since;
+        }
+        self.cx.core.borrow_mut().now = now;
+        self.transmit(now);
+        if let Err(error) = self.io.flush() {
+            self.fail("sending", &error);
+        }
+        now
     }
 
     pub(crate) fn count(&mut self, fates: &Fates) {

@@ -124,6 +124,7 @@ impl Loop {
             exec: Executor::enter(Arc::clone(handle.home())),
             core: RefCell::new(Core::new(endpoint, now, config.accept_backlog)),
             orders: RefCell::default(),
+            in_hurry: Cell::new(false),
         });
         Ok(Self {
             cx,
@@ -200,6 +201,8 @@ impl Loop {
         let duty = self.share.member.poll();
         self.look_at_inbox();
         let worked = self.receive(now);
+        // Handshakes take time.
+        let now = self.cx.core.borrow().now.max(now);
         self.prepare();
         let stepped = self.perform(duty, now);
         self.cx.with_core(|core| {
@@ -210,7 +213,7 @@ impl Loop {
             core.dispatch_events();
             core.fire_timers();
         });
-        let polled = self.cx.exec.run(self.setup.config.task_budget);
+        let polled = self.cx.exec.run(self.setup.config.task_budget, &self.cx.in_hurry);
         if polled > 0 {
             self.tally.task_polls += polled as u64;
             // What the tasks did may have ended connections or made other tasks ready.
@@ -301,7 +304,7 @@ impl Loop {
         if let Some(why) = self.failure.clone() {
             // Those who wait learn why, tasks on this thread and elsewhere.
             self.cx.with_core(|core| core.fail_all(&why));
-            self.cx.exec.run(usize::MAX);
+            self.cx.exec.run(usize::MAX, &Cell::new(false));
         }
         let mut wakes = Vec::new();
         self.cx.core.borrow_mut().timers.fire_all(&mut wakes);
@@ -358,7 +361,7 @@ impl Loop {
 
     /// Sends what there is to send, up to the turn's share. Returns whether more is left.
     #[inline]
-    fn transmit(&mut self, now: Instant) -> bool {
+    pub(super) fn transmit(&mut self, now: Instant) -> bool {
         let mut core = self.cx.core.borrow_mut();
         let mut left = BYTES_PER_TURN;
         let mut paused = false;
