@@ -202,6 +202,12 @@ impl ReadError {
     }
 }
 
+impl From<Box<OperationError>> for WriteError {
+    fn from(error: Box<OperationError>) -> Self {
+        (*error).into()
+    }
+}
+
 impl From<OperationError> for WriteError {
     fn from(error: OperationError) -> Self {
         match error {
@@ -217,6 +223,12 @@ impl From<OperationError> for ConnectError {
             OperationError::Closed(error) => Self::Failed(error),
             OperationError::Engine(error) => Self::Engine(error),
         }
+    }
+}
+
+impl From<Box<OperationError>> for ReadError {
+    fn from(error: Box<OperationError>) -> Self {
+        (*error).into()
     }
 }
 

@@ -45,8 +45,8 @@ pub use counters::{Counters, Snapshot};
 pub use histogram::Histogram;
 pub use process::{announce, exit_on_stdin_eof, hold_until_stdin_eof, udp_socket};
 pub use protocol::{
-    ALPN, COUNT_QUERY, DATAGRAM_ECHO, DATAGRAM_SINK, HEADER_LEN, REQUEST_LEN, RESPONSE_LEN, SERVER_NAME, WRITE_CHUNK,
-    header,
+    ALPN, COUNT_EVERY, COUNT_QUERY, DATAGRAM_ECHO, DATAGRAM_SINK, HEADER_LEN, REQUEST_LEN, RESPONSE_LEN, SERVER_NAME,
+    WRITE_CHUNK, header,
 };
 pub use report::{Measurement, Report};
 pub use scenario::Scenario;

@@ -33,3 +33,6 @@ pub const WRITE_CHUNK: usize = 1 << 20;
 pub const fn header(length: u64) -> [u8; HEADER_LEN] {
     length.to_be_bytes()
 }
+
+/// Messages of `smallmsg` that are counted at once.
+pub const COUNT_EVERY: u64 = 16;

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use warpline::local::{self, Connection, Worker};
 use warpline::{Chunk, ClientConfig, Endpoint};
 use warpline_peer_kit::{
-    COUNT_QUERY, Counters, DATAGRAM_ECHO, DATAGRAM_SINK, HEADER_LEN, Measurement, REQUEST_LEN, RESPONSE_LEN, Report,
-    Result, SERVER_NAME, Scenario, Snapshot, hold_until_stdin_eof,
+    COUNT_EVERY, COUNT_QUERY, Counters, DATAGRAM_ECHO, DATAGRAM_SINK, HEADER_LEN, Measurement, REQUEST_LEN,
+    RESPONSE_LEN, Report, Result, SERVER_NAME, Scenario, Snapshot, hold_until_stdin_eof,
 };
 
 use super::sessions::resumptions;
@@ -176,11 +176,13 @@ impl Load {
         let (mut send, _recv) = connection.open_bi().await?;
         send.write_chunk(Chunk::copy_from_slice(&0u64.to_be_bytes())).await?;
         let message = block(self.args.bytes.clamp(1, 1 << 20) as usize);
-        let mut sent = 0u32;
+        let mut sent = 0u64;
         loop {
             send.write_chunk(message.clone()).await?;
-            self.counters.add_op(message.len() as u64);
-            sent = sent.wrapping_add(1);
+            sent += 1;
+            if sent.is_multiple_of(COUNT_EVERY) {
+                self.counters.add_ops(COUNT_EVERY, message.len() as u64);
+            }
             if sent.is_multiple_of(1024) {
                 local::yield_now().await;
             }

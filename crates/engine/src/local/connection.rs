@@ -142,7 +142,10 @@ impl<H: Hold> Connection<H> {
 
     #[inline]
     fn op<R>(&self, f: impl FnOnce(Both<'_>) -> R) -> Result<R, OperationError> {
-        cx::with_core(|core| core.both(self.key).map(f))?
+        match cx::with_core(|core| core.both(self.key).map(f))? {
+            Ok(value) => Ok(value),
+            Err(error) => Err(*error),
+        }
     }
 
     pub(super) fn look<R>(&self, f: impl FnOnce(&ProtoConnection) -> R) -> Result<R, OperationError> {
@@ -253,7 +256,7 @@ impl<H: Hold> Connection<H> {
                 None => Err(error),
             }
         });
-        flatten(result.unwrap_or_else(|error| Err(error.into())))
+        settle(result)
     }
 
     /// Sends a datagram (RFC 9221), unreliably and in no order; waits while the queue of datagrams is full.
@@ -269,16 +272,24 @@ impl<H: Hold> Connection<H> {
     /// # Errors
     /// As there.
     pub fn poll_send_datagram(&self, cx: &Context<'_>, datagram: &Chunk) -> Poll<Result<(), SendDatagramError>> {
-        let sent = self.op(|Both { conn, side, wakes, .. }| match conn.send_datagram(datagram.clone()) {
-            Ok(()) => Poll::Ready(Ok(())),
-            Err(ProtoSendDatagramError::Unsupported) => Poll::Ready(Err(SendDatagramError::Unsupported)),
-            Err(ProtoSendDatagramError::TooLarge) => Poll::Ready(Err(SendDatagramError::TooLarge)),
-            Err(ProtoSendDatagramError::Blocked) => {
-                side.waiters.datagram_out.register(cx, wakes);
-                Poll::Pending
-            }
+        let sent = cx::with_core(|core| {
+            core.both(self.key).map(|Both { conn, side, wakes, .. }| match conn.send_datagram(datagram.clone()) {
+                Err(ProtoSendDatagramError::Blocked) => {
+                    side.waiters.datagram_out.register(cx, wakes);
+                    Poll::Pending
+                }
+                done => Poll::Ready(done),
+            })
         });
-        sent.unwrap_or_else(|error| Poll::Ready(Err(error.into())))
+        match settle(sent) {
+            Poll::Ready(Ok(Ok(()))) => Poll::Ready(Ok(())),
+            Poll::Ready(Ok(Err(ProtoSendDatagramError::Unsupported))) => {
+                Poll::Ready(Err(SendDatagramError::Unsupported))
+            }
+            Poll::Ready(Ok(Err(_))) => Poll::Ready(Err(SendDatagramError::TooLarge)),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
+            Poll::Pending => Poll::Pending,
+        }
     }
 
     /// The next datagram from the peer.
@@ -310,7 +321,7 @@ impl<H: Hold> Connection<H> {
             let rest = core.conns.get_mut(self.key).and_then(|side| side.leftovers.as_mut()?.datagram());
             rest.map(Poll::Ready).ok_or(error)
         });
-        flatten(result.unwrap_or_else(|error| Err(error.into())))
+        settle(result)
     }
 
     /// The longest datagram that can be sent now, in bytes; `None` if the peer takes none. It grows and shrinks with
@@ -457,6 +468,15 @@ fn accept_leftover(core: &mut Core, key: ConnectionKey, dir: Dir, pinned: bool) 
     let id = side.leftovers.as_mut()?.accept(dir)?;
     side.add_stream(id, if dir == Dir::Bi { 2 } else { 1 }, dir == Dir::Bi, pinned);
     Some(id)
+}
+
+/// The outcome of an operation as its caller gets it.
+fn settle<T>(result: Result<Result<Poll<T>, Box<OperationError>>, EngineError>) -> Poll<Result<T, OperationError>> {
+    match result {
+        Ok(Ok(poll)) => poll.map(Ok),
+        Ok(Err(error)) => Poll::Ready(Err(*error)),
+        Err(error) => Poll::Ready(Err(error.into())),
+    }
 }
 
 fn flatten<T, E>(result: Result<Poll<T>, E>) -> Poll<Result<T, E>> {

@@ -3,11 +3,11 @@
 use crate::cx;
 use crate::error::{ReadError, ReadExactError, ReadToEndError};
 use crate::local::{Hold, Pinned};
-use crate::worker::{Both, ConnSide, ConnectionKey, Core, Phase, Tail, register};
+use crate::worker::{Both, ConnectionKey, Core, Phase, Tail, register};
 use std::fmt;
 use std::future::poll_fn;
 use std::marker::PhantomData;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use warpline_frame::Chunk;
 use warpline_proto::ReadError as ProtoReadError;
 use warpline_wire::StreamId;
@@ -144,20 +144,35 @@ impl<H: Hold> RecvStream<H> {
             Some(End::Stopped) => return Poll::Ready(Err(ReadError::Ended)),
         }
         let (key, id) = (self.conn, self.id);
-        let (poll, old) = cx::with_core(|core| {
+        let mut replaced = None;
+        let step = cx::with_core(|core| {
             let error = match core.both(key) {
-                Ok(Both { conn, side, now, .. }) => return read_live(conn.read(now, id, max), side, id, cx),
+                Ok(Both { conn, side, now, .. }) => {
+                    return read_live(conn.read(now, id, max), || {
+                        let stream = side.streams.get_mut(&id.0);
+                        replaced = stream.zip(cx).and_then(|(stream, cx)| register(&mut stream.recv_waker, cx));
+                    });
+                }
                 Err(error) => error,
             };
-            (read_leftovers(core, key, id, max).unwrap_or(Poll::Ready(Err(error.into()))), None)
+            read_leftovers(core, key, id, max).unwrap_or_else(|| Err(Box::new(error.into())))
         })?;
-        drop(old);
-        match &poll {
-            Poll::Ready(Ok(None)) => self.end = Some(End::Finished),
-            Poll::Ready(Err(ReadError::Reset(code))) => self.end = Some(End::Reset(*code)),
-            _ => {}
+        // A waker is dropped where nothing is borrowed.
+        drop(replaced);
+        match step {
+            Ok(Poll::Ready(Some(chunk))) => Poll::Ready(Ok(Some(chunk))),
+            Ok(Poll::Ready(None)) => {
+                self.end = Some(End::Finished);
+                Poll::Ready(Ok(None))
+            }
+            Ok(Poll::Pending) => Poll::Pending,
+            Err(error) => {
+                if let ReadError::Reset(code) = *error {
+                    self.end = Some(End::Reset(code));
+                }
+                Poll::Ready(Err(*error))
+            }
         }
-        poll
     }
 
     /// Asks the peer to stop sending, with `code` (below 2^62); nothing more can be read.
@@ -173,37 +188,32 @@ impl<H: Hold> RecvStream<H> {
     }
 }
 
-type ChunkPoll = Poll<Result<Option<Chunk>, ReadError>>;
+/// What reading came to. The error is boxed, so that reads that succeed do not carry room for it.
+type Step = Result<Poll<Option<Chunk>>, Box<ReadError>>;
 
-/// What reading from a living connection came to, and the waker that was replaced.
+/// What reading from a living connection came to; `wait` notes who waits.
 #[inline]
-fn read_live(
-    read: Result<Option<Chunk>, ProtoReadError>,
-    side: &mut ConnSide,
-    id: StreamId,
-    cx: Option<&mut Context<'_>>,
-) -> (ChunkPoll, Option<Waker>) {
-    let poll = match read {
-        Ok(chunk) => Poll::Ready(Ok(chunk)),
+fn read_live(read: Result<Option<Chunk>, ProtoReadError>, wait: impl FnOnce()) -> Step {
+    match read {
+        Ok(chunk) => Ok(Poll::Ready(chunk)),
         Err(ProtoReadError::Blocked) => {
-            let stream = side.streams.get_mut(&id.0);
-            let old = stream.zip(cx).and_then(|(stream, cx)| register(&mut stream.recv_waker, cx));
-            return (Poll::Pending, old);
+            wait();
+            Ok(Poll::Pending)
         }
-        Err(ProtoReadError::Reset(code)) => Poll::Ready(Err(ReadError::Reset(code))),
-        Err(ProtoReadError::ClosedStream) => Poll::Ready(Err(ReadError::Ended)),
-    };
-    (poll, None)
+        Err(ProtoReadError::Reset(code)) => Err(Box::new(ReadError::Reset(code))),
+        Err(ProtoReadError::ClosedStream) => Err(Box::new(ReadError::Ended)),
+    }
 }
 
 /// Reads what had arrived before the connection ended. `None` if it is the connection's end that the reader meets.
-fn read_leftovers(core: &mut Core, key: ConnectionKey, id: StreamId, max: usize) -> Option<ChunkPoll> {
+#[cold]
+fn read_leftovers(core: &mut Core, key: ConnectionKey, id: StreamId, max: usize) -> Option<Step> {
     let side = core.conns.get_mut(key)?;
     debug_assert!(matches!(side.phase, Phase::Closed(_)));
     match side.leftovers.as_mut()?.read(id, max) {
-        Ok(chunk) => Some(Poll::Ready(Ok(Some(chunk)))),
-        Err(Tail::Finished) => Some(Poll::Ready(Ok(None))),
-        Err(Tail::Reset(code)) => Some(Poll::Ready(Err(ReadError::Reset(code)))),
+        Ok(chunk) => Some(Ok(Poll::Ready(Some(chunk)))),
+        Err(Tail::Finished) => Some(Ok(Poll::Ready(None))),
+        Err(Tail::Reset(code)) => Some(Err(Box::new(ReadError::Reset(code)))),
         Err(Tail::Cut) => None,
     }
 }

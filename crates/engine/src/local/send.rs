@@ -68,27 +68,32 @@ impl<H: Hold> SendStream<H> {
     /// As [`write_chunk`](Self::write_chunk).
     #[inline]
     pub fn poll_write_chunk(&mut self, cx: &mut Context<'_>, chunk: &mut Chunk) -> Poll<Result<(), WriteError>> {
-        let id = self.id;
-        let (poll, old) = cx::with_core(|core| {
-            let Both { conn, side, .. } = match core.both(self.conn) {
+        let (key, id, written) = (self.conn, self.id, &mut self.written);
+        let mut replaced = None;
+        let step = cx::with_core(|core| {
+            let Both { conn, side, .. } = match core.both(key) {
                 Ok(both) => both,
-                Err(error) => return (Poll::Ready(Err(error.into())), None),
+                Err(error) => return Err(Box::new(WriteError::from(error))),
             };
             while !chunk.is_empty() {
                 match conn.write(id, chunk) {
-                    Ok(taken) => self.written += taken as u64,
+                    Ok(taken) => *written += taken as u64,
                     Err(ProtoWriteError::Blocked) => {
-                        let old = side.streams.get_mut(&id.0).and_then(|s| register(&mut s.send_waker, cx));
-                        return (Poll::Pending, old);
+                        replaced = side.streams.get_mut(&id.0).and_then(|s| register(&mut s.send_waker, cx));
+                        return Ok(Poll::Pending);
                     }
-                    Err(ProtoWriteError::Stopped(code)) => return (Poll::Ready(Err(WriteError::Stopped(code))), None),
-                    Err(ProtoWriteError::ClosedStream) => return (Poll::Ready(Err(WriteError::Ended)), None),
+                    Err(ProtoWriteError::Stopped(code)) => return Err(Box::new(WriteError::Stopped(code))),
+                    Err(ProtoWriteError::ClosedStream) => return Err(Box::new(WriteError::Ended)),
                 }
             }
-            (Poll::Ready(Ok(())), None)
+            Ok(Poll::Ready(()))
         })?;
-        drop(old);
-        poll
+        // A waker is dropped where nothing is borrowed.
+        drop(replaced);
+        match step {
+            Ok(poll) => poll.map(Ok),
+            Err(error) => Poll::Ready(Err(*error)),
+        }
     }
 
     /// Says that nothing more will be written: the peer reads the end after the last byte. Does not wait for delivery;
@@ -151,8 +156,9 @@ impl<H: Hold> SendStream<H> {
     /// If the connection has ended.
     pub fn set_priority(&self, priority: i32) -> Result<(), OperationError> {
         cx::with_core(|core| {
+            let Both { conn, .. } = core.both(self.conn).map_err(|error| *error)?;
             // An error says that the stream is over, and with it the question of its turn.
-            let _ = core.both(self.conn)?.conn.set_priority(self.id, priority);
+            let _ = conn.set_priority(self.id, priority);
             Ok(())
         })?
     }

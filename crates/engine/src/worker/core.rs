@@ -91,15 +91,17 @@ impl Core {
         }
     }
 
-    /// Both halves of a connection that has not ended.
+    /// Both halves of a connection that has not ended. The error is boxed: it is rare, and large enough that carrying room for
+    /// it costs those calls that succeed.
     #[inline]
-    pub(crate) fn both(&mut self, key: ConnectionKey) -> Result<Both<'_>, OperationError> {
-        let side = self.conns.get_mut(key).ok_or(ConnectionError::LocallyClosed)?;
+    pub(crate) fn both(&mut self, key: ConnectionKey) -> Result<Both<'_>, Box<OperationError>> {
+        let Some(side) = self.conns.get_mut(key) else { return Err(ended(None)) };
         if let Phase::Closed(error) = &side.phase {
-            return Err(error.clone().into());
+            return Err(ended(Some(error)));
         }
-        let handle = side.handle.ok_or(ConnectionError::LocallyClosed)?;
-        let conn = self.endpoint.connection(handle).ok_or(ConnectionError::LocallyClosed)?;
+        let Some(conn) = side.handle.and_then(|handle| self.endpoint.connection(handle)) else {
+            return Err(ended(None));
+        };
         Ok(Both { conn, side, wakes: &mut self.wakes, now: self.now })
     }
 
@@ -331,4 +333,10 @@ impl Core {
             self.ended(key, ConnectionError::LocallyClosed);
         }
     }
+}
+
+/// Why a connection cannot be used.
+#[cold]
+fn ended(error: Option<&ConnectionError>) -> Box<OperationError> {
+    Box::new(error.cloned().unwrap_or(ConnectionError::LocallyClosed).into())
 }

@@ -17,7 +17,7 @@ mod strays;
 mod waiters;
 
 pub use conns::ConnectionKey;
-pub(crate) use conns::{ConnSide, Phase, SendPhase};
+pub(crate) use conns::{Phase, SendPhase};
 pub(crate) use core::{Both, Core};
 pub(crate) use leftovers::Tail;
 #[cfg(test)]

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::Workers;
 use super::traits::{Connection, ReadBuffers, RecvHalf, SendHalf};
-use crate::{ClientArgs, Counters, Result, Scenario, WRITE_CHUNK, header};
+use crate::{COUNT_EVERY, ClientArgs, Counters, Result, Scenario, WRITE_CHUNK, header};
 
 /// Keeps `args.streams` streams busy on every connection.
 pub(super) fn start<C: Connection>(
@@ -47,9 +47,11 @@ pub(super) fn messages<C: Connection>(
             let (mut send, _recv) = connection.open().await?;
             send.write(Bytes::copy_from_slice(&header(0))).await?;
             loop {
-                send.write(message.clone()).await?;
-                counters.add_op(message.len() as u64);
-                tokio::task::coop::consume_budget().await;
+                for _ in 0..COUNT_EVERY {
+                    send.write(message.clone()).await?;
+                    tokio::task::coop::consume_budget().await;
+                }
+                counters.add_ops(COUNT_EVERY, message.len() as u64);
             }
         });
     }
