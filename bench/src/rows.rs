@@ -135,6 +135,7 @@ const DATAGRAM: Row =
     Row { name: "datagram", scenario: Scenario::Datagram, bytes: 1_200, metric: Metric::Datagrams, ..BULK };
 const CONNECT: Row =
     Row { name: "connect", scenario: Scenario::Connect, in_flight: 8, metric: Metric::Handshakes, ..BULK };
+const IDLE: Row = Row { name: "idle", scenario: Scenario::Idle, connections: 20_000, metric: Metric::Memory, ..BULK };
 
 /// Every row, in the order of the table.
 pub const ROWS: &[Row] = &[
@@ -158,7 +159,8 @@ pub const ROWS: &[Row] = &[
     CONNECT,
     Row { name: "resume", scenario: Scenario::Resume, ..CONNECT },
     Row { name: "zerortt", scenario: Scenario::ZeroRtt, metric: Metric::Requests, ..CONNECT },
-    Row { name: "idle", scenario: Scenario::Idle, connections: 20_000, metric: Metric::Memory, ..BULK },
+    Row { name: "idle-1000", connections: 1_000, ..IDLE },
+    IDLE,
 ];
 
 /// The rows called `names`, in the table's order; all of them if `names` is empty.
