@@ -2,8 +2,8 @@
 
 use std::sync::LazyLock;
 
-use rustls::crypto::aws_lc_rs as aws;
 use rustls::crypto::cipher::{AeadKey, Iv, Nonce};
+use rustls::crypto::{aws_lc_rs as aws, ring};
 use rustls::quic::{Algorithm, HeaderProtectionKey, PacketKey, Tag};
 use rustls::{CipherSuite, Error, SupportedCipherSuite, Tls13CipherSuite};
 use warpline_gcm::{BLOCK_LEN, MaskKey, TAG_LEN};
@@ -11,13 +11,13 @@ use warpline_gcm::{BLOCK_LEN, MaskKey, TAG_LEN};
 use super::packet::mask_header;
 use super::schedule::SuiteParts;
 
-/// The cipher suites of TLS 1.3, those with AES with packets sealed by `warpline-gcm`. `None` where the processor lacks its
+/// The cipher suites of TLS 1.3, those with AES with packets sealed by `warpline-gcm` and hashes by `ring`. `None` where the processor lacks its
 /// instructions.
 pub(super) fn suites() -> Option<[SupportedCipherSuite; 3]> {
     static SUITES: LazyLock<Option<[SupportedCipherSuite; 3]>> = LazyLock::new(|| {
         warpline_gcm::is_supported().then_some([
-            with_gcm(aws::cipher_suite::TLS13_AES_128_GCM_SHA256),
-            with_gcm(aws::cipher_suite::TLS13_AES_256_GCM_SHA384),
+            with_gcm(ring::cipher_suite::TLS13_AES_128_GCM_SHA256),
+            with_gcm(ring::cipher_suite::TLS13_AES_256_GCM_SHA384),
             aws::cipher_suite::TLS13_CHACHA20_POLY1305_SHA256,
         ])
     });
