@@ -73,8 +73,11 @@ fn client_hello(payload: &[u8]) -> Vec<u8> {
     pieces.into_iter().flat_map(|(_, bytes)| bytes).collect()
 }
 
-/// Rewrites an extension of the ClientHello; `None` takes it out.
-fn with_extension(hello: &[u8], kind: u16, edit: impl Fn(&[u8]) -> Option<Vec<u8>>) -> Vec<u8> {
+/// The type of the transport parameters' extension (RFC 9001 section 8.2).
+const PARAMETERS: u16 = 0x39;
+
+/// Rewrites an extension of the ClientHello, and perhaps its type; `None` takes it out.
+fn with_extension(hello: &[u8], kind: u16, edit: impl Fn(&[u8]) -> Option<(u16, Vec<u8>)>) -> Vec<u8> {
     let u16_at = |at: usize| usize::from(u16::from_be_bytes([hello[at], hello[at + 1]]));
     // Type, length, version, random; then session ID, cipher suites, compression.
     let mut at = 4 + 2 + 32;
@@ -87,9 +90,9 @@ fn with_extension(hello: &[u8], kind: u16, edit: impl Fn(&[u8]) -> Option<Vec<u8
     while at < hello.len() {
         let (found, len) = (u16_at(at) as u16, u16_at(at + 2));
         let body = &hello[at + 4..at + 4 + len];
-        let body = if found == kind { edit(body) } else { Some(body.to_vec()) };
-        if let Some(body) = body {
-            extensions.extend_from_slice(&found.to_be_bytes());
+        let extension = if found == kind { edit(body) } else { Some((found, body.to_vec())) };
+        if let Some((kind, body)) = extension {
+            extensions.extend_from_slice(&kind.to_be_bytes());
             extensions.extend_from_slice(&(body.len() as u16).to_be_bytes());
             extensions.extend_from_slice(&body);
         }
@@ -105,9 +108,14 @@ fn with_extension(hello: &[u8], kind: u16, edit: impl Fn(&[u8]) -> Option<Vec<u8
 
 /// The code for a ClientHello whose transport parameters were rewritten.
 fn parameters(edit: impl Fn(&[u8]) -> Option<Vec<u8>> + 'static) -> Code {
+    extension(move |body| Some((PARAMETERS, edit(body)?)))
+}
+
+/// The same, and their extension may get another type.
+fn extension(edit: impl Fn(&[u8]) -> Option<(u16, Vec<u8>)> + 'static) -> Code {
     during_handshake(Level::Initial, move |clear| {
         let len = clear.payload.len();
-        let hello = with_extension(&client_hello(&clear.payload), 0x39, &edit);
+        let hello = with_extension(&client_hello(&clear.payload), PARAMETERS, &edit);
         let mut payload = frame(&[6, 0]);
         payload.extend_from_slice(&(hello.len() as u16 | 0x4000).to_be_bytes());
         payload.extend_from_slice(&hello);
@@ -195,6 +203,8 @@ fn tls_alerts() {
     assert_eq!(test.server_error(), Code::crypto(120));
     // Section 8.2: without the extension missing_extension.
     assert_eq!(parameters(|_| None), Code::crypto(109));
+    // Under the type that they had in the drafts they are not there.
+    assert_eq!(extension(|body| Some((0xffa5, body.to_vec()))), Code::crypto(109));
     // Section 6: KeyUpdate messages, in the Handshake and after it; section 8.3: EndOfEarlyData: unexpected_message.
     let crypto = |message: &[u8]| [&frame(&[6, 0, message.len() as u64])[..], message].concat();
     let key_update = crypto(&[24, 0, 0, 1, 0]);

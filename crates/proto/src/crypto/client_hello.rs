@@ -33,6 +33,11 @@ pub(crate) struct Offer {
 }
 
 impl Offer {
+    /// Transport parameters are there, under the type that RFC 9001 section 8.2 gives them.
+    pub(crate) fn has_params(&self) -> bool {
+        self.params.is_some()
+    }
+
     /// The versions that the client's first flight suits; `bytes` are those that were scanned. Transport parameters that cannot be
     /// read say nothing here, and end the connection when they are taken into use.
     pub(crate) fn versions(&self, bytes: &[u8]) -> Option<VersionInformation> {

@@ -160,6 +160,10 @@ impl Session {
         let mut params = Vec::with_capacity(256);
         hello.params.encode(&mut params, Side::Server);
         let bytes = std::mem::take(&mut hello.bytes);
+        if matches!(scan(&bytes), Scan::Hello(offer) if !offer.has_params()) {
+            // RFC 9001 section 8.2; TLS would also take the extension's type of the drafts, 0xffa5. 109 is missing_extension.
+            return Err((TransportErrorCode::crypto(109), "TLS: no transport parameters".into()));
+        }
         let mut tls = hello.config.tls_for(version);
         let tap = Tap::new(tls.key_log.clone(), Wanted::Exporter);
         tls.key_log = tap.clone();
