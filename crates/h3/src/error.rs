@@ -28,6 +28,20 @@ impl Violation {
     }
 }
 
+/// The peer's request or response was malformed in a way that this crate finds: the stream was reset with H3_MESSAGE_ERROR
+/// (RFC 9114 section 4.1.2).
+///
+/// Found inside `h3`'s errors in [`StreamErrorIncoming::Unknown`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("malformed message: {0}")]
+pub struct Malformed(pub(crate) &'static str);
+
+impl Malformed {
+    pub(crate) fn incoming(self) -> StreamErrorIncoming {
+        StreamErrorIncoming::Unknown(Box::new(self))
+    }
+}
+
 /// The code of a connection's close as HTTP/3 understands it: codes that it does not know are equivalent to H3_NO_ERROR
 /// (RFC 9114 section 8.1), among them the 0 of a transport that was closed without a word.
 ///

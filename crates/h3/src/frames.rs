@@ -4,17 +4,29 @@
 //! fills the memory with one HEADERS frame.
 
 use h3::error::Code;
+use warpline::Side;
 
-use crate::error::Violation;
+use crate::error::{Malformed, Violation};
+use crate::fields::Message;
 use crate::limits::FRAME_MAX;
 
 const DATA: u64 = 0x00;
+const HEADERS: u64 = 0x01;
 /// The signal of a bidirectional WebTransport stream: no length follows, and no further frame.
 const WEBTRANSPORT_STREAM: u64 = 0x41;
 /// The longest variable-length integer (RFC 9000 section 16).
 const VARINT_MAX: usize = 8;
 
 const TOO_LONG: Violation = Violation::new(Code::H3_EXCESSIVE_LOAD, "a frame is longer than this endpoint takes");
+
+/// What is wrong with what came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// The connection is to be closed.
+    Connection(Violation),
+    /// The stream is to be reset.
+    Stream(Malformed),
+}
 
 /// A variable-length integer that arrives in pieces.
 #[derive(Debug, Default)]
@@ -44,6 +56,8 @@ impl VarInt {
 pub(crate) struct FrameGuard {
     number: VarInt,
     at: At,
+    /// Of a bidirectional stream.
+    message: Option<Message>,
 }
 
 #[derive(Debug)]
@@ -52,51 +66,65 @@ enum At {
     StreamType,
     Type,
     Length(u64),
-    /// Bytes of the payload that are still to come.
-    Payload(u64),
+    /// In a payload, with so many bytes still to come.
+    Payload {
+        kind: u64,
+        left: u64,
+    },
     /// No further frame.
     Raw,
 }
 
 impl FrameGuard {
-    /// For a bidirectional stream.
-    pub(crate) fn request() -> Self {
-        Self { number: VarInt::default(), at: At::Type }
+    /// For a bidirectional stream, by which a message comes to `side`.
+    pub(crate) fn message(side: Side) -> Self {
+        Self { number: VarInt::default(), at: At::Type, message: Some(Message::to(side)) }
     }
 
     /// For a unidirectional stream, from its type on.
     pub(crate) fn unidirectional() -> Self {
-        Self { number: VarInt::default(), at: At::StreamType }
+        Self { number: VarInt::default(), at: At::StreamType, message: None }
     }
 
     /// Follows the next bytes.
-    pub(crate) fn follow(&mut self, mut bytes: &[u8]) -> Result<(), Violation> {
+    pub(crate) fn follow(&mut self, mut bytes: &[u8]) -> Result<(), Fault> {
         loop {
-            if let At::Payload(left) = &mut self.at {
-                let skipped = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
-                *left -= skipped as u64;
-                bytes = &bytes[skipped..];
-                if *left == 0 {
-                    self.at = At::Type;
+            if let At::Payload { kind, left } = self.at {
+                let (payload, rest) = bytes.split_at(usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len()));
+                bytes = rest;
+                let left = left - payload.len() as u64;
+                self.at = if left == 0 { At::Type } else { At::Payload { kind, left } };
+                self.note(kind, payload, left == 0).map_err(Fault::Stream)?;
+                if left > 0 {
+                    return Ok(());
                 }
             }
             if matches!(self.at, At::Raw) {
                 return Ok(());
             }
             let Some((&byte, rest)) = bytes.split_first() else { return Ok(()) };
-            if matches!(self.at, At::Payload(_)) {
-                return Ok(());
-            }
             bytes = rest;
             let Some(number) = self.number.push(byte) else { continue };
             self.at = match self.at {
                 At::StreamType => At::Type,
                 At::Type if number == WEBTRANSPORT_STREAM => At::Raw,
                 At::Type => At::Length(number),
-                At::Length(kind) if kind != DATA && number > FRAME_MAX => return Err(TOO_LONG),
-                At::Length(_) | At::Payload(_) => At::Payload(number),
+                At::Length(kind) if kind != DATA && number > FRAME_MAX => return Err(Fault::Connection(TOO_LONG)),
+                At::Length(kind) | At::Payload { kind, .. } => At::Payload { kind, left: number },
                 At::Raw => At::Raw,
             };
+        }
+    }
+
+    /// A piece of a frame's payload.
+    fn note(&mut self, kind: u64, payload: &[u8], is_last: bool) -> Result<(), Malformed> {
+        match (&mut self.message, kind) {
+            (Some(message), HEADERS) => message.fields(payload, is_last),
+            (Some(message), DATA) => {
+                message.body();
+                Ok(())
+            }
+            _ => Ok(()),
         }
     }
 }
@@ -113,7 +141,7 @@ mod tests {
         bytes
     }
 
-    fn follow(guard: &mut FrameGuard, bytes: &[u8], piece: usize) -> Result<(), Violation> {
+    fn follow(guard: &mut FrameGuard, bytes: &[u8], piece: usize) -> Result<(), Fault> {
         bytes.chunks(piece).try_for_each(|piece| guard.follow(piece))
     }
 
@@ -122,20 +150,24 @@ mod tests {
         let stream = [frame(0x01, 500), frame(0x00, 200_000), frame(0x21, FRAME_MAX as usize), frame(0x00, 0)].concat();
         let hostile = [stream.clone(), vec![0x01, 0xc0, 0, 0, 0, 0, 1, 0, 1]].concat();
         for piece in [1, 2, 3, 7, 1_000, hostile.len()] {
-            assert_eq!(follow(&mut FrameGuard::request(), &stream, piece), Ok(()));
-            assert_eq!(follow(&mut FrameGuard::request(), &hostile, piece), Err(TOO_LONG), "pieces of {piece}");
+            assert_eq!(follow(&mut FrameGuard::message(Side::Server), &stream, piece), Ok(()));
+            assert_eq!(
+                follow(&mut FrameGuard::message(Side::Server), &hostile, piece),
+                Err(Fault::Connection(TOO_LONG)),
+                "pieces of {piece}"
+            );
         }
     }
 
     #[test]
     fn a_type_precedes_the_frames_of_unidirectional_streams() {
         let stream = [vec![0x00], frame(0x04, 3), vec![0x07, 0x80, 0x01, 0, 1]].concat();
-        assert_eq!(follow(&mut FrameGuard::unidirectional(), &stream, 1), Err(TOO_LONG));
+        assert_eq!(follow(&mut FrameGuard::unidirectional(), &stream, 1), Err(Fault::Connection(TOO_LONG)));
     }
 
     #[test]
     fn webtransport_streams_have_no_frames() {
         let stream = [vec![0x40, 0x41], vec![0x01; 100], vec![0xff; 100]].concat();
-        assert_eq!(follow(&mut FrameGuard::request(), &stream, 3), Ok(()));
+        assert_eq!(follow(&mut FrameGuard::message(Side::Server), &stream, 3), Ok(()));
     }
 }

@@ -21,6 +21,9 @@
 //! | opens a second stream of QPACK of one kind, or, as a client, a push stream | H3_STREAM_CREATION_ERROR |
 //! | opens, as a server, a push stream that was not allowed | H3_ID_ERROR |
 //!
+//! Messages with pseudo-header fields that come twice, behind other fields, in trailers or in the wrong direction, and requests
+//! without those that they must have, are reset with H3_MESSAGE_ERROR ([`Malformed`]).
+//!
 //! # A request
 //!
 //! ```
@@ -62,6 +65,7 @@
 
 mod connection;
 mod error;
+mod fields;
 mod frames;
 pub mod limits;
 mod peer_streams;
@@ -69,7 +73,7 @@ mod stream;
 mod transport;
 
 pub use connection::{Connection, OpenStreams};
-pub use error::{Violation, close_code};
+pub use error::{Malformed, Violation, close_code};
 pub use stream::{BidiStream, RecvStream, SendStream};
 pub use transport::{Pair, RecvHalf, SendHalf, Transport};
 

@@ -1,5 +1,7 @@
 //! Streams as `h3` wants them.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
@@ -7,8 +9,8 @@ use h3::error::Code;
 use h3::quic::{self, ConnectionErrorIncoming, StreamErrorIncoming, StreamId, WriteBuf};
 use warpline::{Chunk, Side};
 
-use crate::error::{self, Violation};
-use crate::frames::FrameGuard;
+use crate::error::{self, Malformed, Violation};
+use crate::frames::{Fault, FrameGuard};
 use crate::limits::PIECE;
 use crate::transport::{Pair, RecvHalf, SendHalf, Transport};
 
@@ -17,6 +19,22 @@ const DATA: u8 = 0x00;
 
 fn stream_id(id: warpline::StreamId) -> StreamId {
     StreamId::try_from(id.0).expect("stream IDs of QUIC are below 2^62, as those of h3 are")
+}
+
+const REFUSED: Malformed = Malformed("found in the other direction of the stream");
+
+/// Whether the message that came on a stream was malformed, for the half that sends: it is to say so (RFC 9114 section 4.1.2).
+#[derive(Clone, Default)]
+struct Refusal(Arc<AtomicBool>);
+
+impl Refusal {
+    fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 /// How far a message has been sent.
@@ -46,19 +64,32 @@ pub struct SendStream<T: Transport, B: Buf> {
     progress: Progress,
     /// `None` for unidirectional streams.
     role: Option<Side>,
+    /// Of the other direction.
+    refusal: Refusal,
 }
 
 impl<T: Transport, B: Buf> SendStream<T, B> {
     pub(crate) fn unidirectional(inner: T::Send) -> Self {
-        Self::new(inner, None)
+        Self::new(inner, None, Refusal::default())
     }
 
-    fn message(inner: T::Send, side: Side) -> Self {
-        Self::new(inner, Some(side))
+    fn message(inner: T::Send, side: Side, refusal: Refusal) -> Self {
+        Self::new(inner, Some(side), refusal)
     }
 
-    fn new(inner: T::Send, role: Option<Side>) -> Self {
-        Self { inner, writing: None, piece: Chunk::new(), progress: Progress::Headers, role }
+    fn new(inner: T::Send, role: Option<Side>, refusal: Refusal) -> Self {
+        Self { inner, writing: None, piece: Chunk::new(), progress: Progress::Headers, role, refusal }
+    }
+
+    /// Resets the stream if what came on it was malformed.
+    fn heed(&mut self) -> Result<(), StreamErrorIncoming> {
+        if !self.refusal.is_set() {
+            return Ok(());
+        }
+        if self.progress != Progress::Over {
+            quic::SendStream::<B>::reset(self, Code::H3_MESSAGE_ERROR.value());
+        }
+        Err(REFUSED.incoming())
     }
 
     /// Hands the current piece to the stream.
@@ -72,7 +103,9 @@ impl<T: Transport, B: Buf> SendStream<T, B> {
     /// The code with which a stream that is dropped now is to be reset.
     fn abandonment(&self) -> Option<Code> {
         match (self.role?, self.progress) {
-            (_, Progress::Over) | (Side::Server, Progress::Headers) => None,
+            (_, Progress::Over) => None,
+            _ if self.refusal.is_set() => Some(Code::H3_MESSAGE_ERROR),
+            (Side::Server, Progress::Headers) => None,
             (Side::Client, _) => Some(Code::H3_REQUEST_CANCELLED),
             (Side::Server, Progress::Body) => Some(Code::H3_INTERNAL_ERROR),
         }
@@ -81,6 +114,7 @@ impl<T: Transport, B: Buf> SendStream<T, B> {
 
 impl<T: Transport, B: Buf> quic::SendStream<B> for SendStream<T, B> {
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamErrorIncoming>> {
+        self.heed()?;
         loop {
             ready!(self.poll_piece(cx))?;
             let Some(data) = self.writing.as_mut().filter(|data| data.has_remaining()) else {
@@ -106,6 +140,7 @@ impl<T: Transport, B: Buf> quic::SendStream<B> for SendStream<T, B> {
     }
 
     fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamErrorIncoming>> {
+        self.heed()?;
         if self.progress != Progress::Over {
             self.inner.finish().map_err(error::write)?;
             self.progress = Progress::Over;
@@ -169,6 +204,8 @@ pub struct RecvStream<T: Transport> {
     head: Bytes,
     guard: FrameGuard,
     side: Side,
+    /// For the other direction.
+    refusal: Refusal,
     /// The end was read, or an error, or the peer was asked to stop.
     over: bool,
 }
@@ -176,19 +213,25 @@ pub struct RecvStream<T: Transport> {
 impl<T: Transport> RecvStream<T> {
     /// A unidirectional stream of which `head`, the type, was read.
     pub(crate) fn unidirectional(inner: T::Recv, head: Bytes, transport: T, side: Side) -> Self {
-        Self { inner, transport, head, guard: FrameGuard::unidirectional(), side, over: false }
+        let guard = FrameGuard::unidirectional();
+        Self { inner, transport, head, guard, side, refusal: Refusal::default(), over: false }
     }
 
-    fn message(inner: T::Recv, transport: T, side: Side) -> Self {
-        Self { inner, transport, head: Bytes::new(), guard: FrameGuard::request(), side, over: false }
+    fn message(inner: T::Recv, transport: T, side: Side, refusal: Refusal) -> Self {
+        Self { inner, transport, head: Bytes::new(), guard: FrameGuard::message(side), side, refusal, over: false }
     }
 
     fn check(&mut self, data: Bytes) -> Result<Option<Bytes>, StreamErrorIncoming> {
         match self.guard.follow(&data) {
             Ok(()) => Ok(Some(data)),
-            Err(violation) => {
+            Err(Fault::Connection(violation)) => {
                 self.over = true;
                 Err(close(&self.transport, violation))
+            }
+            Err(Fault::Stream(malformed)) => {
+                self.refusal.set();
+                quic::RecvStream::stop_sending(self, Code::H3_MESSAGE_ERROR.value());
+                Err(malformed.incoming())
             }
         }
     }
@@ -254,7 +297,9 @@ pub struct BidiStream<T: Transport, B: Buf> {
 
 impl<T: Transport, B: Buf> BidiStream<T, B> {
     pub(crate) fn new((send, recv): Pair<T>, transport: T, side: Side) -> Self {
-        Self { send: SendStream::message(send, side), recv: RecvStream::message(recv, transport, side) }
+        let refusal = Refusal::default();
+        let recv = RecvStream::message(recv, transport, side, refusal.clone());
+        Self { send: SendStream::message(send, side, refusal), recv }
     }
 }
 
@@ -271,7 +316,12 @@ impl<T: Transport, B: Buf> quic::RecvStream for BidiStream<T, B> {
     type Buf = Bytes;
 
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, StreamErrorIncoming>> {
-        self.recv.poll_data(cx)
+        let polled = self.recv.poll_data(cx);
+        if matches!(polled, Poll::Ready(Err(_))) {
+            // The error of reading is the one that says more.
+            let _ = self.send.heed();
+        }
+        polled
     }
 
     fn stop_sending(&mut self, error_code: u64) {

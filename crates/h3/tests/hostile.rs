@@ -229,6 +229,67 @@ async fn requests_without_a_mandatory_pseudo_header_field() {
 }
 
 #[tokio::test]
+async fn requests_with_pseudo_header_fields_twice_or_in_the_wrong_place() {
+    let hostile = Hostile::new().await;
+    // Behind GET, https, / and the authority: the path again, the method again with another value, a status. Behind a field.
+    let wrong = [&[0xc1][..], &[0xd4], &[0xd9], &[0xdd, 0xc1]];
+    for more in wrong {
+        let code = hostile.resets_for_fields(&[FIELDS, more].concat()).await;
+        assert_eq!(code, Code::H3_MESSAGE_ERROR, "{more:x?}");
+    }
+    // Neither scheme nor path; CONNECT with both.
+    for fields in [&[0, 0, 0xd1, 0x50, 0x01, b'a'][..], &[0, 0, 0xcf, 0xd7, 0xc1, 0x50, 0x01, b'a']] {
+        assert_eq!(hostile.resets_for_fields(fields).await, Code::H3_MESSAGE_ERROR, "{fields:x?}");
+    }
+}
+
+#[tokio::test]
+async fn pseudo_header_fields_in_trailers() {
+    let hostile = Hostile::new().await;
+    let (mut send, mut recv) = hostile.connection.open_bi().await.expect("streams are allowed");
+    // POST to /echo, which answers before it has read the body.
+    let echo = [&[0, 0, 0xd4, 0xd7, 0x50, 0x01, b'a', 0x51, 0x05][..], b"/echo"].concat();
+    send.write_all(&[headers(&echo), frame(0x00, b"body")].concat()).await.expect("it is taken");
+    assert!(recv.read_chunk(1_000).await.expect("an answer").is_some());
+    send.write_all(&headers(&[0, 0, 0xdd, 0xc1])).await.expect("it is taken");
+    let code = loop {
+        match recv.read_chunk(1_000).await {
+            Ok(Some(_)) => {}
+            Err(ReadError::Reset(code)) => break code,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(Code::from(code), Code::H3_MESSAGE_ERROR);
+    assert_eq!(send.stopped().await, Ok(Some(Code::H3_MESSAGE_ERROR.value())));
+    assert_eq!(hostile.connection.close_reason(), None);
+}
+
+#[tokio::test]
+async fn responses_with_a_status_twice_or_fields_of_requests() {
+    let (server_config, config) = common::configs();
+    let server = common::loopback().server(server_config).start().expect("loopback is there");
+    let client = common::loopback().start().expect("loopback is there");
+    let (near, far) =
+        tokio::join!(client.connect(server.local_addr(), "localhost", std::sync::Arc::new(config)), server.accept());
+    let (near, far) = (near.expect("the server answers"), far.expect("the client connects"));
+    let _control = uni(&far, CONTROL).await;
+    let (mut requests, _driver) = common::client(near).await;
+    // :status 200 twice, behind a field, and with a method.
+    for fields in [&[0, 0, 0xd9, 0xd9][..], &[0, 0, 0xdd, 0xd9], &[0, 0, 0xd9, 0xd1]] {
+        let answer = async {
+            let (mut send, mut recv) = far.accept_bi().await.expect("a request");
+            while let Ok(Some(_)) = recv.read_chunk(1_000).await {}
+            send.write_all(&headers(fields)).await.expect("it is taken");
+            send.stopped().await
+        };
+        let (fetched, stopped) = tokio::join!(fetch(&mut requests, "/"), answer);
+        let error = fetched.expect_err("the response is malformed");
+        assert!(error.to_string().contains("malformed"), "{error}");
+        assert_eq!(stopped, Ok(Some(Code::H3_MESSAGE_ERROR.value())), "{fields:x?}");
+    }
+}
+
+#[tokio::test]
 async fn a_stream_without_a_request() {
     let hostile = Hostile::new().await;
     let (mut send, mut recv) = hostile.connection.open_bi().await.expect("streams are allowed");

@@ -295,19 +295,16 @@ async fn serve_request(request: h3::server::RequestResolver<Transport, Bytes>, r
     entry.done(&Outcome { status, bytes, error });
 }
 
-/// Is well-formed also where `h3` does not look: it has its pseudo-header fields (RFC 9114 section 4.3.1), and none of the
-/// fields that are about a connection of HTTP/1.1 (section 4.2).
+/// Is well-formed also where `h3` does not look: it has none of the fields that are about a connection of HTTP/1.1 (RFC 9114
+/// section 4.2).
 fn is_whole(request: &Request<()>) -> bool {
-    let (uri, headers) = (request.uri(), request.headers());
+    let headers = request.headers();
     let connection = [CONNECTION, TRANSFER_ENCODING, UPGRADE];
     let old = ["keep-alive", "proxy-connection"];
     if connection.iter().any(|name| headers.contains_key(name)) || old.iter().any(|name| headers.contains_key(*name)) {
         return false;
     }
-    if headers.get(TE).is_some_and(|te| te != "trailers") {
-        return false;
-    }
-    request.method() == http::Method::CONNECT || (uri.scheme().is_some() && uri.path_and_query().is_some())
+    headers.get(TE).is_none_or(|te| te == "trailers")
 }
 
 /// Sends the response; done when the client has all of it.
