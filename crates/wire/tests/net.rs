@@ -111,6 +111,27 @@ fn a_checksum_of_zero_is_sent_as_ones() {
     assert_eq!(udp_checksum(&packet, 14, 34), [0, 0]);
 }
 
+/// What finishes a packet adds up everything from the UDP header on, the sum of the pseudo header in the field included, as
+/// `skb_checksum_help` of Linux and devices do.
+#[test]
+fn an_unfinished_packet_needs_only_its_own_bytes_to_be_finished() {
+    for addresses in [V4, V6] {
+        for len in [1, 2, 99, 1200, 1453] {
+            let peer = peer(addresses);
+            let payload: Vec<u8> = (0..len).map(|n| (n * 11) as u8).collect();
+            let finished = packet(&peer, &payload, 2);
+            let template = Template::new(&peer).unwrap();
+            let mut packet = [vec![0xaa; template.len()], payload].concat();
+            template.write_unfinished(&mut packet, port(&peer), 2);
+            let udp = template.udp_at();
+            assert_ne!(packet, finished);
+            let checksum = reference(&packet[udp..]);
+            packet[udp + 6..udp + 8].copy_from_slice(&checksum);
+            assert_eq!(packet, finished, "{len} bytes");
+        }
+    }
+}
+
 #[test]
 fn addresses_of_two_families_have_no_headers() {
     let destination = V6.1.parse::<SocketAddr>().unwrap().ip();

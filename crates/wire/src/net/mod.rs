@@ -29,6 +29,8 @@ pub const IPV4_LEN: usize = 20;
 pub const IPV6_LEN: usize = 40;
 /// Bytes of a UDP header (RFC 768).
 pub const UDP_LEN: usize = 8;
+/// Where a UDP header has its checksum.
+pub const UDP_CHECKSUM_AT: usize = 6;
 /// The longest headers that are read or written.
 pub const HEADERS_MAX: usize = ETHERNET_LEN + VLAN_TAGS_MAX * VLAN_LEN + IPV6_LEN + UDP_LEN;
 

@@ -3,8 +3,8 @@
 use core::net::{IpAddr, SocketAddr};
 
 use super::{
-    ETHERNET_LEN, ETHERTYPE_IPV4, ETHERTYPE_IPV6, HEADERS_MAX, IPV4_LEN, IPV6_LEN, MAC_LEN, Mac, PROTOCOL_UDP, UDP_LEN,
-    VLAN_LEN, VLAN_TAGS_MAX, VlanTag, fold, sum,
+    ETHERNET_LEN, ETHERTYPE_IPV4, ETHERTYPE_IPV6, HEADERS_MAX, IPV4_LEN, IPV6_LEN, MAC_LEN, Mac, PROTOCOL_UDP,
+    UDP_CHECKSUM_AT, UDP_LEN, VLAN_LEN, VLAN_TAGS_MAX, VlanTag, fold, sum,
 };
 
 /// From whom to whom, and by which way.
@@ -34,8 +34,8 @@ pub struct Template {
     is_ipv4: bool,
     /// Sum of the IPv4 header as it stands.
     ip_sum: u64,
-    /// Sum of the pseudo header (RFC 768, RFC 8200 section 8.1) without the length, and of the own port.
-    udp_sum: u64,
+    /// Sum of the pseudo header (RFC 768, RFC 8200 section 8.1) without the length.
+    pseudo_sum: u64,
 }
 
 impl Template {
@@ -53,7 +53,7 @@ impl Template {
             put(&tag.ethertype.to_be_bytes());
             put(&(tag.id & 0x0fff).to_be_bytes());
         }
-        let mut udp_sum = sum(&[0, PROTOCOL_UDP]);
+        let mut pseudo_sum = sum(&[0, PROTOCOL_UDP]);
         let is_ipv4 = match (peer.source.ip(), peer.destination) {
             (IpAddr::V4(source), IpAddr::V4(destination)) => {
                 put(&ETHERTYPE_IPV4.to_be_bytes());
@@ -62,7 +62,7 @@ impl Template {
                 put(&[0x45, 0, 0, 0, 0, 0, 0x40, 0, peer.hop_limit, PROTOCOL_UDP, 0, 0]);
                 put(&source.octets());
                 put(&destination.octets());
-                udp_sum += sum(&source.octets()) + sum(&destination.octets());
+                pseudo_sum += sum(&source.octets()) + sum(&destination.octets());
                 true
             }
             (IpAddr::V6(source), IpAddr::V6(destination)) => {
@@ -71,7 +71,7 @@ impl Template {
                 put(&[0, 0, PROTOCOL_UDP, peer.hop_limit]);
                 put(&source.octets());
                 put(&destination.octets());
-                udp_sum += sum(&source.octets()) + sum(&destination.octets());
+                pseudo_sum += sum(&source.octets()) + sum(&destination.octets());
                 false
             }
             _ => return None,
@@ -79,10 +79,9 @@ impl Template {
         let port = peer.source.port().to_be_bytes();
         put(&port);
         put(&[0; 6]);
-        udp_sum += sum(&port);
         let ip_at = at - UDP_LEN - if is_ipv4 { IPV4_LEN } else { IPV6_LEN };
         let ip_sum = sum(&bytes[ip_at..ip_at + IPV4_LEN]);
-        Some(Template { bytes, len: at, is_ipv4, ip_sum, udp_sum })
+        Some(Template { bytes, len: at, is_ipv4, ip_sum, pseudo_sum })
     }
 
     /// Bytes of the headers.
@@ -113,9 +112,38 @@ impl Template {
     /// If `packet` is shorter than the headers, or longer than an IP packet can be.
     #[inline]
     pub fn write(&self, packet: &mut [u8], port: u16, ecn: u8) {
-        let udp = self.len - UDP_LEN;
+        let pseudo = self.write_headers(packet, port, ecn);
+        // The field itself is 0 so far.
+        let checksum = match fold(pseudo + sum(&packet[self.udp_at()..])) {
+            // 0 means that there is no checksum (RFC 768).
+            0 => u16::MAX,
+            checksum => checksum,
+        };
+        self.put_checksum(packet, checksum);
+    }
+
+    /// As [`write`](Self::write), but the UDP checksum is left to be finished by whoever sends the packet: its field holds the
+    /// sum of the pseudo header, folded and not complemented, and what is from [`udp_at`](Self::udp_at) on is to be added.
+    ///
+    /// # Panics
+    /// As [`write`](Self::write).
+    #[inline]
+    pub fn write_unfinished(&self, packet: &mut [u8], port: u16, ecn: u8) {
+        let pseudo = self.write_headers(packet, port, ecn);
+        self.put_checksum(packet, !fold(pseudo));
+    }
+
+    /// Where the UDP header begins.
+    #[inline]
+    pub fn udp_at(&self) -> usize {
+        self.len - UDP_LEN
+    }
+
+    /// Writes everything but the UDP checksum; the sum of the pseudo header.
+    #[inline]
+    fn write_headers(&self, packet: &mut [u8], port: u16, ecn: u8) -> u64 {
+        let udp = self.udp_at();
         let (header, payload) = packet.split_at_mut(self.len);
-        let payload_sum = sum(payload);
         let udp_len = u16::try_from(UDP_LEN + payload.len()).expect("a packet is shorter than 64 KiB");
         header.copy_from_slice(&self.bytes[..self.len]);
         let ecn = ecn & 0b11;
@@ -132,16 +160,16 @@ impl Template {
             ip[1] |= ecn << 4;
             ip[4..6].copy_from_slice(&udp_len.to_be_bytes());
         }
-        let (port, len) = (port.to_be_bytes(), udp_len.to_be_bytes());
-        header[udp + 2..udp + 4].copy_from_slice(&port);
+        let len = udp_len.to_be_bytes();
+        header[udp + 2..udp + 4].copy_from_slice(&port.to_be_bytes());
         header[udp + 4..udp + 6].copy_from_slice(&len);
-        // The length counts twice: in the pseudo header and in the header.
-        let checksum = match fold(self.udp_sum + sum(&port) + 2 * sum(&len) + payload_sum) {
-            // 0 means that there is no checksum (RFC 768).
-            0 => u16::MAX,
-            checksum => checksum,
-        };
-        header[udp + 6..udp + 8].copy_from_slice(&checksum.to_ne_bytes());
+        self.pseudo_sum + sum(&len)
+    }
+
+    #[inline]
+    fn put_checksum(&self, packet: &mut [u8], checksum: u16) {
+        let at = self.udp_at() + UDP_CHECKSUM_AT;
+        packet[at..at + 2].copy_from_slice(&checksum.to_ne_bytes());
     }
 }
 
