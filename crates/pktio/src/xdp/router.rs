@@ -98,8 +98,11 @@ pub(super) struct Router {
     /// The same without the interfaces.
     own_addresses: HashSet<IpAddr, RandomState>,
     neighbours: HashMap<NeighbourKey, NeighbourState>,
-    /// Looked up with every packet; the hash is seeded, since strangers choose the addresses.
-    paths: HashMap<PathKey, Path, RandomState>,
+    /// Where each pair of addresses is in `paths`. The hash is seeded, since strangers choose the addresses.
+    index: HashMap<PathKey, usize, RandomState>,
+    paths: Vec<Path>,
+    /// The pair of the last packet, and its place: several packets to one peer are often sent together.
+    last: Option<(PathKey, usize)>,
     epoch: u64,
     port: u16,
     flow_labels: RandomState,
@@ -118,7 +121,9 @@ impl Router {
             addresses: HashSet::new(),
             own_addresses: HashSet::default(),
             neighbours: HashMap::new(),
-            paths: HashMap::default(),
+            index: HashMap::default(),
+            paths: Vec::new(),
+            last: None,
             epoch: 0,
             port,
             flow_labels: RandomState::default(),
@@ -240,7 +245,9 @@ impl Router {
     }
 
     fn forget_paths(&mut self) {
+        self.index.clear();
         self.paths.clear();
+        self.last = None;
     }
 
     /// Where a datagram to `remote` goes, from `local` if that is given.
@@ -251,38 +258,50 @@ impl Router {
             SocketAddr::V4(_) => 0,
         };
         let key = PathKey { remote: remote.ip(), scope, local };
-        // Two look-ups instead of one entry: a match that returns from one branch keeps the borrow for all of them.
-        if self.paths.get(&key).is_none_or(|path| path.epoch != self.epoch) {
-            self.look_up(key);
-        }
-        match self.paths.get(&key).map(|path| &path.way) {
-            Some(Way::Out(out)) => {
+        let known = match self.last {
+            Some((last, at)) if last == key => Some(at),
+            _ => self.index.get(&key).copied(),
+        };
+        let at = match known {
+            Some(at) if self.paths[at].epoch == self.epoch => at,
+            _ => self.look_up(key, known),
+        };
+        self.last = Some((key, at));
+        match &self.paths[at].way {
+            Way::Out(out) => {
                 let Out { neighbour, ref template, payload_max, known } = **out;
                 if known { Verdict::Send { template, payload_max } } else { Verdict::Wait { neighbour, payload_max } }
             }
-            Some(Way::Kernel) => Verdict::Kernel,
-            Some(Way::Nowhere) | None => Verdict::Nowhere,
+            Way::Kernel => Verdict::Kernel,
+            Way::Nowhere => Verdict::Nowhere,
         }
     }
 
-    /// Makes or renews the entry of a path.
+    /// Makes the entry of a path, or renews the one that it has; its place.
     #[cold]
-    fn look_up(&mut self, key: PathKey) {
-        let way = match self.paths.remove(&key) {
-            Some(path) => path.way,
-            None => self.find_way(key),
-        };
-        let way = match way {
-            Way::Out(mut out) => {
-                out.known = self.ask_neighbour(out.neighbour, &mut out.template);
-                Way::Out(out)
-            }
-            way => way,
-        };
-        if self.paths.len() >= XDP_PATHS_MAX {
+    fn look_up(&mut self, key: PathKey, known: Option<usize>) -> usize {
+        if known.is_none() && self.paths.len() >= XDP_PATHS_MAX {
             self.forget_paths();
         }
-        self.paths.insert(key, Path { epoch: self.epoch, way });
+        let mut way = match known {
+            Some(at) => std::mem::replace(&mut self.paths[at].way, Way::Nowhere),
+            None => self.find_way(key),
+        };
+        if let Way::Out(out) = &mut way {
+            out.known = self.ask_neighbour(out.neighbour, &mut out.template);
+        }
+        let path = Path { epoch: self.epoch, way };
+        match known {
+            Some(at) => {
+                self.paths[at] = path;
+                at
+            }
+            None => {
+                self.paths.push(path);
+                self.index.insert(key, self.paths.len() - 1);
+                self.paths.len() - 1
+            }
+        }
     }
 
     /// Fills in the next hop's MAC address; false if it is not known yet.
