@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use warpline_engine::local::{Connection, sleep, spawn};
 use warpline_engine::{Engine, EngineConfig};
-use warpline_pktio::xdp::{InterfaceName, XdpConfig, XdpMode};
+use warpline_pktio::xdp::{InterfaceName, XdpConfig, XdpFrames, XdpMode};
 use warpline_pktio::{Backend, IoConfig, IoKind};
 use warpline_proto::config::ClientConfig;
 
@@ -147,4 +147,50 @@ fn workers_own_queues_and_hand_over_what_is_not_theirs() {
     let datagrams: Vec<u64> = server.workers().iter().map(|worker| worker.stats().datagrams).collect();
     assert!(datagrams.iter().all(|&count| count > 0), "both workers have connections: {datagrams:?}");
     assert_eq!(stats.handover_dropped, 0, "nothing is lost between them");
+}
+
+/// The owner of the only queue receives and sends for all; no packet goes by way of the kernel, and no frame is lost.
+#[test]
+fn more_workers_than_queues_share_one() {
+    let Some(net) = netns::Pair::new("share") else { return };
+    let pair = pair();
+    for (workers, connections) in [(2, 6), (3, 9)] {
+        let server = start(&net, 0, bound("[::]:4433", server_config(&pair, workers)), true);
+        let client = start(&net, 1, bound("[::]:5000", config(workers)), true);
+        for to in ["10.77.0.1:4433", "[fd77::1]:4433"] {
+            exchange(&client, &pair.client, to.parse().expect("a literal"), connections, 200_000);
+        }
+        let stats = server.stats();
+        let all = server.workers();
+        let datagrams: Vec<u64> = all.iter().map(|worker| worker.stats().datagrams).collect();
+        assert!(datagrams.iter().all(|&count| count > 500), "every worker has connections: {datagrams:?}");
+        assert_eq!(stats.handover_dropped, 0, "nothing is lost between them");
+        for (index, worker) in all.iter().enumerate() {
+            let (io, status) = (worker.io_stats(), worker.xdp_status().expect("AF_XDP"));
+            assert_eq!((io.rx_by_kernel, io.tx_by_kernel, io.drop_tx_refused), (0, 0, 0), "worker {index}: {io:?}");
+            assert!(io.tx_datagrams > 500, "worker {index} sends: {io:?}");
+            assert_eq!(io.rx_datagrams > 0, index == 0, "the owner of the queue receives: {io:?}");
+            assert_eq!((status.queues.len(), status.mode), (usize::from(index == 0), Some(XdpMode::Copy)));
+            assert_eq!(status.reason.contains("worker 0 receives and sends for it, on queue 0"), index > 0);
+        }
+        drop(client);
+        // Everything is finished and sent: only what the guests have to build in is out.
+        let frames = settled(&server);
+        assert!(frames.add_up(), "{frames:?}");
+    }
+}
+
+/// Where the frames of the queue are, once the server has nothing to do any more.
+fn settled(server: &Engine) -> XdpFrames {
+    let mut last = None;
+    for _ in 0..200 {
+        std::thread::sleep(Duration::from_millis(50));
+        let now = server.workers()[0].xdp_frames().expect("AF_XDP");
+        let rests = now.sending == 0 && server.stats().connections == 0;
+        if rests && last == Some(now) && now.add_up() {
+            return now;
+        }
+        last = Some(now);
+    }
+    panic!("the frames do not come to rest: {last:?}");
 }

@@ -56,6 +56,10 @@ pub const XDP_FRAMES_MAX: usize = 1 << 20;
 /// than 1 MiB of full packets.
 pub const XDP_TX_FRAMES: usize = 1024;
 
+/// Frames of a queue that a worker without a queue of its own has to build packets in: 1 MiB beside the configured ones, half
+/// of what the queue's own worker has, since its worker looks at them once per turn.
+pub const XDP_GUEST_FRAMES: usize = 512;
+
 /// Received packets of several frames (above 3,498 bytes) that a queue has room to put together. 4.6 MiB at an MTU of
 /// 9,000, touched as far as it is used.
 pub const XDP_JUMBO_FRAMES: usize = 512;

@@ -8,11 +8,13 @@ mod ends;
 #[path = "common/netns.rs"]
 mod netns;
 
-use common::{addr, train, train_with};
-use ends::{backend, by_kernel, collect_driving, echo, udp, xdp};
+use std::time::Duration;
+
+use common::{addr, config, train, train_with};
+use ends::{STEERING, backend, by_kernel, collect_driving, echo, udp, xdp};
 use netns::Pair;
-use warpline_pktio::xdp::{XdpMode, XdpModes};
-use warpline_pktio::{Ecn, TxMeta};
+use warpline_pktio::xdp::{InterfaceName, XdpChecksums, XdpConfig, XdpMode, XdpModes, features};
+use warpline_pktio::{Ecn, Io, TxMeta};
 use warpline_wire::net::{Peer, Template, VlanTag};
 
 #[test]
@@ -65,6 +67,93 @@ fn ecn_codepoints_travel_both_ways() {
             b.flush().expect("the socket is usable");
             assert!(collect_driving(&mut a, &mut b, 2).iter().all(|seen| seen.ecn == ecn && seen.remote == addr(to_b)));
         }
+    }
+}
+
+/// The other end is a kernel's socket, which drops what has a wrong checksum unless the sender left it unfinished.
+#[test]
+fn checksums_are_computed_by_whom_the_status_says() {
+    let Some(pair) = Pair::new("sums") else { return };
+    let open = |checksums| {
+        let xdp = XdpConfig { checksums, ..XdpConfig::new(InterfaceName::new("wl0").expect("a short name")) };
+        let mut group = pair.inside(0, || Io::xdp_group(addr("[::]:4000"), 1, &config(), xdp, &STEERING));
+        group.as_mut().expect("AF_XDP on veth").pop().expect("one worker")
+    };
+    let told = pair.inside(0, || features(InterfaceName::new("wl0").expect("a short name")));
+    assert!(told.is_ok_and(|told| !told.tx_checksum), "veth does not read TX metadata");
+    for (checksums, who) in [
+        (XdpChecksums::Own, "checksums computed here, as asked for"),
+        (XdpChecksums::Kernel, "checksums by the kernel, as asked for"),
+        (XdpChecksums::Best, "checksums by the device, as those of the kernel's packets"),
+    ] {
+        let mut a = open(checksums);
+        let reason = backend(&a).status().reason.clone();
+        let is_old = reason.contains("the kernel is older than 6.8");
+        assert!(reason.contains(who) || is_old, "{reason:?} does not say {who:?}");
+        for (bind, to) in [("10.77.0.2:4001", "10.77.0.1:4000"), ("[fd77::2]:4001", "[fd77::1]:4000")] {
+            let mut b = udp(&pair, 1, bind);
+            echo(&mut b, &mut a, addr(to));
+            for len in [1, 2, 33, 1452] {
+                train(&mut a, addr(bind), len, len, 9);
+                a.flush().expect("the socket is usable");
+                assert_eq!(collect_driving(&mut b, &mut a, 1)[0].len, len);
+            }
+        }
+        assert_eq!(backend(&a).kernel_counters().expect("the kernel counts"), Default::default());
+        assert_eq!(by_kernel(&a), (0, 0));
+    }
+    // Where the interface computes none, the kernel would have to: we are faster.
+    if let Err(reason) = pair.exec(0, "ethtool -K wl0 tx off") {
+        return println!("skipped: no ethtool: {reason}");
+    }
+    let a = open(XdpChecksums::Best);
+    assert!(backend(&a).status().reason.contains("checksums computed here: the device does not"));
+}
+
+#[test]
+fn a_worker_without_a_queue_sends_by_the_one_of_another() {
+    let Some(pair) = Pair::new("guest") else { return };
+    for mtu in [1500, 9000] {
+        for end in 0..2 {
+            pair.ip(end, &format!("link set wl{end} mtu {mtu}"));
+        }
+        let xdp = XdpConfig::new(InterfaceName::new("wl0").expect("a short name"));
+        let group = pair.inside(0, || Io::xdp_group(addr("10.77.0.1:4000"), 2, &config(), xdp, &STEERING));
+        let mut group = group.expect("AF_XDP on veth");
+        let (mut guest, mut owner) = (group.pop().expect("two workers"), group.pop().expect("two workers"));
+        assert!(backend(&guest).status().queues.is_empty());
+        let mut b = udp(&pair, 1, "10.77.0.2:4001");
+        let (mut sent, mut seen, mut batch) = (0, 0, Vec::new());
+        // More than the guest's frames at a time, again and again.
+        for round in 0..20 {
+            for _ in 0..100 {
+                let Some(buffer) = guest.tx_buffer() else { break };
+                assert_eq!(buffer.len(), mtu - 28);
+                train(&mut guest, addr("10.77.0.2:4001"), 700, 700, round);
+                sent += 1;
+            }
+            guest.flush().expect("the socket is usable");
+            for _ in 0..4 {
+                for io in [&mut guest, &mut owner] {
+                    io.wait(Some(Duration::from_millis(1))).expect("the socket is usable");
+                    assert_eq!(io.recv(&mut batch).expect("the socket is usable"), 0);
+                    io.flush().expect("the socket is usable");
+                }
+                while b.recv(&mut batch).expect("the socket is usable") > 0 {
+                    seen += batch.drain(..).flat_map(common::datagrams).filter(|seen| seen.len == 700).count();
+                }
+            }
+        }
+        assert!(sent > 1500 && seen == sent, "{seen} of {sent}: {:?}", guest.stats().snapshot());
+        assert_eq!((by_kernel(&guest), guest.stats().snapshot().tx_datagrams), ((0, 0), sent as u64));
+        let frames = backend(&owner).frames();
+        assert!(frames.add_up() && frames.sending == 0, "{frames:?}");
+        // When the owner has ended, the kernel's socket is left.
+        drop(owner);
+        train(&mut guest, addr("10.77.0.2:4001"), 700, 700, 99);
+        guest.flush().expect("the socket is usable");
+        assert_eq!(collect_driving(&mut b, &mut guest, 1)[0].fill, 99);
+        assert_eq!(by_kernel(&guest), (0, 1));
     }
 }
 

@@ -93,8 +93,6 @@ fn what_cannot_be_honoured_is_refused_with_the_reason() {
         assert!(said.contains(part), "{flags:?}: {said:?} does not say {part:?}");
     };
     refused(FILE, &["--xdp-queues", "5"], "wl0 has no queue 5: it has 2, counted from 0");
-    refused(FILE, &["--workers", "3"], "3 workers need a queue each, and wl0 has 2");
-    refused(FILE, &["--workers", "2", "--xdp-queues", "1"], "2 workers need a queue each");
     refused(FILE, &["--xdp-frames", "100"], "frames per queue");
     refused(FILE, &["--xdp-frame-size", "1500"], "frames of 2048 or 4096 bytes");
     refused(FILE, &["--numa-node", "77"], "NUMA node 77");

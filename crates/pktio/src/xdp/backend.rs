@@ -19,10 +19,14 @@ use crate::udp::socket::Bound;
 use crate::udp::{Steering, Udp};
 
 use super::bpf::Hook;
+use super::checksums;
 use super::config::{InterfaceName, XdpConfig, XdpFrames, XdpMode, XdpStatus};
 use super::device::{Attachment, Device, Service};
-use super::lane::{Lane, Opened, PAYLOAD_AT};
+use super::guest::{self, Guest};
+use super::inlet::{deliver, take};
+use super::lane::{Lane, Opened, Outbound, PAYLOAD_AT, Plot};
 use super::netlink::LinkInfo;
+use super::outlet::{Outlet, View};
 use super::router::{Router, Verdict};
 use super::waiting::{Datagram, Waiting};
 
@@ -30,6 +34,8 @@ use super::waiting::{Datagram, Waiting};
 pub struct Xdp {
     device: Arc<Device>,
     pub(super) lanes: Vec<Lane>,
+    /// The way out of a worker that has no queue of its own.
+    guest: Option<Guest>,
     status: XdpStatus,
     pub(super) router: Router,
     pub(super) kernel: Udp,
@@ -58,7 +64,8 @@ struct Build {
 }
 
 impl Xdp {
-    /// One backend per worker, in the order of the workers: worker `i` owns the queues `i`, `i + workers`, ….
+    /// One backend per worker, in the order of the workers: worker `i` owns the queues `i`, `i + workers`, …. Those beyond
+    /// the number of queues are guests of the others in turn.
     pub(crate) fn group(
         addr: SocketAddr,
         workers: u16,
@@ -75,17 +82,27 @@ impl Xdp {
         let Some(first) = sockets.first() else { return Ok(Vec::new()) };
         let bound = first.local_addr();
         let device = Arc::new(Device::new(config, Service { bound, workers, steering: *steering }));
-        sockets
-            .into_iter()
-            .zip(0..)
-            .map(|(socket, index)| {
-                let kernel = Udp::new(Arc::new(socket), io_config, IoKind::Xdp)?;
-                Xdp::new(Arc::clone(&device), kernel, index, u32::from(workers), io_config)
-            })
-            .collect()
+        let mut group = Vec::with_capacity(sockets.len());
+        for (socket, index) in sockets.into_iter().zip(0..) {
+            let kernel = Udp::new(Arc::new(socket), io_config, IoKind::Xdp)?;
+            group.push(Xdp::new(Arc::clone(&device), kernel, (index, workers.into()), io_config)?);
+        }
+        let owners = group.iter().take_while(|xdp| !xdp.lanes.is_empty()).count();
+        let (owners, guests) = group.split_at_mut(owners);
+        for (guest, index) in guests.iter_mut().zip((0..owners.len()).cycle()) {
+            owners[index].take_in(guest, index, io_config)?;
+        }
+        group.iter().for_each(Xdp::explain);
+        Ok(group)
     }
 
-    fn new(device: Arc<Device>, kernel: Udp, index: u32, workers: u32, io_config: &IoConfig) -> io::Result<Xdp> {
+    /// The worker's number and how many there are.
+    fn new(
+        device: Arc<Device>,
+        kernel: Udp,
+        (index, workers): (usize, usize),
+        io_config: &IoConfig,
+    ) -> io::Result<Xdp> {
         let name = device.config().interface;
         let router = Router::new(name.as_str(), kernel.local_addr().port())?;
         let Some(link) = router.link().cloned() else {
@@ -93,10 +110,11 @@ impl Xdp {
             return Err(io::Error::new(io::ErrorKind::NotFound, what));
         };
         let attachment = device.attach(&link)?;
-        let queues: Vec<u32> =
-            attachment.queues.iter().copied().skip(index as usize).step_by(workers as usize).collect();
+        let queues: Vec<u32> = attachment.queues.iter().copied().skip(index).step_by(workers).collect();
         let node = io_config.numa_node.or_else(|| device_node(&name));
-        let lane = |&queue| Lane::new(queue, device.config(), node, link.mtu);
+        // The guests are those of `queues.len()..workers` that are as far from its beginning as this worker is from 0.
+        let guests = (attachment.queues.len()..workers).skip(index).step_by(attachment.queues.len()).count();
+        let lane = |&queue| Lane::new(Plot { queue, guests, node, mtu: link.mtu }, device.config());
         let lanes = queues.iter().map(lane).collect::<io::Result<Vec<Lane>>>()?;
         let frame_size = lanes.iter().map(Lane::frame_size).max().unwrap_or(SMALL_FRAME);
         let copies = PoolConfig { frame_size, frames: io_config.small_frames.max(1), huge_pages: false };
@@ -105,6 +123,7 @@ impl Xdp {
         let mut xdp = Xdp {
             device,
             lanes,
+            guest: None,
             status,
             router,
             kernel,
@@ -119,19 +138,70 @@ impl Xdp {
             stats,
         };
         xdp.open(&attachment, &link)?;
-        let XdpStatus { interface, queues, mode, reason } = xdp.status();
-        let mode = mode.map_or("no", XdpMode::name);
-        xdp.stats.explain(&format!("{interface}, queues {queues:?}, {mode} mode: {reason}"));
         Ok(xdp)
+    }
+
+    /// Sends for a worker that has no queue. `index` is the own number.
+    fn take_in(&mut self, guest: &mut Xdp, index: usize, io_config: &IoConfig) -> io::Result<()> {
+        let node = io_config.numa_node.or_else(|| device_node(&self.device.config().interface));
+        let premises = self.lanes[0].premises(node)?;
+        let (link, end) = guest::link(self.bell.clone(), guest.bell.clone(), premises);
+        link.tell(self.status.mode, self.lanes[0].finishes_checksums());
+        self.lanes[0].take_in(link);
+        guest.status.reason = format!(
+            "worker {index} receives and sends for it, on queue {}: {}",
+            self.lanes[0].queue(),
+            self.status.reason
+        );
+        guest.guest = Some(end);
+        guest.follow_owner();
+        if let Some(link) = guest.router.link().cloned() {
+            guest.set_mtu(&link);
+        }
+        Ok(())
+    }
+
+    /// Says for good how the worker came to its back end.
+    fn explain(&self) {
+        let XdpStatus { interface, queues, mode, reason } = self.status();
+        let mode = mode.map_or("no", XdpMode::name);
+        self.stats.explain(&format!("{interface}, queues {queues:?}, {mode} mode: {reason}"));
+    }
+
+    /// A guest's queue works as its owner says.
+    fn follow_owner(&mut self) {
+        let Some(guest) = &self.guest else { return };
+        let mode = guest.mode();
+        if self.status.mode != mode {
+            self.status.mode = mode;
+            self.stats.set_xdp_status(&self.status);
+        }
+    }
+
+    /// Tells the guests how the queue works now.
+    fn tell_guests(&self) {
+        for lane in &self.lanes {
+            lane.guests().iter().for_each(|guest| guest.tell(self.status.mode, lane.finishes_checksums()));
+        }
+    }
+
+    #[inline]
+    fn outlet(&mut self) -> Outlet<'_> {
+        Outlet::of(&mut self.lanes, &mut self.guest)
+    }
+
+    pub(super) fn view(&self) -> View<'_> {
+        View(&self.lanes, self.guest.as_ref())
     }
 
     /// Opens the queues of an interface that the program is attached to.
     fn open(&mut self, attachment: &Attachment, link: &LinkInfo) -> io::Result<()> {
         let native = attachment.hook == Hook::Native;
         for lane in &mut self.lanes {
-            let Opened { mode, why } = lane.open(attachment.ifindex, native, self.device.config())?;
+            let Opened { mode, why, checksums } = lane.open(attachment.ifindex, native, self.device.config())?;
             self.status.mode = Some(mode);
-            self.status.reason = if native { why } else { attachment.why.clone() };
+            let why = if native { &why } else { &attachment.why };
+            self.status.reason = format!("{why}; {checksums}");
             if let Some(socket) = lane.socket() {
                 self.device.register(attachment.ifindex, lane.queue(), std::os::fd::AsFd::as_fd(socket))?;
             }
@@ -142,18 +212,20 @@ impl Xdp {
         self.opened_on = attachment.ifindex;
         self.set_mtu(link);
         self.stats.set_xdp_status(&self.status);
+        self.tell_guests();
         self.publish_frames();
         Ok(())
     }
 
     fn set_mtu(&mut self, link: &LinkInfo) {
-        let room = self.lanes.iter().map(Lane::payload_max).min().unwrap_or(0);
+        let room = self.view().payload_max();
         self.build.payload_max = link.mtu.saturating_sub(net::IPV4_LEN + net::UDP_LEN).min(room);
     }
 
     pub(crate) fn recv(&mut self, out: &mut Vec<Received>) -> io::Result<usize> {
         out.clear();
         for lane in &mut self.lanes {
+            lane.serve_guests(&self.stats);
             if lane.receive(&self.stats) == 0 {
                 continue;
             }
@@ -184,6 +256,7 @@ impl Xdp {
         self.publish_frames();
         self.stats.add(Stat::WaitCalls, 1);
         let changes = self.router.update()?;
+        self.follow_owner();
         for &(address, present) in &changes.addresses {
             if let Err(error) = self.device.set_address(address, present) {
                 tracing::warn!(%address, %error, "packets for an address stay with the kernel");
@@ -205,20 +278,27 @@ impl Xdp {
         let now = Instant::now();
         while let Some(datagram) = self.waiting.expired(now, false) {
             self.stats.add(Stat::DropTxRefused, 1);
-            self.lanes[0].put_tx(datagram.frame);
+            self.outlet().put_tx(datagram.frame);
         }
-        self.lanes[0].flush(&self.stats);
-        self.kernel.flush()
+        self.flush()
     }
 
     /// The interface went, came, or changed.
     fn link_changed(&mut self) {
+        if self.guest.is_some() {
+            // The queue is the owner's to close and open.
+            if let Some(link) = self.router.link().cloned() {
+                self.set_mtu(&link);
+            }
+            return;
+        }
         let Some(link) = self.router.link().cloned() else {
             if self.status.mode.take().is_some() {
                 tracing::warn!(interface = self.status.interface, "the interface is gone: the kernel's socket goes on");
                 self.status.reason = "the interface does not exist".to_owned();
                 self.lanes.iter_mut().for_each(Lane::close);
                 self.stats.set_xdp_status(&self.status);
+                self.tell_guests();
             }
             return;
         };
@@ -244,12 +324,13 @@ impl Xdp {
         self.status.reason = error.to_string();
         self.stats.set_xdp_status(&self.status);
         self.lanes.iter_mut().for_each(Lane::close);
+        self.tell_guests();
     }
 
     pub(crate) fn tx_buffer(&mut self) -> Option<&mut [u8]> {
         let Build { frame, payload_max, .. } = &mut self.build;
         if frame.is_none() {
-            *frame = self.lanes[0].take_tx(&self.stats);
+            *frame = Outlet::of(&mut self.lanes, &mut self.guest).take_tx(&self.stats);
         }
         frame.as_mut().map(|frame| &mut frame[PAYLOAD_AT..PAYLOAD_AT + *payload_max])
     }
@@ -262,7 +343,7 @@ impl Xdp {
         // Datagrams after the first one move to frames of their own.
         for at in (segment_size..len).step_by(segment_size) {
             let part = &frame[PAYLOAD_AT + at..PAYLOAD_AT + len.min(at + segment_size)];
-            match self.lanes[0].take_tx(&self.stats) {
+            match Outlet::of(&mut self.lanes, &mut self.guest).take_tx(&self.stats) {
                 Some(mut next) => {
                     next[PAYLOAD_AT..PAYLOAD_AT + part.len()].copy_from_slice(part);
                     self.build.rest.push((next, part.len()));
@@ -282,16 +363,24 @@ impl Xdp {
     #[inline]
     fn dispatch(&mut self, datagram: Datagram) {
         let Datagram { mut frame, len, remote, local, ecn } = datagram;
-        let (lane, stats) = (&mut self.lanes[0], &self.stats);
-        match self.router.resolve(remote, local) {
+        let (mut outlet, stats) = (Outlet::of(&mut self.lanes, &mut self.guest), &self.stats);
+        let verdict = if outlet.has_ended() { Verdict::Kernel } else { self.router.resolve(remote, local) };
+        match verdict {
             Verdict::Send { payload_max, .. } | Verdict::Wait { payload_max, .. } if len > payload_max => {
                 stats.add(Stat::DropTxTooBig, 1);
             }
             Verdict::Send { template, .. } => {
                 let start = PAYLOAD_AT - template.len();
                 let ecn = ecn.map_or(0, Ecn::bits);
-                template.write(&mut frame[start..PAYLOAD_AT + len], remote.port(), ecn);
-                if lane.send(frame, start, template.len() + len) {
+                let unfinished = outlet.finishes_checksums();
+                let packet = &mut frame[start..PAYLOAD_AT + len];
+                if unfinished {
+                    template.write_unfinished(packet, remote.port(), ecn);
+                    checksums::request(&mut frame, start, template.udp_at());
+                } else {
+                    template.write(packet, remote.port(), ecn);
+                }
+                if outlet.send(Outbound { frame, start, len: template.len() + len, unfinished }) {
                     stats.add(Stat::TxTrains, 1);
                     stats.add(Stat::TxDatagrams, 1);
                     stats.add(Stat::TxBytes, len);
@@ -304,7 +393,7 @@ impl Xdp {
                 let datagram = Datagram { frame, len, remote, local, ecn };
                 if let Some(dropped) = self.waiting.push(neighbour, datagram, Instant::now()) {
                     stats.add(Stat::DropTxRefused, 1);
-                    lane.put_tx(dropped.frame);
+                    outlet.put_tx(dropped.frame);
                 }
                 return;
             }
@@ -318,20 +407,20 @@ impl Xdp {
             },
             Verdict::Nowhere => stats.add(Stat::DropTxRefused, 1),
         }
-        lane.put_tx(frame);
+        outlet.put_tx(frame);
     }
 
     pub(crate) fn flush(&mut self) -> io::Result<()> {
-        self.lanes[0].flush(&self.stats);
+        Outlet::of(&mut self.lanes, &mut self.guest).flush(&self.stats);
         self.kernel.flush()
     }
 
     pub(crate) fn tx_pending(&self) -> usize {
-        self.lanes[0].pending() + self.kernel.tx_pending()
+        self.view().pending() + self.kernel.tx_pending()
     }
 
     pub(crate) fn tx_blocked(&self) -> bool {
-        self.lanes[0].is_blocked() || self.kernel.tx_blocked()
+        self.view().is_blocked() || self.kernel.tx_blocked()
     }
 
     pub(crate) fn doorbell(&self) -> Doorbell {
@@ -347,7 +436,7 @@ impl Xdp {
     }
 
     pub(crate) fn pages(&self) -> Pages {
-        self.lanes[0].pages()
+        self.view().pages().unwrap_or_else(|| self.copies.pages())
     }
 
     /// How the interface is used now.
@@ -415,59 +504,4 @@ pub struct XdpCounters {
     pub fill_ring_empty: u64,
     /// Descriptors that the kernel refused: a mistake here.
     pub invalid_descriptors: u64,
-}
-
-/// The datagram in a packet, cut out in place; `None` if it is none of ours.
-#[inline]
-fn take(mut packet: Frame, router: &Router, stats: &StatsHandle) -> Option<Received> {
-    let parsed = match net::parse(&packet) {
-        Ok(parsed) if !parsed.payload.is_empty() && !router.is_own(parsed.source.ip()) => parsed,
-        // The program lets no such packet through but those with wrong lengths or checksums, and those that claim to be
-        // from ourselves.
-        _ => {
-            stats.add(Stat::DropRxTruncated, 1);
-            return None;
-        }
-    };
-    packet.truncate(parsed.payload.end);
-    packet.advance(parsed.payload.start);
-    Some(Received {
-        segment_size: packet.len(),
-        frame: packet,
-        remote: with_scope(parsed.source, router),
-        local: Some(parsed.destination.ip()),
-        ecn: Ecn::from_bits(parsed.traffic_class),
-    })
-}
-
-/// Link-local addresses mean something on their link only.
-#[inline]
-fn with_scope(mut remote: SocketAddr, router: &Router) -> SocketAddr {
-    if let SocketAddr::V6(v6) = &mut remote
-        && v6.ip().is_unicast_link_local()
-    {
-        v6.set_scope_id(router.link().map_or(0, |link| link.index));
-    }
-    remote
-}
-
-/// Hands a datagram on: in its frame, or copied when the program holds too many frames.
-#[inline]
-fn deliver(mut received: Received, low: bool, copies: &mut Pool, out: &mut Vec<Received>, stats: &StatsHandle) {
-    let len = received.frame.len();
-    // What is longer was put together in memory of its own.
-    if low && len <= copies.frame_size() {
-        let Some(mut copy) = copies.take() else {
-            stats.add(Stat::DropRxNoMemory, 1);
-            return;
-        };
-        copy.truncate(len);
-        copy.copy_from_slice(&received.frame);
-        received.frame = copy;
-        stats.add(Stat::RxCopied, 1);
-    }
-    stats.add(Stat::RxTrains, 1);
-    stats.add(Stat::RxDatagrams, 1);
-    stats.add(Stat::RxBytes, len);
-    out.push(received);
 }

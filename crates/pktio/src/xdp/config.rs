@@ -68,7 +68,8 @@ impl XdpMode {
 pub struct XdpStatus {
     /// The interface.
     pub interface: String,
-    /// The queues that this worker owns.
+    /// The queues that this worker owns; none if there are more workers than queues and another one receives and sends for
+    /// it.
     pub queues: Vec<u32>,
     /// The mode; `None` while the interface does not exist and the kernel's socket does everything.
     pub mode: Option<XdpMode>,
@@ -87,7 +88,8 @@ pub struct XdpFrames {
     pub sending: usize,
     /// Kept for sending, being built, or waiting for a neighbour.
     pub kept: usize,
-    /// Received data lies in them that the program has not let go of.
+    /// Received data lies in them that the program has not let go of, or a worker without a queue of its own builds packets
+    /// in them.
     pub with_program: usize,
     /// All frames.
     pub capacity: usize,
@@ -130,6 +132,19 @@ pub enum XdpModes {
     Generic,
 }
 
+/// Who computes the UDP checksums of what is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum XdpChecksums {
+    /// The device where it offers to (TX metadata, Linux 6.8), the worker otherwise.
+    #[default]
+    Best,
+    /// The worker.
+    Own,
+    /// In copy mode the kernel, in software (`XDP_UMEM_TX_SW_CSUM`): the way of a device that computes checksums, on any
+    /// interface. Slower than `Own`; for tests.
+    Kernel,
+}
+
 /// How to use an interface with AF_XDP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct XdpConfig {
@@ -145,6 +160,8 @@ pub struct XdpConfig {
     pub frames: usize,
     /// Bytes per frame, 2,048 or 4,096. `None`: the smaller one if the interface's packets fit.
     pub frame_size: Option<usize>,
+    /// Who computes UDP checksums.
+    pub checksums: XdpChecksums,
     /// The queues to serve; `None` for all. What arrives on others is the kernel's.
     pub queues: Option<QueueSet>,
 }
@@ -185,6 +202,7 @@ impl XdpConfig {
             busy_poll_budget: 0,
             frames: XDP_FRAMES,
             frame_size: None,
+            checksums: XdpChecksums::Best,
             queues: None,
         }
     }

@@ -135,7 +135,7 @@ impl Device {
         })
     }
 
-    /// The queues to serve, lowest first: at least one per worker.
+    /// The queues to serve, lowest first. Where there are fewer than workers, some share one.
     fn queues(&self, link: &LinkInfo) -> io::Result<Vec<u32>> {
         let refuse = |what| Err(io::Error::new(io::ErrorKind::InvalidInput, what));
         let there = queues(self.config.interface, link);
@@ -145,16 +145,6 @@ impl Device {
         };
         if let Some(missing) = served.iter().find(|queue| **queue >= there) {
             return refuse(format!("{} has no queue {missing}: it has {there}, counted from 0", link.name));
-        }
-        if self.workers as usize > served.len() {
-            return refuse(format!(
-                "{} workers need a queue each, and {} has {}: start fewer, or `ethtool -L {} combined {}`",
-                self.workers,
-                link.name,
-                served.len(),
-                link.name,
-                self.workers
-            ));
         }
         Ok(served)
     }

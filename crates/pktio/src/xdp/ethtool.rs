@@ -9,6 +9,7 @@ use super::config::InterfaceName;
 const ETHTOOL_GDRVINFO: u32 = 0x03;
 const ETHTOOL_GCOALESCE: u32 = 0x0e;
 const ETHTOOL_GRINGPARAM: u32 = 0x10;
+const ETHTOOL_GTXCSUM: u32 = 0x16;
 const ETHTOOL_GRXFHINDIR: u32 = 0x38;
 const ETHTOOL_GCHANNELS: u32 = 0x3c;
 
@@ -109,6 +110,13 @@ pub fn spreading_entries(interface: InterfaceName) -> io::Result<u32> {
     // `struct ethtool_rxfh_indir`: with a size of 0 the kernel only says how many there are.
     let [_, size]: [u32; 2] = ask(interface, ETHTOOL_GRXFHINDIR)?;
     Ok(size)
+}
+
+/// Whether the interface computes checksums of the packets that the kernel gives it (`tx-checksumming` of `ethtool -k`).
+pub fn computes_checksums(interface: InterfaceName) -> io::Result<bool> {
+    // `struct ethtool_value`.
+    let [_, on]: [u32; 2] = ask(interface, ETHTOOL_GTXCSUM)?;
+    Ok(on != 0)
 }
 
 /// Interrupt coalescing (`ethtool -c`).

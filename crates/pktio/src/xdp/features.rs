@@ -13,11 +13,14 @@ const NETDEV_CMD_DEV_GET: u8 = 1;
 const NETDEV_A_DEV_IFINDEX: u16 = 1;
 const NETDEV_A_DEV_XDP_FEATURES: u16 = 3;
 const NETDEV_A_DEV_XDP_ZC_MAX_SEGS: u16 = 4;
+const NETDEV_A_DEV_XSK_FEATURES: u16 = 6;
 
 const BASIC: u64 = 1;
 const REDIRECT: u64 = 2;
 const ZERO_COPY: u64 = 8;
 const MULTI_BUFFER: u64 = 32;
+/// `NETDEV_XSK_FLAGS_TX_CHECKSUM`
+const TX_CHECKSUM: u64 = 2;
 
 /// What a driver offers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -30,6 +33,8 @@ pub struct Features {
     pub zero_copy: bool,
     /// Packets of several buffers can be received.
     pub multi_buffer: bool,
+    /// Checksums of what is sent are computed on request (TX metadata, Linux 6.8).
+    pub tx_checksum: bool,
     /// Frames of one packet in zero-copy mode; 0 if the driver does not say.
     pub zero_copy_frames: u32,
 }
@@ -58,10 +63,11 @@ pub fn features(interface: InterfaceName) -> io::Result<Features> {
     let (Ok(()), Some(family)) = (asked, family) else {
         return Err(io::Error::new(io::ErrorKind::Unsupported, "the kernel does not tell (it does since 6.3)"));
     };
-    let (mut bits, mut frames) = (0, 0);
+    let (mut bits, mut frames, mut on_sending) = (0, 0, 0);
     netlink.ask(family, NETDEV_CMD_DEV_GET, (NETDEV_A_DEV_IFINDEX, &index.to_ne_bytes()), |kind, value| {
         match (kind, value.first_chunk().copied(), value.first_chunk().copied()) {
             (NETDEV_A_DEV_XDP_FEATURES, Some(value), _) => bits = u64::from_ne_bytes(value),
+            (NETDEV_A_DEV_XSK_FEATURES, Some(value), _) => on_sending = u64::from_ne_bytes(value),
             (NETDEV_A_DEV_XDP_ZC_MAX_SEGS, _, Some(value)) => frames = u32::from_ne_bytes(value),
             _ => (),
         }
@@ -71,6 +77,7 @@ pub fn features(interface: InterfaceName) -> io::Result<Features> {
         redirect: bits & REDIRECT != 0,
         zero_copy: bits & ZERO_COPY != 0,
         multi_buffer: bits & MULTI_BUFFER != 0,
+        tx_checksum: on_sending & TX_CHECKSUM != 0,
         zero_copy_frames: frames,
     })
 }
@@ -83,7 +90,7 @@ mod tests {
     fn loopback_runs_no_programs_and_what_is_not_there_is_said() {
         let name = |name| InterfaceName::new(name).expect("a short name");
         match features(name("lo")) {
-            Ok(features) => assert!(!features.native && !features.zero_copy, "{features:?}"),
+            Ok(features) => assert!(!features.native && !features.zero_copy && !features.tx_checksum, "{features:?}"),
             Err(error) => assert_eq!(error.kind(), io::ErrorKind::Unsupported),
         }
         assert_eq!(features(name("wl-none")).map_err(|error| error.kind()), Err(io::ErrorKind::NotFound));

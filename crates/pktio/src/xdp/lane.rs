@@ -2,14 +2,17 @@
 
 use std::io;
 
-use warpline_frame::{Frame, Pages, Pool, PoolConfig};
+use warpline_frame::{Frame, Pages, Pool};
 use warpline_wire::net::HEADERS_MAX;
 
+use super::checksums::{self, Offload};
 use super::config::{XdpConfig, XdpFrames, XdpMode, XdpModes};
 use super::device::SINGLE_BUFFER_MTU;
+use super::guest::{GuestLink, Premises};
+use super::jumbo::{Jumbo, Partial, join};
 use super::socket::{BindTo, Socket};
 use super::umem::{KERNEL_HEADROOM, Places, Umem};
-use crate::limits::{XDP_JUMBO_FRAMES, XDP_RECV_BATCH, XDP_RING_LEN, XDP_TX_FRAMES, XDP_WAITING_MAX};
+use crate::limits::{XDP_GUEST_FRAMES, XDP_RECV_BATCH, XDP_RING_LEN, XDP_TX_FRAMES};
 use crate::pools::place;
 use crate::stats::{Stat, StatsHandle};
 
@@ -37,6 +40,8 @@ pub(super) struct Lane {
     tx_free: Vec<Frame>,
     /// Received and not looked at yet; empty between calls.
     batch: Vec<Frame>,
+    /// Workers without a queue of their own, for which this one sends.
+    guests: Vec<GuestLink>,
     busy_poll: bool,
     /// The kernel could not take everything.
     blocked: bool,
@@ -44,26 +49,24 @@ pub(super) struct Lane {
     starved: bool,
 }
 
-/// Room for packets of several frames in one piece. Two pools, so that a program that holds received ones does not stop
-/// the sender.
-struct Jumbo {
-    rx: Pool,
-    tx: Pool,
+/// A packet to be sent: with its headers, in a frame from `start` on.
+pub(super) struct Outbound {
+    pub(super) frame: Frame,
+    pub(super) start: usize,
+    pub(super) len: usize,
+    /// Its checksum is to be finished as the bytes in front of it say.
+    pub(super) unfinished: bool,
 }
 
-impl Jumbo {
-    fn new(mtu: usize, node: Option<u32>) -> io::Result<Jumbo> {
-        let config = |frames| PoolConfig { frame_size: PAYLOAD_AT + mtu, frames, huge_pages: false };
-        let pool = |frames| place(Pool::new(config(frames))?, node);
-        Ok(Jumbo { rx: pool(XDP_JUMBO_FRAMES)?, tx: pool(2 * XDP_WAITING_MAX)? })
-    }
-}
-
-/// The beginning of a packet of several frames.
-enum Partial {
-    Kept(Frame, usize),
-    /// There was no room for it, or it was too long: the rest goes the same way.
-    Dropped,
+/// What the memory of a queue is made for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Plot {
+    pub(super) queue: u32,
+    /// Workers without a queue of their own, for which this queue's worker will send.
+    pub(super) guests: usize,
+    /// The NUMA node to take memory from.
+    pub(super) node: Option<u32>,
+    pub(super) mtu: usize,
 }
 
 /// How a lane came to its mode.
@@ -71,11 +74,14 @@ enum Partial {
 pub(super) struct Opened {
     pub(super) mode: XdpMode,
     pub(super) why: String,
+    /// Who computes checksums.
+    pub(super) checksums: &'static str,
 }
 
 impl Lane {
-    /// Makes the memory of a queue; there is no socket yet. Fails as mapping does.
-    pub(super) fn new(queue: u32, config: &XdpConfig, node: Option<u32>, mtu: usize) -> io::Result<Lane> {
+    /// Makes the memory of a queue, with frames for so many guests; there is no socket yet. Fails as mapping does.
+    pub(super) fn new(plot: Plot, config: &XdpConfig) -> io::Result<Lane> {
+        let Plot { queue, guests, node, mtu } = plot;
         // With two VLAN tags in front of it and the kernel's headroom; on virtual interfaces the kernel also needs room
         // for its own record (`skb_shared_info`, 320 bytes) behind it.
         let small = KERNEL_HEADROOM + 22 + mtu <= 2048;
@@ -93,17 +99,20 @@ impl Lane {
                 }
             }
         };
-        let mut umem = Umem::new(frame_size, config.frames, node)?;
-        let jumbo = (mtu > SINGLE_BUFFER_MTU).then(|| Jumbo::new(mtu, node));
-        let tx_free: Vec<Frame> = std::iter::from_fn(|| umem.take()).take(XDP_TX_FRAMES).collect();
+        let jumbo = (mtu > SINGLE_BUFFER_MTU).then(|| Jumbo::new(mtu, node)).transpose()?;
+        // Guests build packets of several frames elsewhere.
+        let lent = if jumbo.is_some() { 0 } else { guests * XDP_GUEST_FRAMES };
+        let mut umem = Umem::new(frame_size, config.frames + lent, node)?;
+        let tx_free: Vec<Frame> = std::iter::from_fn(|| umem.take()).take(XDP_TX_FRAMES + lent).collect();
         Ok(Lane {
             socket: None,
             umem,
-            jumbo: jumbo.transpose()?,
+            jumbo,
             partial: None,
             queue,
             tx_free,
             batch: Vec::with_capacity(XDP_RECV_BATCH),
+            guests: Vec::with_capacity(guests),
             busy_poll: false,
             blocked: false,
             starved: false,
@@ -134,16 +143,23 @@ impl Lane {
 
     /// Binds a socket, zero-copy first if the modes allow it. Fails as bind(2) does.
     pub(super) fn open(&mut self, ifindex: u32, native: bool, config: &XdpConfig) -> io::Result<Opened> {
-        let bind = |umem: &Umem, zero_copy| {
-            Socket::new(umem, BindTo { ifindex, queue: self.queue, zero_copy, multi_buffer: self.jumbo.is_some() })
+        let (queue, multi_buffer) = (self.queue, self.jumbo.is_some());
+        let bind = |zero_copy| {
+            let (checksums, who) = match multi_buffer {
+                true => (Offload::Own, "checksums computed here: packets may span several frames"),
+                false => checksums::choose(config.interface, config.checksums, zero_copy),
+            };
+            let socket = Socket::new(&self.umem, BindTo { ifindex, queue, zero_copy, multi_buffer, checksums })?;
+            let is_old = checksums != Offload::Own && !socket.finishes_checksums();
+            let who = if is_old { "checksums computed here: the kernel is older than 6.8" } else { who };
+            io::Result::Ok((socket, who))
         };
         let copy = if native { XdpMode::Copy } else { XdpMode::Generic };
-        let (socket, mode, why) = match config.modes {
-            XdpModes::Best | XdpModes::ZeroCopy if native => match bind(&self.umem, true) {
-                Ok(socket) => (socket, XdpMode::ZeroCopy, "the driver has zero-copy".to_owned()),
+        let ((socket, checksums), mode, why) = match config.modes {
+            XdpModes::Best | XdpModes::ZeroCopy if native => match bind(true) {
+                Ok(bound) => (bound, XdpMode::ZeroCopy, "the driver has zero-copy".to_owned()),
                 Err(error) if config.modes == XdpModes::Best && lacks_zero_copy(&error) => {
-                    let why = format!("the driver has no zero-copy ({error})");
-                    (bind(&self.umem, false)?, copy, why)
+                    (bind(false)?, copy, format!("the driver has no zero-copy ({error})"))
                 }
                 Err(error) => return Err(error),
             },
@@ -151,8 +167,8 @@ impl Lane {
                 let what = "zero-copy was asked for, and the program does not run in the driver";
                 return Err(io::Error::new(io::ErrorKind::Unsupported, what));
             }
-            XdpModes::Best | XdpModes::Generic => (bind(&self.umem, false)?, copy, String::new()),
-            XdpModes::Copy => (bind(&self.umem, false)?, copy, "copy mode was asked for".to_owned()),
+            XdpModes::Best | XdpModes::Generic => (bind(false)?, copy, String::new()),
+            XdpModes::Copy => (bind(false)?, copy, "copy mode was asked for".to_owned()),
         };
         if config.busy_poll_budget > 0 {
             socket.prefer_busy_poll(BUSY_POLL_USECS, config.busy_poll_budget.into())?;
@@ -161,7 +177,7 @@ impl Lane {
         self.socket = Some(socket);
         self.blocked = false;
         self.refill();
-        Ok(Opened { mode, why })
+        Ok(Opened { mode, why, checksums })
     }
 
     /// Gives up the socket: the interface is gone.
@@ -172,10 +188,99 @@ impl Lane {
         self.umem.kernel_is_gone();
         self.partial = None;
         self.blocked = false;
-        while self.tx_free.len() < XDP_TX_FRAMES
+        let kept = self.tx_frames() - self.guests.iter().map(GuestLink::out).sum::<usize>();
+        while self.tx_free.len() < kept
             && let Some(frame) = self.umem.take()
         {
             self.tx_free.push(frame);
+        }
+    }
+
+    /// How many frames are for sending, the guests' included.
+    fn tx_frames(&self) -> usize {
+        let lent = if self.is_jumbo() { 0 } else { self.guests.len() * XDP_GUEST_FRAMES };
+        XDP_TX_FRAMES + lent
+    }
+
+    /// Where a guest builds its packets. Fails as mapping does.
+    pub(super) fn premises(&self, node: Option<u32>) -> io::Result<Premises> {
+        let jumbo = match &self.jumbo {
+            Some(jumbo) => Some(place(Pool::new(jumbo.tx_config())?, node)?),
+            None => None,
+        };
+        Ok(Premises { jumbo, payload_max: self.payload_max() })
+    }
+
+    /// Sends for another worker from now on. The memory was made for so many.
+    pub(super) fn take_in(&mut self, guest: GuestLink) {
+        self.guests.push(guest);
+        self.supply_guests();
+    }
+
+    /// The workers that this one sends for.
+    pub(super) fn guests(&self) -> &[GuestLink] {
+        &self.guests
+    }
+
+    /// Enters in the TX ring what the guests have ready.
+    #[inline]
+    pub(super) fn serve_guests(&mut self, stats: &StatsHandle) {
+        if !self.guests.is_empty() {
+            self.serve_all_guests(stats);
+        }
+    }
+
+    fn serve_all_guests(&mut self, stats: &StatsHandle) {
+        let mut guests = std::mem::take(&mut self.guests);
+        for guest in &mut guests {
+            while self.has_room_for_guests()
+                && let Some(packet) = guest.next()
+            {
+                if !self.is_jumbo() {
+                    guest.settle();
+                    self.umem.take_over();
+                }
+                if !self.send(packet) {
+                    stats.add(Stat::DropTxRefused, 1);
+                }
+            }
+        }
+        self.guests = guests;
+        self.supply_guests();
+    }
+
+    /// Whether a guest's packet can be sent and leaves room in the rings for the own ones.
+    fn has_room_for_guests(&mut self) -> bool {
+        if let Some(jumbo) = &self.jumbo {
+            let pieces = jumbo.tx.frame_size().div_ceil(self.umem.frame_size()) + 1;
+            if self.tx_free.len() < pieces {
+                self.reap();
+            }
+            return self.tx_free.len() >= pieces;
+        }
+        self.umem.sending() < XDP_RING_LEN as usize - XDP_TX_FRAMES
+    }
+
+    /// Gives the guests frames to build in, as long as half of the own share is left.
+    fn supply_guests(&mut self) {
+        if self.is_jumbo() {
+            self.guests.iter().for_each(GuestLink::wake_if_starved);
+            return;
+        }
+        for guest in &mut self.guests {
+            while guest.has_room()
+                && self.tx_free.len() > XDP_TX_FRAMES / 2
+                && let Some(frame) = self.tx_free.pop()
+            {
+                match guest.give(frame) {
+                    Ok(()) => self.umem.hand_on(),
+                    Err(frame) => {
+                        self.tx_free.push(frame);
+                        break;
+                    }
+                }
+            }
+            guest.wake_if_starved();
         }
     }
 
@@ -189,7 +294,12 @@ impl Lane {
             any = true;
             let last = descriptor.options & libc::XDP_PKT_CONTD == 0;
             match self.umem.received(descriptor.addr, descriptor.len) {
-                Some(frame) if last && self.partial.is_none() => self.batch.push(frame),
+                Some(frame) if last && self.partial.is_none() => {
+                    // Another core or the card wrote it. By the time that the first one is looked at, the others are on
+                    // their way.
+                    frame.prefetch();
+                    self.batch.push(frame);
+                }
                 Some(frame) => {
                     if let Some(whole) = join(&mut self.partial, self.jumbo.as_mut(), &frame, last, stats) {
                         self.batch.push(whole);
@@ -279,13 +389,23 @@ impl Lane {
         self.jumbo.as_ref().map_or(self.umem.frame_size(), |jumbo| jumbo.tx.frame_size()) - PAYLOAD_AT
     }
 
-    /// Queues the packet that lies in the frame from `start` on. False if it was dropped, since there is no socket.
+    /// Whether packets may be given away with their checksums unfinished.
     #[inline]
-    pub(super) fn send(&mut self, frame: Frame, start: usize, len: usize) -> bool {
+    pub(super) fn finishes_checksums(&self) -> bool {
+        self.socket.as_ref().is_some_and(Socket::finishes_checksums)
+    }
+
+    /// Queues a packet. False if it was dropped, since there is no socket, or one of another kind than it was made for.
+    #[inline]
+    pub(super) fn send(&mut self, packet: Outbound) -> bool {
+        let Outbound { frame, start, len, unfinished } = packet;
         if self.jumbo.is_some() {
             return self.send_pieces(&frame[start..start + len]);
         }
-        let Some(socket) = &mut self.socket else {
+        // Where guests send too there may be more frames on their way than the ring has places.
+        let fits = |socket: &mut Socket| socket.tx.has_room() && (!unfinished || socket.finishes_checksums());
+        let has_room = self.socket.as_mut().is_some_and(fits);
+        let Some(socket) = self.socket.as_mut().filter(|_| has_room) else {
             self.tx_free.push(frame);
             return false;
         };
@@ -298,9 +418,9 @@ impl Lane {
             }
         };
         let len = u32::try_from(len).expect("packets are short");
-        let pushed = socket.tx.push(libc::xdp_desc { addr, len, options: 0 });
-        // The ring has room for every frame that is kept for sending.
-        assert!(pushed, "the TX ring is longer than there are frames for sending");
+        let options = if unfinished { libc::XDP_TX_METADATA } else { 0 };
+        let pushed = socket.tx.push(libc::xdp_desc { addr, len, options });
+        debug_assert!(pushed, "there was room");
         true
     }
 
@@ -394,43 +514,17 @@ impl Lane {
 
 impl Drop for Lane {
     fn drop(&mut self) {
+        for guest in &self.guests {
+            guest.end();
+        }
+        // What the guests gave so far is on its way; an error would have shown before, and nobody is left to tell.
+        if self.socket.is_some() && !self.guests.is_empty() {
+            let stats = StatsHandle::new(crate::IoKind::Xdp);
+            self.serve_guests(&stats);
+            self.flush(&stats);
+        }
         // The socket goes before the memory that it was told of.
         self.close();
-    }
-}
-
-/// Puts the frames of a packet together; the packet with its last one, or `None`.
-fn join(
-    partial: &mut Option<Partial>,
-    jumbo: Option<&mut Jumbo>,
-    piece: &[u8],
-    last: bool,
-    stats: &StatsHandle,
-) -> Option<Frame> {
-    let begun = partial.take().unwrap_or_else(|| match jumbo.and_then(|jumbo| jumbo.rx.take()) {
-        Some(frame) => Partial::Kept(frame, 0),
-        None => Partial::Dropped,
-    });
-    let grown = match begun {
-        Partial::Kept(mut frame, len) if frame.len() - len >= piece.len() => {
-            frame[len..len + piece.len()].copy_from_slice(piece);
-            Partial::Kept(frame, len + piece.len())
-        }
-        Partial::Kept(..) | Partial::Dropped => Partial::Dropped,
-    };
-    if !last {
-        *partial = Some(grown);
-        return None;
-    }
-    match grown {
-        Partial::Kept(mut frame, len) => {
-            frame.truncate(len);
-            Some(frame)
-        }
-        Partial::Dropped => {
-            stats.add(Stat::DropRxNoMemory, 1);
-            None
-        }
     }
 }
 

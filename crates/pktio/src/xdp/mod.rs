@@ -12,7 +12,7 @@
 
 mod config;
 
-pub use config::{InterfaceName, QueueSet, XdpConfig, XdpFrames, XdpMode, XdpModes, XdpStatus};
+pub use config::{InterfaceName, QueueSet, XdpChecksums, XdpConfig, XdpFrames, XdpMode, XdpModes, XdpStatus};
 
 #[cfg(target_os = "linux")]
 mod asm;
@@ -21,17 +21,27 @@ mod backend;
 #[cfg(target_os = "linux")]
 mod bpf;
 #[cfg(target_os = "linux")]
+mod checksums;
+#[cfg(target_os = "linux")]
 mod device;
 #[cfg(target_os = "linux")]
 pub mod ethtool;
 #[cfg(target_os = "linux")]
 mod features;
 #[cfg(target_os = "linux")]
+mod guest;
+#[cfg(target_os = "linux")]
+mod inlet;
+#[cfg(target_os = "linux")]
+mod jumbo;
+#[cfg(target_os = "linux")]
 mod lane;
 #[cfg(all(test, target_os = "linux"))]
 mod listing;
 #[cfg(target_os = "linux")]
 mod netlink;
+#[cfg(target_os = "linux")]
+mod outlet;
 #[cfg(target_os = "linux")]
 mod program;
 #[cfg(target_os = "linux")]

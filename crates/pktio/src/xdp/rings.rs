@@ -112,10 +112,16 @@ impl<T: Copy> Producer<T> {
         self.shared.mask + 1 - self.head.wrapping_sub(self.tail)
     }
 
+    /// Whether an entry can be written now; looks at the kernel's index only if none is known to be free.
+    #[inline]
+    pub(super) fn has_room(&mut self) -> bool {
+        self.head.wrapping_sub(self.tail) <= self.shared.mask || self.free() > 0
+    }
+
     /// Writes an entry; false if there is no room. The kernel sees it after [`publish`](Self::publish).
     #[inline]
     pub(super) fn push(&mut self, value: T) -> bool {
-        if self.head.wrapping_sub(self.tail) > self.shared.mask && self.free() == 0 {
+        if !self.has_room() {
             return false;
         }
         // SAFETY: the entry is in the table, and the kernel has given it up: it lies less than a table's length before

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::thread;
 use std::time::Duration;
 
+use super::checksums::Offload;
 use super::rings::{Consumer, Producer};
 use super::umem::Umem;
 use crate::limits::{XDP_BIND_RETRIES, XDP_RING_LEN};
@@ -24,6 +25,8 @@ pub(super) struct Socket {
     pub(super) tx: Producer<libc::xdp_desc>,
     pub(super) completion: Consumer<u64>,
     zero_copy: bool,
+    /// Whether packets may be given away with their checksums unfinished.
+    finishes_checksums: bool,
 }
 
 /// How to bind.
@@ -34,6 +37,8 @@ pub(super) struct BindTo {
     pub(super) zero_copy: bool,
     /// Packets may span several frames.
     pub(super) multi_buffer: bool,
+    /// Who computes checksums; ourselves in any case before Linux 6.8.
+    pub(super) checksums: Offload,
 }
 
 impl Socket {
@@ -47,7 +52,14 @@ impl Socket {
         }
         // SAFETY: the call made this descriptor, and nobody else knows it.
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-        set_option(&fd, libc::SOL_XDP, libc::XDP_UMEM_REG, umem.registration()).map_err(explain_memory)?;
+        let register = |checksums| set_option(&fd, libc::SOL_XDP, libc::XDP_UMEM_REG, umem.registration(checksums));
+        let registered = match register(to.checksums) {
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) && to.checksums != Offload::Own => {
+                register(Offload::Own).map(|()| Offload::Own)
+            }
+            result => result.map(|()| to.checksums),
+        };
+        let finishes_checksums = registered.map_err(explain_memory)? != Offload::Own;
         for ring in [libc::XDP_UMEM_FILL_RING, libc::XDP_UMEM_COMPLETION_RING, libc::XDP_RX_RING, libc::XDP_TX_RING] {
             set_option(&fd, libc::SOL_XDP, ring, XDP_RING_LEN)?;
         }
@@ -59,6 +71,7 @@ impl Socket {
             tx: Producer::map(&fd, offsets.tx, place(libc::XDP_PGOFF_TX_RING), XDP_RING_LEN)?,
             completion: Consumer::map(&fd, offsets.cr, libc::XDP_UMEM_PGOFF_COMPLETION_RING, XDP_RING_LEN)?,
             zero_copy: to.zero_copy,
+            finishes_checksums,
             fd,
         };
         socket.bind(to)?;
@@ -96,6 +109,11 @@ impl Socket {
 
     pub(super) fn is_zero_copy(&self) -> bool {
         self.zero_copy
+    }
+
+    /// Whether packets may be given away with their checksums unfinished.
+    pub(super) fn finishes_checksums(&self) -> bool {
+        self.finishes_checksums
     }
 
     /// Has system calls on this socket run the device's queue (`SO_PREFER_BUSY_POLL`, Linux 5.11), `budget` packets at a

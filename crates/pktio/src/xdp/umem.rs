@@ -8,6 +8,7 @@ use std::io;
 
 use warpline_frame::{Frame, Pages, Pool, PoolConfig};
 
+use super::checksums::{METADATA_LEN, Offload};
 use crate::pools::place;
 
 /// What the kernel leaves free in front of a received packet (`XDP_PACKET_HEADROOM`).
@@ -22,7 +23,8 @@ pub(super) struct Umem {
     receiving: usize,
     /// Frames in the TX ring or the completion ring.
     sending: usize,
-    /// Received frames that were handed on, since the beginning; each comes back to the pool when its last user drops it.
+    /// Frames that were handed on, since the beginning; each comes back to the pool when its last user drops it.
+    /// Received ones, and those that guests build packets in.
     handed_on: u64,
 }
 
@@ -47,15 +49,20 @@ impl Umem {
     }
 
     /// What the kernel is told of the memory.
-    pub(super) fn registration(&self) -> libc::xdp_umem_reg {
+    pub(super) fn registration(&self, checksums: Offload) -> libc::xdp_umem_reg {
+        let (flags, tx_metadata_len) = match checksums {
+            Offload::Own => (0, 0),
+            Offload::Sender => (libc::XDP_UMEM_TX_METADATA_LEN, METADATA_LEN as u32),
+            Offload::Kernel => (libc::XDP_UMEM_TX_METADATA_LEN | libc::XDP_UMEM_TX_SW_CSUM, METADATA_LEN as u32),
+        };
         let (base, len) = self.pool.memory();
         libc::xdp_umem_reg {
             addr: base.as_ptr() as u64,
             len: len as u64,
             chunk_size: u32::try_from(self.frame_size).expect("frames are small"),
             headroom: 0,
-            flags: 0,
-            tx_metadata_len: 0,
+            flags,
+            tx_metadata_len,
         }
     }
 
@@ -71,6 +78,24 @@ impl Umem {
     #[inline]
     pub(super) fn is_low(&self) -> bool {
         self.pool.is_low()
+    }
+
+    /// How many frames are in the TX ring or the completion ring.
+    #[inline]
+    pub(super) fn sending(&self) -> usize {
+        self.sending
+    }
+
+    /// A frame for sending goes to another worker.
+    #[inline]
+    pub(super) fn hand_on(&mut self) {
+        self.handed_on += 1;
+    }
+
+    /// … and came back, in a packet. Those that the worker drops go home as received ones do.
+    #[inline]
+    pub(super) fn take_over(&mut self) {
+        self.handed_on -= 1;
     }
 
     /// A free frame.

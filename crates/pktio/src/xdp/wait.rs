@@ -51,7 +51,7 @@ impl Xdp {
         let mut timeout = timeout;
         let mut at_most = |limit: Duration| timeout = Some(timeout.map_or(limit, |timeout| timeout.min(limit)));
         let mut send = PollFlags::empty();
-        if self.lanes[0].is_blocked() {
+        if self.view().is_blocked() {
             at_most(DEVICE_RETRY);
             send = PollFlags::OUT;
         }
