@@ -1,8 +1,12 @@
 //! Warpline's back ends over a virtual link between two network namespaces: what a server's core does with each.
 //!
 //! The other rows run on the loopback, which AF_XDP cannot have. Here the client is the same in all runs, on the kernel's
-//! sockets; the server changes. What counts is the server's CPU time for each operation: on a link without hardware the
-//! kernel's share of reception is done where the sender runs, for every back end.
+//! sockets; the server changes. What counts is the server's CPU time for each operation. On a link without hardware the
+//! kernel's share of reception is done where the sender runs, for every back end: of the server's time a part is the client's
+//! reception and the other way round, so the time of both ends is told too.
+//!
+//! Operations are compared, not packets: a back end that lets more small datagrams share a packet has fewer of those. Where
+//! each packet carries one message, both say the same.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -28,12 +32,18 @@ const BACKENDS: [(&str, &[&str]); 4] = [
     ("xdp-busy-poll", &["--io", "xdp", "--interface", "wl0", "--xdp-busy-poll", "64", "--busy-poll", "50"]),
 ];
 /// The loads, with the figure that an operation is counted by.
-const LOADS: [(&str, &[&str], &str); 3] = [
+const LOADS: [(&str, &[&str], &str); 4] = [
     // Each connection has one small request under way: hardly two packets in a row go to the same peer.
     ("requests", &["--scenario", "reqresp", "--connections", "64", "--in-flight", "64"], "requests"),
     (
         "datagrams",
         &["--scenario", "datagram-echo", "--connections", "64", "--in-flight", "1", "--bytes", "100"],
+        "requests",
+    ),
+    // No two fit one packet: every packet goes to another peer than the one before.
+    (
+        "large-datagrams",
+        &["--scenario", "datagram-echo", "--connections", "64", "--in-flight", "1", "--bytes", "1000"],
         "requests",
     ),
     // Where the kernel's segmentation helps most.
@@ -79,6 +89,8 @@ struct Entry {
     why: String,
     /// Per second of the server's CPU time, each round: requests, echoes or bytes.
     per_cpu_second: Vec<f64>,
+    /// The same per second of the CPU time of both ends.
+    per_cpu_second_of_both: Vec<f64>,
     /// Datagrams that the server received and sent, per second of its CPU time.
     packets_per_cpu_second: Vec<f64>,
     /// Per second.
@@ -99,12 +111,14 @@ pub fn run(args: &VethArgs) -> Result<()> {
                 let index = entries.iter().position(|entry| (entry.load, entry.backend) == (load, backend));
                 let index = index.unwrap_or_else(|| {
                     let (why, none) = (run.why.clone(), Vec::new);
-                    let [per_cpu_second, packets_per_cpu_second, per_second, calls_per_packet] = [none; 4].map(|f| f());
+                    let [per_cpu_second, per_cpu_second_of_both, packets_per_cpu_second, per_second, calls_per_packet] =
+                        [none; 5].map(|f| f());
                     entries.push(Entry {
                         load,
                         backend,
                         why,
                         per_cpu_second,
+                        per_cpu_second_of_both,
                         packets_per_cpu_second,
                         per_second,
                         calls_per_packet,
@@ -113,6 +127,7 @@ pub fn run(args: &VethArgs) -> Result<()> {
                 });
                 let entry = &mut entries[index];
                 entry.per_cpu_second.push(run.operations / run.cpu);
+                entry.per_cpu_second_of_both.push(run.operations / (run.cpu + run.client_cpu));
                 entry.packets_per_cpu_second.push(run.packets / run.cpu);
                 entry.per_second.push(run.operations / run.seconds);
                 entry.calls_per_packet.push(run.calls / run.packets);
@@ -128,15 +143,19 @@ pub fn run(args: &VethArgs) -> Result<()> {
 }
 
 fn print(entries: &[Entry]) {
-    println!("| load | back end | packets per CPU second | operations per CPU second | to udp | calls per packet |");
-    println!("|---|---|---|---|---|---|");
+    println!(
+        "| load | back end | packets per CPU second | operations per CPU second | to udp | both ends, to udp | calls per packet |"
+    );
+    println!("|---|---|---|---|---|---|---|");
     let median = |values: &[f64]| Summary::of(values).map_or(f64::NAN, |summary| summary.median);
     for entry in entries {
         let reference = entries.iter().find(|other| other.load == entry.load && other.backend == BACKENDS[0].0);
         let operations = median(&entry.per_cpu_second);
-        let ratio = operations / reference.map_or(f64::NAN, |other| median(&other.per_cpu_second));
+        let to_udp =
+            |of: fn(&Entry) -> &[f64]| median(of(entry)) / reference.map_or(f64::NAN, |other| median(of(other)));
+        let (ratio, both) = (to_udp(|entry| &entry.per_cpu_second), to_udp(|entry| &entry.per_cpu_second_of_both));
         println!(
-            "| {} | {} | {:.0} | {operations:.0} ± {:.0} % | {ratio:.2} | {:.3} |",
+            "| {} | {} | {:.0} | {operations:.0} ± {:.0} % | {ratio:.2} | {both:.2} | {:.3} |",
             entry.load,
             entry.backend,
             median(&entry.packets_per_cpu_second),
@@ -154,6 +173,7 @@ struct Run {
     seconds: f64,
     /// For as many operations.
     cpu: f64,
+    client_cpu: f64,
     packets: f64,
     calls: f64,
 }
@@ -179,6 +199,7 @@ fn one(net: &Net, args: &VethArgs, load: &'static str, backend: &'static str) ->
     let before = cpu_seconds(server.id())?;
     let mut client = start(1, text(&[&common[..], flags].concat()), args.client_core)?;
     let report: Value = serde_json::from_str(&client.line(Duration::from_secs_f64(args.duration) + LIMIT)?)?;
+    let client_cpu = cpu_seconds(client.id())?;
     client.stop()?;
     let cpu = cpu_seconds(server.id())? - before;
     let said: Value = serde_json::from_str(&server.last_words()?)?;
@@ -188,6 +209,7 @@ fn one(net: &Net, args: &VethArgs, load: &'static str, backend: &'static str) ->
         operations: number(&report[counted])?,
         seconds: number(&report["seconds"])?,
         cpu,
+        client_cpu,
         packets: number(&said["datagrams"])?,
         calls: number(&said["syscalls"])?,
     })
