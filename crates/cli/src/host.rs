@@ -11,6 +11,7 @@ use warpline_share::{Host, HostOptions, ShareError};
 
 use crate::io::xdp_report;
 use crate::net::NetArgs;
+use crate::signals::Signals;
 use crate::{output, state};
 
 /// Share a directory or a file and print its join code.
@@ -50,6 +51,7 @@ async fn serve(args: &HostArgs) -> Result<(), ShareError> {
         bind: args.bind,
         net: args.net.options()?,
     };
+    let mut signals = Signals::take().map_err(|e| ShareError::Connection(format!("signals: {e}")))?;
     let host = Host::open(&options)?;
     let code = host.code().to_string();
     if let Some(file) = &args.code_file {
@@ -74,12 +76,9 @@ async fn serve(args: &HostArgs) -> Result<(), ShareError> {
     }
     // Whoever reads the code from a pipe gets it now.
     let _ = std::io::stdout().flush();
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
-        .map_err(|e| ShareError::Connection(format!("signals: {e}")))?;
     tokio::select! {
         () = host.run() => {}
-        _ = tokio::signal::ctrl_c() => {}
-        _ = terminate.recv() => {}
+        () = signals.next() => {}
     }
     host.shutdown().await;
     report(&host, args.json);

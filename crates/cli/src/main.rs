@@ -17,6 +17,7 @@ mod output;
 mod perf;
 mod progress;
 mod settings;
+mod signals;
 mod state;
 mod trace;
 

@@ -27,6 +27,7 @@ use super::tls::Shown;
 use super::{Failure, http1, stopped};
 use crate::io::IoArgs;
 use crate::output;
+use crate::signals::Signals;
 
 type Transport = warpline_h3::Connection;
 type ServerStream = h3::server::RequestStream<warpline_h3::BidiStream<Connection, Bytes>, Bytes>;
@@ -97,6 +98,7 @@ fn allow_many_files() {
 
 async fn serve(args: &ServeArgs) -> Result<(), Failure> {
     allow_many_files();
+    let mut signals = Signals::take().map_err(|error| Failure::failed(format!("signals: {error}")))?;
     let root = Root::open(&args.dir, args.list)
         .map_err(|error| Failure::failed(format!("{}: {error}", args.dir.display())))?;
     let shown = match (&args.cert, &args.key) {
@@ -125,7 +127,7 @@ async fn serve(args: &ServeArgs) -> Result<(), Failure> {
     }
     announce(args, &endpoint, &shown, tcp.as_ref().map(|(address, _)| *address))?;
     let serving = tokio::spawn(accept(endpoint.clone(), site, stopping));
-    wait_for_signal().await?;
+    signals.next().await;
     stop.send_replace(true);
     let ended = async {
         // A panic was printed.
@@ -137,7 +139,7 @@ async fn serve(args: &ServeArgs) -> Result<(), Failure> {
     tokio::select! {
         () = ended => {}
         () = tokio::time::sleep(SHUTDOWN_TIMEOUT) => eprintln!("warpline: some responses took too long and were cut off"),
-        _ = wait_for_signal() => eprintln!("warpline: asked twice; some responses were cut off"),
+        () = signals.next() => eprintln!("warpline: asked twice; some responses were cut off"),
     }
     endpoint.shutdown(Code::H3_NO_ERROR.value(), b"the server ends").await;
     Ok(())
@@ -172,15 +174,6 @@ fn announce(args: &ServeArgs, endpoint: &Endpoint, shown: &Shown, tcp: Option<So
     // Whoever reads it from a pipe gets it now.
     let _ = std::io::stdout().flush();
     Ok(())
-}
-
-async fn wait_for_signal() -> Result<(), Failure> {
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
-        .map_err(|error| Failure::failed(format!("signals: {error}")))?;
-    tokio::select! {
-        interrupted = tokio::signal::ctrl_c() => interrupted.map_err(|error| Failure::failed(format!("signals: {error}"))),
-        _ = terminate.recv() => Ok(()),
-    }
 }
 
 /// Serves HTTP/3 until `stopping`, and then until what was begun is delivered.

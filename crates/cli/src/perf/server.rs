@@ -9,6 +9,7 @@ use warpline_peer_kit::{COUNT_QUERY, DATAGRAM_SINK, HEADER_LEN, Result, WRITE_CH
 
 use super::streams::{drain, joined, send_bytes};
 use super::{ServerArgs, setup};
+use crate::signals::Signals;
 
 pub(super) fn run(args: &ServerArgs) -> Result<()> {
     let trace = &args.common.trace;
@@ -17,16 +18,18 @@ pub(super) fn run(args: &ServerArgs) -> Result<()> {
         .workers(args.workers)
         .readers(args.readers)
         .server(trace.server(setup::server(args)?)?);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let signals = runtime.block_on(async { Signals::take() })?;
     let endpoint = setup::endpoint(&args.common, builder).serve_local(serve)?;
     announce(endpoint.local_addr())?;
-    wait_for_end()?;
+    runtime.block_on(wait_for_end(signals));
     eprintln!("{}", setup::io_report(&endpoint.workers()));
     endpoint.close(0, b"");
     Ok(())
 }
 
 /// Waits for Ctrl-C or SIGTERM; where standard input is a pipe, also for its end, so that a server goes with the program that started it.
-fn wait_for_end() -> Result<()> {
+async fn wait_for_end(mut signals: Signals) {
     let is_pipe = rustix::fs::fstat(std::io::stdin())
         .is_ok_and(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::Fifo);
     let (ended, end_of_input) = tokio::sync::oneshot::channel();
@@ -37,16 +40,10 @@ fn wait_for_end() -> Result<()> {
             let _ = ended.send(());
         });
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
-        tokio::select! {
-            interrupted = tokio::signal::ctrl_c() => interrupted?,
-            _ = terminate.recv() => {}
-            Ok(()) = end_of_input => {}
-        }
-        Ok(())
-    })
+    tokio::select! {
+        () = signals.next() => {}
+        Ok(()) = end_of_input => {}
+    }
 }
 
 async fn serve(connection: Connection) {
