@@ -4,7 +4,6 @@ use crate::sched::{FiberCell, FiberKey, Inner};
 use std::cell::Cell;
 use std::fmt;
 use std::marker::PhantomData;
-use std::ptr::NonNull;
 use std::task::{Context, Poll, Waker};
 
 /// A hand-over between one that waits and one that posts, on one thread.
@@ -25,25 +24,40 @@ use std::task::{Context, Poll, Waker};
 /// ```
 pub struct Baton {
     state: Cell<Slot>,
-    /// Meaningful with [`Slot::Task`] only.
+    /// Meaningful with [`Slot::FIBER`] only.
+    key: Cell<FiberKey>,
+    /// Meaningful with [`Slot::TASK`] only.
     task: Cell<Option<Waker>>,
     /// Neither the baton nor a reference to it leaves its thread.
     local: PhantomData<*const ()>,
 }
 
-/// Small and without a destructor: it is written at every hand-over.
-#[derive(Clone, Copy)]
-enum Slot {
-    Empty,
-    Posted,
-    /// A fiber of the thread's scheduler is parked in a wait. It empties the slot before it goes on, and its cell outlives it.
-    Parked(NonNull<FiberCell>),
-    /// A fiber polled. Nobody empties the slot when it ends, so it is named only.
-    Fiber(FiberKey),
+/// One word, since it is written at every hand-over: one of the constants, which are no addresses, or else the address of
+/// the cell whose fiber is parked in a wait. That fiber empties the slot before it goes on, and its cell outlives it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Slot(*const FiberCell);
+
+impl Slot {
+    const EMPTY: Slot = Slot(std::ptr::null());
+    const POSTED: Slot = Slot(std::ptr::without_provenance(1));
     /// The thread itself waits, running its fibers meanwhile.
-    Thread,
+    const THREAD: Slot = Slot(std::ptr::without_provenance(2));
+    /// A fiber polled. Nobody empties the slot when it ends, so it is named only.
+    const FIBER: Slot = Slot(std::ptr::without_provenance(3));
     /// A future was polled elsewhere.
-    Task,
+    const TASK: Slot = Slot(std::ptr::without_provenance(4));
+
+    fn parked(cell: &FiberCell) -> Slot {
+        Slot(std::ptr::from_ref(cell))
+    }
+
+    /// The cell of a fiber that is parked.
+    #[inline(always)]
+    fn cell<'a>(self) -> Option<&'a FiberCell> {
+        // SAFETY: what is no constant is the address of a cell, and names it only while its fiber is parked, so its
+        // scheduler's memory is there.
+        (self.0.addr() > Slot::TASK.0.addr()).then(|| unsafe { &*self.0 })
+    }
 }
 
 impl Default for Baton {
@@ -55,7 +69,12 @@ impl Default for Baton {
 impl Baton {
     /// A baton without a mark.
     pub const fn new() -> Baton {
-        Baton { state: Cell::new(Slot::Empty), task: Cell::new(None), local: PhantomData }
+        Baton {
+            state: Cell::new(Slot::EMPTY),
+            key: Cell::new(FiberKey { index: 0, generation: 0 }),
+            task: Cell::new(None),
+            local: PhantomData,
+        }
     }
 
     /// Leaves the mark and wakes whoever waits for it.
@@ -71,30 +90,32 @@ impl Baton {
         self.post_with(true);
     }
 
-    #[inline]
+    #[inline(always)]
     fn post_with(&self, urgent: bool) {
-        match self.state.replace(Slot::Posted) {
-            Slot::Empty | Slot::Posted | Slot::Thread => {}
-            Slot::Parked(cell) => {
-                // SAFETY: the slot names the cell only while its fiber is parked, so its scheduler's memory is there.
-                let cell = unsafe { cell.as_ref() };
-                Inner::try_with(|inner| inner.wake_cell(cell, urgent)).unwrap_or(());
-            }
-            Slot::Fiber(key) => Inner::try_with(|inner| inner.wake(key, urgent)).unwrap_or(()),
-            Slot::Task => {
-                if let Some(waker) = self.task.take() {
-                    waker.wake();
-                }
-            }
+        let before = self.state.replace(Slot::POSTED);
+        match before.cell() {
+            Some(cell) => Inner::try_with(|inner| inner.unpark(cell, urgent)).unwrap_or(()),
+            None if before.0.addr() >= Slot::FIBER.0.addr() => self.wake_polled(before, urgent),
+            None => {}
+        }
+    }
+
+    /// Wakes whoever polled.
+    #[inline(never)]
+    fn wake_polled(&self, before: Slot, urgent: bool) {
+        if before == Slot::FIBER {
+            Inner::try_with(|inner| inner.wake(self.key.get(), urgent)).unwrap_or(());
+        } else if let Some(waker) = self.task.take() {
+            waker.wake();
         }
     }
 
     /// Takes the mark if it is there.
-    #[inline]
+    #[inline(always)]
     pub fn try_wait(&self) -> bool {
-        let posted = matches!(self.state.get(), Slot::Posted);
+        let posted = self.state.get() == Slot::POSTED;
         if posted {
-            self.state.set(Slot::Empty);
+            self.state.set(Slot::EMPTY);
         }
         posted
     }
@@ -113,11 +134,11 @@ impl Baton {
         if self.try_wait() {
             return;
         }
-        if matches!(self.state.get(), Slot::Empty)
+        if self.state.get() == Slot::EMPTY
             && let Some((inner, cell)) = Inner::running()
             && !cell.is_cancelled()
         {
-            self.state.set(Slot::Parked(NonNull::from(cell)));
+            self.state.set(Slot::parked(cell));
             inner.park(cell);
             if self.try_wait() {
                 return;
@@ -176,10 +197,13 @@ impl Baton {
         let own = Inner::try_with(|inner| inner.owner_of(context.waker())).flatten();
         self.state.set(match own {
             // The fiber's own waker: no need for its count.
-            Some(key) => Slot::Fiber(key),
+            Some(key) => {
+                self.key.set(key);
+                Slot::FIBER
+            }
             None => {
                 self.task.set(Some(context.waker().clone()));
-                Slot::Task
+                Slot::TASK
             }
         });
         Poll::Pending
@@ -187,7 +211,7 @@ impl Baton {
 
     /// Forgets whoever waits. Returns whether a mark is there; it stays.
     pub(crate) fn forget_waiter(&self) -> bool {
-        let posted = matches!(self.state.get(), Slot::Posted);
+        let posted = self.state.get() == Slot::POSTED;
         if !posted {
             self.reset();
         }
@@ -196,30 +220,31 @@ impl Baton {
 
     /// As new.
     pub(crate) fn reset(&self) {
-        if matches!(self.state.replace(Slot::Empty), Slot::Task) {
+        if self.state.replace(Slot::EMPTY) == Slot::TASK {
             self.task.set(None);
         }
     }
 
     /// Says that a fiber, or the thread itself, waits from now on.
     fn claim(&self, fiber: Option<&FiberCell>) {
-        let free = match (self.state.get(), fiber) {
-            (Slot::Empty, _) | (Slot::Thread, None) => true,
-            (Slot::Parked(one), Some(cell)) => one == NonNull::from(cell),
-            (Slot::Fiber(one), Some(cell)) => one == cell.key(),
-            _ => false,
+        let state = self.state.get();
+        let free = match fiber {
+            _ if state == Slot::EMPTY => true,
+            None => state == Slot::THREAD,
+            Some(cell) if state == Slot::FIBER => self.key.get() == cell.key(),
+            Some(cell) => state == Slot::parked(cell),
         };
         assert!(free, "another one waits for this baton already");
-        self.state.set(fiber.map_or(Slot::Thread, |cell| Slot::Parked(NonNull::from(cell))));
+        self.state.set(fiber.map_or(Slot::THREAD, Slot::parked));
     }
 }
 
 impl fmt::Debug for Baton {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = match self.state.get() {
-            Slot::Empty => "empty",
-            Slot::Posted => "posted",
-            Slot::Parked(_) | Slot::Fiber(_) | Slot::Thread | Slot::Task => "waited for",
+            Slot::EMPTY => "empty",
+            Slot::POSTED => "posted",
+            _ => "waited for",
         };
         f.debug_tuple("Baton").field(&state).finish()
     }

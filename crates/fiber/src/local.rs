@@ -11,6 +11,11 @@ use std::rc::Rc;
 pub(crate) struct Locals(RefCell<Vec<(usize, Rc<dyn Any>)>>);
 
 impl Locals {
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.borrow().is_empty()
+    }
+
     /// Drops all values; destructors may use the storage again, so this goes on until it is empty.
     pub(crate) fn clear(&self) {
         while let Some(value) = { self.0.borrow_mut().pop() } {

@@ -8,12 +8,14 @@ use corosensei::{Coroutine, Yielder};
 use std::any::Any;
 use std::borrow::Cow;
 use std::cell::{Cell, OnceCell, RefCell, UnsafeCell};
+use std::convert::Infallible;
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 use std::task::Waker;
 
-pub(crate) type Co = Coroutine<(), (), (), FiberStack>;
+/// It runs one fiber after the other ([`Strand`](crate::stack::Strand)) and never returns.
+pub(crate) type Co = Coroutine<(), (), Infallible, FiberStack>;
 
 /// What a fiber is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,28 +24,32 @@ pub(crate) enum State {
     Free,
     /// Spawned, in the run queue, without a stack.
     New,
-    /// In a run queue.
-    Queued,
-    /// On the thread.
-    Running,
+    /// In a run queue or on the thread.
+    Active,
     /// Waiting for a baton.
     Parked,
+    /// Its code has ended; the scheduler has still to take its stack.
+    Ended,
     /// Ended; the cell is kept for whoever joins it.
     Done,
 }
 
-/// How a fiber ended.
-#[derive(Debug)]
+/// How a fiber ended, which is also what its payload holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     /// It has not, or the result was taken.
     None,
-    /// The result is in the payload.
+    /// The result.
     Value,
-    Panicked(Box<dyn Any + Send>),
+    /// What the panic carried, a [`PanicBox`].
+    Panicked,
+    /// Nothing.
     Cancelled,
-    /// No stack could be mapped for it.
-    NoStack(std::io::Error),
+    /// No stack could be mapped for it: the [`io::Error`].
+    NoStack,
 }
+
+pub(crate) type PanicBox = Box<dyn Any + Send>;
 
 /// Names a fiber: the cell and which of its fibers. Outlives it harmlessly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -61,8 +67,10 @@ pub(crate) const DELAYED: u8 = 4;
 
 /// Woken since the flag was last cleared, which a wait for a future does before it polls.
 pub(crate) const WOKEN: u8 = 8;
+/// It has a name.
+pub(crate) const NAMED: u8 = 16;
 
-/// First the closure, later the result.
+/// First the closure, later what the [`Outcome`] says.
 #[repr(C, align(16))]
 pub(crate) struct Payload([MaybeUninit<u8>; INLINE_BYTES]);
 
@@ -82,7 +90,7 @@ pub(crate) struct FiberCell {
     pub(crate) generation: Cell<u32>,
     pub(crate) job: Cell<&'static Job>,
     pub(crate) joined: Baton,
-    pub(crate) outcome: RefCell<Outcome>,
+    pub(crate) outcome: Cell<Outcome>,
     pub(crate) payload: UnsafeCell<Payload>,
     pub(crate) name: RefCell<Cow<'static, str>>,
     pub(crate) locals: Locals,
@@ -111,7 +119,7 @@ impl FiberCell {
             coroutine: UnsafeCell::new(None),
             job: Cell::new(JobOf::<fn(), ()>::JOB),
             payload: UnsafeCell::new(Payload([MaybeUninit::uninit(); INLINE_BYTES])),
-            outcome: RefCell::new(Outcome::None),
+            outcome: Cell::new(Outcome::None),
             joined: Baton::new(),
             name: RefCell::new(Cow::Borrowed("")),
             locals: Locals::default(),
@@ -220,15 +228,15 @@ impl Cells {
         Cells { chunks: RefCell::default(), free: Cell::new(None), max }
     }
 
-    /// A free cell, if the limit allows. `grown` is told the first index of a chunk that had to be made.
+    /// A free cell, if the limit allows.
     #[inline]
-    pub(crate) fn take(&self, grown: impl FnOnce(usize)) -> Option<NonNull<FiberCell>> {
-        if self.free.get().is_none() {
-            grown(self.grow()?);
-        }
-        let cell = self.free.get()?;
+    pub(crate) fn take(&self) -> Option<NonNull<FiberCell>> {
+        let cell = match self.free.get() {
+            Some(cell) => cell,
+            None => self.grow()?,
+        };
         // SAFETY: cells live as long as the slab.
-        self.free.set(unsafe { cell.as_ref() }.next.take());
+        self.free.set(unsafe { cell.as_ref() }.next.get());
         Some(cell)
     }
 
@@ -239,7 +247,7 @@ impl Cells {
     }
 
     #[cold]
-    fn grow(&self) -> Option<usize> {
+    fn grow(&self) -> Option<NonNull<FiberCell>> {
         let mut chunks = self.chunks.borrow_mut();
         let first = chunks.len() * CHUNK;
         if first + CHUNK > self.max.max(CHUNK) {
@@ -255,7 +263,7 @@ impl Cells {
             // SAFETY: the chunk was made above and is shared by references only.
             self.put(unsafe { cell.as_ref() });
         }
-        Some(first)
+        self.free.get()
     }
 
     /// The cell with this index, if it was made.
@@ -283,48 +291,5 @@ impl Drop for Cells {
             // SAFETY: the chunk was leaked by `grow` with this length, and nobody has a reference after the slab.
             drop(unsafe { Box::from_raw(chunk) });
         }
-    }
-}
-
-/// A first-in, first-out queue through the cells themselves. A cell is in at most one.
-#[derive(Default)]
-pub(crate) struct Queue {
-    head: Cell<Option<NonNull<FiberCell>>>,
-    tail: Cell<Option<NonNull<FiberCell>>>,
-}
-
-impl Queue {
-    #[inline]
-    pub(crate) fn push(&self, cell: &FiberCell) {
-        let pointer = NonNull::from(cell);
-        cell.next.set(None);
-        match self.tail.replace(Some(pointer)) {
-            // SAFETY: cells outlive the queue.
-            Some(last) => unsafe { last.as_ref() }.next.set(Some(pointer)),
-            None => self.head.set(Some(pointer)),
-        }
-    }
-
-    #[inline]
-    pub(crate) fn pop(&self) -> Option<NonNull<FiberCell>> {
-        let cell = self.head.get()?;
-        // SAFETY: as above.
-        let next = unsafe { cell.as_ref() }.next.take();
-        self.head.set(next);
-        if next.is_none() {
-            self.tail.set(None);
-        }
-        Some(cell)
-    }
-
-    #[inline]
-    pub(crate) fn is_empty(&self) -> bool {
-        self.head.get().is_none()
-    }
-
-    /// Counts the cells, one by one.
-    pub(crate) fn len(&self) -> usize {
-        // SAFETY: cells outlive the queue.
-        std::iter::successors(self.head.get(), |cell| unsafe { cell.as_ref() }.next.get()).count()
     }
 }

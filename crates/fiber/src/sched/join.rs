@@ -1,7 +1,7 @@
 //! Waiting for a fiber's end.
 
 use super::Inner;
-use super::cell::{CANCEL, FiberCell, HANDLE, Outcome, State, take};
+use super::cell::{CANCEL, FiberCell, HANDLE, Outcome, PanicBox, State, take};
 use std::any::Any;
 use std::fmt;
 use std::future::Future;
@@ -70,12 +70,13 @@ impl<T> JoinHandle<T> {
         assert!(!self.taken, "a join handle was polled after it was ready");
         self.taken = true;
         let cell = self.cell();
-        let result = match cell.outcome.replace(Outcome::None) {
-            // SAFETY: the outcome says that the payload holds the result, which is a `T`; it says so once.
-            Outcome::Value => Ok(unsafe { take::<T>(cell.payload.get()) }),
-            Outcome::Panicked(panic) => Err(JoinError::Panicked(panic)),
-            Outcome::Cancelled | Outcome::None => Err(JoinError::Cancelled),
-            Outcome::NoStack(error) => Err(JoinError::NoStack(error)),
+        let result = match cell.outcome.get() {
+            Outcome::Value => {
+                cell.outcome.set(Outcome::None);
+                // SAFETY: the outcome said that the payload holds the result, which is a `T`, for the last time.
+                Ok(unsafe { take::<T>(cell.payload.get()) })
+            }
+            _ => Err(failure(cell)),
         };
         self.inner.release(cell);
         result
@@ -122,6 +123,19 @@ impl Inner {
         cell.set(CANCEL);
         // Where it is parked it looks at the flag, and parks again if it must not be interrupted there.
         self.wake_cell(cell, false);
+    }
+}
+
+/// Takes the outcome of a fiber that has no result.
+#[cold]
+fn failure(cell: &FiberCell) -> JoinError {
+    let payload = cell.payload.get();
+    match cell.outcome.replace(Outcome::None) {
+        // SAFETY: the outcome said so for the last time.
+        Outcome::Panicked => JoinError::Panicked(unsafe { take::<PanicBox>(payload) }),
+        // SAFETY: as above.
+        Outcome::NoStack => JoinError::NoStack(unsafe { take::<io::Error>(payload) }),
+        Outcome::Cancelled | Outcome::None | Outcome::Value => JoinError::Cancelled,
     }
 }
 

@@ -9,7 +9,7 @@ impl Drop for Scheduler {
     fn drop(&mut self) {
         let inner = &self.inner;
         inner.end_all();
-        if inner.counts.live.get() > 0 {
+        if inner.counts.live() > 0 {
             inner.leak();
         }
         let pointer = CURRENT.replace(std::ptr::null());
@@ -27,11 +27,11 @@ impl Inner {
             }
             // Fibers may yield on their way out; a bound keeps one that does nothing else from holding up the end.
             for _ in 0..limits::SHUTDOWN_PASSES_MAX {
-                if self.turn(self.ready_count()).ready == 0 {
+                if self.turn(self.hot.ready_count()).ready == 0 {
                     break;
                 }
             }
-            if self.counts.live.get() == 0 {
+            if self.counts.live() == 0 {
                 return;
             }
             // Operations that were asked to stop tell when they have.

@@ -1,11 +1,10 @@
 //! Starting fibers.
 
-use super::cell::{HANDLE, JobOf, State, put};
+use super::cell::{FiberCell, HANDLE, JobOf, NAMED, State, put};
 use super::join::JoinHandle;
 use super::{Inner, Scheduler};
 use crate::stack::StackClass;
 use std::borrow::Cow;
-use std::rc::Rc;
 
 /// Starts a fiber on this thread's scheduler.
 ///
@@ -50,37 +49,36 @@ impl Builder {
     }
 
     /// Starts the fiber on this thread's scheduler. It runs when its turn comes; the stack is taken then.
+    #[inline]
     pub fn spawn<T: 'static>(self, f: impl FnOnce() -> T + 'static) -> Result<JoinHandle<T>, SpawnError> {
         let inner = Inner::counted().ok_or(SpawnError::NoScheduler)?;
-        self.spawn_on(&inner, f)
-    }
-
-    /// Starts the fiber on a scheduler of this thread.
-    #[inline]
-    pub(crate) fn spawn_on<F, T>(self, inner: &Rc<Inner>, f: F) -> Result<JoinHandle<T>, SpawnError>
-    where
-        F: FnOnce() -> T + 'static,
-        T: 'static,
-    {
-        let pointer = inner.cells.take(|_| {}).ok_or(SpawnError::TooMany)?;
+        let pointer = inner.cells.take().ok_or(SpawnError::TooMany)?;
         // SAFETY: cells live as long as the scheduler.
         let cell = unsafe { pointer.as_ref() };
-        debug_assert_eq!(cell.state.get(), State::Free, "a cell on the free list has no fiber");
-        // SAFETY: a free cell's payload is empty, and nobody else looks at it.
-        unsafe { put(cell.payload.get(), f) };
-        cell.job.set(JobOf::<F, T>::JOB);
-        cell.flags.set(HANDLE);
-        cell.shields.set(0);
-        cell.seat.class.set(self.class);
-        cell.joined.reset();
-        *cell.name.borrow_mut() = self.name;
-        cell.state.set(State::New);
-        let counts = &inner.counts;
-        counts.spawned.set(counts.spawned.get() + 1);
-        counts.live.set(counts.live.get() + 1);
-        counts.live_max.set(counts.live_max.get().max(counts.live.get()));
+        cell.fill(f, self.class);
+        if !self.name.is_empty() {
+            cell.set(NAMED);
+            *cell.name.borrow_mut() = self.name;
+        }
+        inner.counts.add();
         inner.enqueue(cell, false);
-        Ok(JoinHandle::new(inner.clone(), pointer))
+        Ok(JoinHandle::new(inner, pointer))
+    }
+}
+
+impl FiberCell {
+    /// Makes a free cell that of a new fiber.
+    #[inline(always)]
+    fn fill<F: FnOnce() -> T + 'static, T: 'static>(&self, f: F, class: StackClass) {
+        debug_assert_eq!(self.state.get(), State::Free, "a cell on the free list has no fiber");
+        // SAFETY: a free cell's payload is empty, and nobody else looks at it.
+        unsafe { put(self.payload.get(), f) };
+        self.job.set(JobOf::<F, T>::JOB);
+        self.flags.set(HANDLE);
+        self.shields.set(0);
+        self.seat.class.set(class);
+        self.joined.reset();
+        self.state.set(State::New);
     }
 }
 
@@ -91,7 +89,7 @@ impl Scheduler {
         builder: Builder,
         f: impl FnOnce() -> T + 'static,
     ) -> Result<JoinHandle<T>, SpawnError> {
-        builder.spawn_on(&self.inner, f)
+        builder.spawn(f)
     }
 }
 

@@ -4,6 +4,9 @@
 //! has guards that are marks in the page table (`MADV_GUARD_INSTALL`) and split nothing, so where the kernel knows them
 //! the number of stacks is bounded by memory only. Elsewhere the protected pages are used and the limit is the
 //! kernel's; the error of the mapping that fails reaches whoever joins the fiber.
+//!
+//! Stacks do not begin at the same place of their page: were it so, the few lines that every fiber uses while it waits would
+//! all compete for the same sets of the caches, of which most would stay empty.
 
 use crate::limits::{GUARD_BYTES, REGION_BYTES};
 use corosensei::stack::{Stack, StackPointer};
@@ -14,6 +17,11 @@ use std::ptr::NonNull;
 #[cfg(target_os = "linux")]
 const MADV_GUARD_INSTALL: libc::c_int = 102;
 
+const CACHE_LINE: usize = 64;
+
+/// Places in a page where stacks begin.
+const STACK_COLOURS: usize = 64;
+
 /// One stack: the guard from `limit` on, then usable bytes up to `base`.
 #[derive(Debug)]
 pub(crate) struct FiberStack {
@@ -21,8 +29,8 @@ pub(crate) struct FiberStack {
     base: StackPointer,
 }
 
-// SAFETY: `base` and `limit` are page-aligned ends of a part of a mapping that nobody else has; the lowest
-// `GUARD_BYTES` are inaccessible, and at least 8 KiB above are usable (`Regions::new`).
+// SAFETY: `base`, a multiple of a cache line, and `limit`, of a page, are the ends of a part of a mapping that nobody else
+// has; the lowest `GUARD_BYTES` are inaccessible, and at least 8 KiB above are usable (`Regions::new`).
 unsafe impl Stack for FiberStack {
     #[inline]
     fn base(&self) -> StackPointer {
@@ -49,9 +57,9 @@ impl FiberStack {
         debug_assert_eq!(rc, 0, "giving back pages of an own mapping cannot fail");
     }
 
-    /// Bytes from the base down to the lowest page that is in memory.
+    /// Bytes from the base's page down to the lowest page that is in memory.
     pub(crate) fn touched(&self) -> usize {
-        touched(self.limit.get() + GUARD_BYTES, self.base.get())
+        touched(self.limit.get() + GUARD_BYTES, self.base.get().next_multiple_of(page_bytes()))
     }
 }
 
@@ -83,6 +91,8 @@ fn touched(low: usize, base: usize) -> usize {
 #[derive(Debug)]
 pub(crate) struct Regions {
     stack_bytes: usize,
+    /// From one guard to the next: a page more than guard and stack, for where the stack begins.
+    stride: usize,
     stacks_per_region: usize,
     regions: Vec<Region>,
     carved: usize,
@@ -98,8 +108,9 @@ impl Regions {
     pub(crate) fn new(bytes: usize) -> Regions {
         let page = page_bytes();
         let stack_bytes = bytes.max(8 << 10).next_multiple_of(page);
-        let stacks_per_region = (REGION_BYTES / (stack_bytes + GUARD_BYTES)).max(1);
-        Regions { stack_bytes, stacks_per_region, regions: Vec::new(), carved: 0 }
+        let stride = stack_bytes + page + GUARD_BYTES;
+        let stacks_per_region = (REGION_BYTES / stride).max(1);
+        Regions { stack_bytes, stride, stacks_per_region, regions: Vec::new(), carved: 0 }
     }
 
     pub(crate) fn stack_bytes(&self) -> usize {
@@ -110,33 +121,30 @@ impl Regions {
         self.carved
     }
 
-    fn stride(&self) -> usize {
-        self.stack_bytes + GUARD_BYTES
-    }
-
     /// The next stack that was never used.
     pub(crate) fn carve(&mut self) -> io::Result<FiberStack> {
         if self.carved == self.regions.len() * self.stacks_per_region {
-            self.regions.push(Region::map(self.stride() * self.stacks_per_region)?);
+            self.regions.push(Region::map(self.stride * self.stacks_per_region)?);
         }
         let limit = self.address(self.carved);
         protect(limit)?;
+        let colour = self.carved % STACK_COLOURS * CACHE_LINE;
         let pointer = |address| StackPointer::new(address).expect("no mapping contains the address 0");
-        let stack = FiberStack { limit: pointer(limit), base: pointer(limit + self.stride()) };
+        let stack = FiberStack { limit: pointer(limit), base: pointer(limit + self.stride - colour) };
         self.carved += 1;
         Ok(stack)
     }
 
     fn address(&self, index: usize) -> usize {
         let region = &self.regions[index / self.stacks_per_region];
-        region.start.as_ptr() as usize + index % self.stacks_per_region * self.stride()
+        region.start.as_ptr() as usize + index % self.stacks_per_region * self.stride
     }
 
     /// The deepest use of any stack since its pages were given back last.
     pub(crate) fn touched_max(&self) -> usize {
         let depth = |index| {
             let limit = self.address(index);
-            touched(limit + GUARD_BYTES, limit + self.stride())
+            touched(limit + GUARD_BYTES, limit + self.stride)
         };
         (0..self.carved).map(depth).max().unwrap_or(0)
     }

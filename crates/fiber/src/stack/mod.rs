@@ -15,8 +15,10 @@ pub(crate) mod overflow;
 pub(crate) use map::FiberStack;
 
 use crate::limits;
+use crate::sched::Co;
 use map::Regions;
 use std::cell::{Cell, RefCell};
+use std::fmt;
 use std::io;
 
 /// How large a fiber's stack is. Only pages that were touched take memory.
@@ -75,10 +77,27 @@ pub struct StackStats {
     pub high_water: usize,
 }
 
+/// A stack without a fiber.
+enum Free {
+    /// With the coroutine that ran fibers on it and can run the next one.
+    Warm(Co),
+    /// Without: its pages were given back.
+    Cold(FiberStack),
+}
+
+impl fmt::Debug for Free {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Free::Warm(_) => "Warm",
+            Free::Cold(_) => "Cold",
+        })
+    }
+}
+
 #[derive(Debug)]
 struct Class {
+    free: RefCell<Vec<Free>>,
     regions: RefCell<Regions>,
-    free: RefCell<Vec<FiberStack>>,
     /// How many of `free`, from the top, still have their pages.
     warm: Cell<usize>,
     in_use: Cell<usize>,
@@ -108,39 +127,36 @@ impl StackPool {
         StackPool { classes, warm_max: config.warm }
     }
 
-    /// A free stack, or a new one. Fails as the kernel does when it has no more memory or mappings to give.
+    /// A free coroutine, or one that is `made` on a stack. Fails as the kernel does when it has no more memory or mappings
+    /// to give.
     #[inline]
-    pub(crate) fn take(&self, class: StackClass) -> io::Result<FiberStack> {
+    pub(crate) fn take(&self, class: StackClass, make: fn(FiberStack) -> Co) -> io::Result<Co> {
         let class = &self.classes[class.index()];
-        let stack = match class.free.borrow_mut().pop() {
-            Some(stack) => {
-                class.warm.set(class.warm.get().saturating_sub(1));
-                stack
+        let free = class.free.borrow_mut().pop();
+        let coroutine = match free {
+            Some(Free::Warm(coroutine)) => {
+                class.warm.set(class.warm.get() - 1);
+                coroutine
             }
-            None => class.regions.borrow_mut().carve()?,
+            Some(Free::Cold(stack)) => make(stack),
+            None => make(class.regions.borrow_mut().carve()?),
         };
         class.in_use.set(class.in_use.get() + 1);
         if class.in_use.get() > class.in_use_max.get() {
             class.in_use_max.set(class.in_use.get());
         }
-        Ok(stack)
+        Ok(coroutine)
     }
 
-    /// Takes a stack back.
+    /// Takes a coroutine back that waits for its next fiber.
     #[inline]
-    pub(crate) fn put(&self, class: StackClass, stack: FiberStack) {
+    pub(crate) fn put(&self, class: StackClass, coroutine: Co) {
         let class = &self.classes[class.index()];
         class.in_use.set(class.in_use.get() - 1);
-        let mut free = class.free.borrow_mut();
-        free.push(stack);
+        class.free.borrow_mut().push(Free::Warm(coroutine));
         class.warm.set(class.warm.get() + 1);
         if class.warm.get() > self.warm_max {
-            // The deepest warm stack was used longest ago; the ones above it stay as they are.
-            let coldest = free.len() - class.warm.get();
-            class.high_water.set(class.high_water.get().max(free[coldest].touched()));
-            free[coldest].release();
-            class.warm.set(class.warm.get() - 1);
-            class.released.set(class.released.get() + 1);
+            class.cool();
         }
     }
 
@@ -160,5 +176,43 @@ impl StackPool {
                 high_water: class.high_water.get(),
             }
         })
+    }
+}
+
+impl Class {
+    /// Gives the pages of a free stack back. The deepest warm one was used longest ago; the ones above it stay as they are.
+    #[cold]
+    fn cool(&self) {
+        let mut free = self.free.borrow_mut();
+        let coldest = free.len() - self.warm.get();
+        if let Free::Warm(coroutine) = free.swap_remove(coldest) {
+            let mut stack = end(coroutine);
+            self.high_water.set(self.high_water.get().max(stack.touched()));
+            stack.release();
+            free.push(Free::Cold(stack));
+        }
+        let last = free.len() - 1;
+        free.swap(coldest, last);
+        self.warm.set(self.warm.get() - 1);
+        self.released.set(self.released.get() + 1);
+    }
+}
+
+/// Ends a coroutine that waits for its next fiber.
+fn end(mut coroutine: Co) -> FiberStack {
+    // SAFETY: such a coroutine has nothing on its stack that has a destructor (`sched::life`).
+    unsafe { coroutine.force_reset() };
+    coroutine.into_stack()
+}
+
+impl Drop for StackPool {
+    fn drop(&mut self) {
+        for class in &mut self.classes {
+            for free in class.free.get_mut().drain(..) {
+                if let Free::Warm(coroutine) = free {
+                    end(coroutine);
+                }
+            }
+        }
     }
 }
