@@ -71,18 +71,27 @@ fn bare(n: u64) -> Duration {
     took
 }
 
+/// So many fibers yield to each other, `n` times in all.
+fn yield_in_turns(count: u64, n: u64) -> Duration {
+    let body = move || {
+        // The first round maps stacks.
+        yield_now();
+        let start = Instant::now();
+        for _ in 0..n / count {
+            yield_now();
+        }
+        start.elapsed()
+    };
+    let fibers: Vec<_> = (0..count).map(|_| spawn_fiber(body)).collect();
+    let took = fibers.into_iter().map(|fiber| fiber.join().expect("the fiber does not panic"));
+    took.max().unwrap_or_default()
+}
+
 pub fn switch() -> Vec<Contender> {
     vec![
         contender("corosensei resume and suspend", bare),
-        contender("warpline yield_now", |n| {
-            in_fiber(move || {
-                timed(|| {
-                    for _ in 0..n {
-                        yield_now();
-                    }
-                })
-            })
-        }),
+        contender("warpline yield_now, two fibers", |n| in_fiber(move || yield_in_turns(2, n))),
+        contender("warpline yield_now, three fibers", |n| in_fiber(move || yield_in_turns(3, n))),
         contender("may yield_now", |n| {
             in_may(move || {
                 timed(|| {
@@ -111,25 +120,7 @@ pub fn switch() -> Vec<Contender> {
 pub fn switch_many() -> Vec<Contender> {
     vec![
         contender("corosensei resume and suspend", bare_many),
-        contender("warpline yield_now", |n| {
-            in_fiber(move || {
-                let fibers: Vec<_> = (0..MANY)
-                    .map(|_| {
-                        spawn_fiber(move || {
-                            // The first round maps stacks.
-                            yield_now();
-                            let start = Instant::now();
-                            for _ in 0..n / MANY {
-                                yield_now();
-                            }
-                            start.elapsed()
-                        })
-                    })
-                    .collect();
-                let took = fibers.into_iter().map(|fiber| fiber.join().expect("the fiber does not panic"));
-                took.max().unwrap_or_default()
-            })
-        }),
+        contender("warpline yield_now", |n| in_fiber(move || yield_in_turns(MANY, n))),
         contender("tokio yield_now (spawned tasks)", |n| {
             in_tokio(|| async move {
                 let yields = || async move {
