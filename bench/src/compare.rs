@@ -41,10 +41,11 @@ pub fn compare(rows: &[Row], peers: &[Peer], rounds: usize, setup: &Setup) -> Re
             for turn in 0..programs.len() {
                 // Another peer begins each round, so that none is always the one that runs on a warm or a tired machine.
                 let (peer_index, program) = &programs[(turn + round) % programs.len()];
-                if !peers[*peer_index].has(row.scenario) {
+                let peer = &peers[*peer_index];
+                if !peer.has(row.scenario) || !peer.fits(row.payload) {
                     continue;
                 }
-                let peer = peers[*peer_index].name;
+                let peer = peer.name;
                 eprint!("round {}/{rounds}  {:15} {peer:15} ", round + 1, row.name);
                 match measure::run(program, row, setup, &identity) {
                     Ok(sample) => {

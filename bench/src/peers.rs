@@ -27,6 +27,8 @@ pub struct Peer {
     pub locked: &'static str,
     /// Scenarios that the stack has nothing for.
     lacks: &'static [Scenario],
+    /// Largest UDP payload in bytes that it can send.
+    payload_max: u16,
     /// Whether its program has a BBR.
     pub has_bbr: bool,
 }
@@ -40,17 +42,22 @@ const fn warpline(name: &'static str, backend: &'static str) -> Peer {
         backend: Some(backend),
         locked: "warpline",
         lacks: &[],
+        payload_max: u16::MAX,
         has_bbr: true,
     }
 }
 
 const fn other(name: &'static str, package: &'static str, locked: &'static str) -> Peer {
-    Peer { name, package, program: package, prefix: &[], backend: None, locked, lacks: &[], has_bbr: false }
+    let (lacks, payload_max) = (&[], u16::MAX);
+    Peer { name, package, program: package, prefix: &[], backend: None, locked, lacks, payload_max, has_bbr: false }
 }
 
 /// What the reference has nothing for: TCP has no datagrams, its 0-RTT is another thing, and a blocking thread for each
 /// connection says nothing about the memory of idle ones.
 const TCP_LACKS: &[Scenario] = &[Scenario::Datagram, Scenario::DatagramEcho, Scenario::ZeroRtt, Scenario::Idle];
+
+/// msquic is built for paths of 1,500 bytes (`CXPLAT_MAX_MTU`), IPv4 and UDP headers included.
+const MSQUIC_PAYLOAD_MAX: u16 = 1_472;
 
 /// Every peer, in the order of the table.
 pub const PEERS: &[Peer] = &[
@@ -62,6 +69,7 @@ pub const PEERS: &[Peer] = &[
     Peer { lacks: &[Scenario::ZeroRtt], ..other("s2n-quic", "warpline-peer-s2n-quic", "s2n-quic") },
     other("quiche", "warpline-peer-quiche", "quiche"),
     Peer { lacks: &[Scenario::Datagram, Scenario::DatagramEcho], ..other("tquic", "warpline-peer-tquic", "tquic") },
+    Peer { has_bbr: true, payload_max: MSQUIC_PAYLOAD_MAX, ..other("msquic", "warpline-peer-msquic", "msquic") },
     Peer { lacks: TCP_LACKS, ..other(TCP, "warpline-peer-tcp", "rustls") },
 ];
 
@@ -121,6 +129,11 @@ impl Peer {
     /// Whether the stack has what `scenario` is about.
     pub fn has(&self, scenario: Scenario) -> bool {
         !self.lacks.contains(&scenario)
+    }
+
+    /// Whether it can send packets of `payload` bytes.
+    pub fn fits(&self, payload: u16) -> bool {
+        payload <= self.payload_max
     }
 
     /// Builds the peer's program and looks whether it is what was asked for.
@@ -211,6 +224,13 @@ mod tests {
         let tcp = select(&[TCP.to_owned()]).unwrap()[0];
         assert!(tcp.has(Scenario::Download) && !tcp.has(Scenario::Datagram));
         assert!(PEERS[0].has(Scenario::Datagram));
+    }
+
+    #[test]
+    fn packets_that_a_stack_cannot_send_are_left_out() {
+        let msquic = select(&["msquic".to_owned()]).unwrap()[0];
+        assert!(msquic.fits(1_452) && !msquic.fits(8_972));
+        assert!(PEERS[0].fits(8_972));
     }
 
     #[test]
