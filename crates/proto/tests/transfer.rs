@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::time::Duration;
 
 use common::{Pair, Transfer};
@@ -204,4 +206,29 @@ fn either_probe_of_a_handshake_moves_it_on() {
     let begin = pair.now;
     let (client, _) = pair.established();
     assert_eq!(pair.client.peek(client).unwrap().stats().probe_timeouts, 1, "after {:?}", pair.now - begin);
+}
+
+/// RFC 9002 section 6.2.4: the server has the client's Finished and no keys for the handshake any more, and HANDSHAKE_DONE is lost. What
+/// the client sends again for the handshake is not heard; the data that goes along with it is.
+#[test]
+fn data_is_sent_again_before_the_handshake_is_confirmed() {
+    let mut pair = Pair::new(&TransportConfig::default());
+    let to_lose = Rc::new(Cell::new(0));
+    let left = Rc::clone(&to_lose);
+    pair.filter = Box::new(move |_, to_server, bytes| {
+        if to_server {
+            let lose = left.get() > 0;
+            left.set(left.get() - i32::from(lose));
+            return !lose;
+        }
+        // All of the server's 1-RTT packets are lost.
+        bytes[0] & 0x80 != 0
+    });
+    let (client, server) = pair.established();
+    to_lose.set(1);
+    let connection = pair.client.connection(client).unwrap();
+    let id = connection.open(Dir::Uni).unwrap();
+    connection.write(id, &mut Chunk::from(b"asked at once".to_vec())).unwrap();
+    pair.run_until(Duration::from_secs(5), |p| p.server.connection(server).unwrap().accept(Dir::Uni) == Some(id));
+    assert_eq!(to_lose.get(), 0, "it was lost once");
 }

@@ -252,6 +252,11 @@ impl Connection {
         if level == Level::Initial && self.keys.handshake.is_some() {
             self.probe(Level::Handshake);
         }
+        // RFC 9002 section 6.2.4: a server that has the client's Finished has no keys for the handshake any more. It has for the
+        // data, whose own timeout begins when the handshake is confirmed; HANDSHAKE_DONE, which would tell, may be lost as well.
+        if level == Level::Handshake && self.handshake.complete && self.spaces.data.sent.has_ack_eliciting_in_flight() {
+            self.probe(Level::OneRtt);
+        }
     }
 
     /// Sends up to two packets of `level` whatever the window says; what they carry is the oldest data in flight
