@@ -16,6 +16,10 @@ const STREAM_WINDOW: u64 = 4 << 20;
 const STREAMS: u64 = 100;
 /// UDP payload sent from the beginning; quiche's own search for more is off by default.
 const PAYLOAD: usize = 1_350;
+/// Connection IDs of the peer, and with them paths: a server never leaves a path whose client went to another address without
+/// changing its connection ID (path.rs, `make_room_for_new_path`), and drops what comes from one address more. The longest
+/// case changes the address once a second for a minute.
+const PATHS: u64 = 64;
 /// A version that nobody speaks (RFC 9000 section 15).
 const RESERVED_VERSION: u32 = 0x1a2a_3a4a;
 
@@ -56,7 +60,7 @@ fn common(version: u32, http3: bool, log_keys: bool) -> Result<Config> {
     config.set_initial_max_stream_data_uni(STREAM_WINDOW);
     config.set_initial_max_streams_bidi(STREAMS);
     config.set_initial_max_streams_uni(STREAMS);
-    config.set_active_connection_id_limit(4);
+    config.set_active_connection_id_limit(PATHS);
     if log_keys {
         config.log_keys();
     }
