@@ -172,7 +172,11 @@ fn what_a_crash_of_the_machine_has_spoilt_is_fetched_again() {
         let stat = fs::metadata(&spoilt).unwrap();
         fs::File::options().write(true).open(&spoilt).unwrap().write_all_at(&[0; 4096], 0).unwrap();
         set_mtime(&spoilt, stat.mtime(), stat.mtime_nsec());
-        fs::write(scene.target().join(".warpline-partial/boot"), b"another boot").unwrap();
+        // The mark keeps the time at which the transfer began.
+        let mark = scene.target().join(".warpline-partial/boot");
+        let began = fs::metadata(&mark).unwrap();
+        fs::write(&mark, b"another boot").unwrap();
+        set_mtime(&mark, began.mtime(), began.mtime_nsec());
         let report = scene.get(host.code()).await.unwrap();
         assert_same_tree(&scene.source(), &scene.target());
         assert!(report.reused_bytes >= 100_000, "what was there before the transfer is beyond doubt: {report:?}");
