@@ -91,7 +91,7 @@ impl Connection {
                 segment = built;
             }
             len += built;
-            if built < first {
+            if built < first || budget.throttled {
                 break;
             }
         }
