@@ -5,8 +5,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use warpline::local::{self, Connection, Worker};
-use warpline::{Chunk, ClientConfig, Endpoint};
+use warpline::local::{self, Connection, SendDatagramError, Worker};
+use warpline::{Chunk, ClientConfig, Endpoint, OperationError};
 use warpline_peer_kit::{
     COUNT_EVERY, COUNT_QUERY, Counters, DATAGRAM_ECHO, DATAGRAM_SINK, HEADER_LEN, Measurement, REQUEST_LEN,
     RESPONSE_LEN, Report, Result, SERVER_NAME, Scenario, Snapshot, hold_until_stdin_eof,
@@ -228,9 +228,9 @@ impl Load {
         for c in &connections {
             let (load, c) = (self.clone(), c.clone());
             local::spawn_detached(async move {
-                let datagram = load.datagram(DATAGRAM_SINK);
+                let (datagram, at_first) = (load.datagram(DATAGRAM_SINK), c.max_datagram_size());
                 let mut sent = 0u32;
-                while c.send_datagram(datagram.clone()).await.is_ok() {
+                while send_datagram(&c, &datagram, at_first).await.is_ok() {
                     sent = sent.wrapping_add(1);
                     if sent.is_multiple_of(256) {
                         local::yield_now().await;
@@ -254,11 +254,11 @@ impl Load {
     }
 
     async fn echoes(self: Rc<Self>, connection: Connection) -> Result<()> {
-        let datagram = self.datagram(DATAGRAM_ECHO);
+        let (datagram, at_first) = (self.datagram(DATAGRAM_ECHO), connection.max_datagram_size());
         let mut missing = 0usize;
         loop {
             while missing < self.args.in_flight.max(1) {
-                connection.send_datagram(datagram.clone()).await?;
+                send_datagram(&connection, &datagram, at_first).await?;
                 missing += 1;
             }
             match local::timeout(ECHO_TIMEOUT, connection.recv_datagram()).await {
@@ -292,6 +292,17 @@ impl Load {
 }
 
 type TaskFuture = std::pin::Pin<Box<dyn Future<Output = Result<()>>>>;
+
+/// Sends a datagram. One that fitted `at_first` and does not now is lost: for a moment after losses the path may be thought to carry
+/// less (RFC 8899).
+async fn send_datagram(c: &Connection, datagram: &Chunk, at_first: Option<usize>) -> Result<(), SendDatagramError> {
+    match c.send_datagram(datagram.clone()).await {
+        Err(SendDatagramError::TooLarge) if at_first.is_some_and(|max| datagram.len() <= max) => {
+            Ok(local::sleep(ECHO_TIMEOUT).await.map_err(OperationError::from)?)
+        }
+        sent => sent,
+    }
+}
 
 /// How many datagrams the server has received on these connections.
 async fn arrived(connections: &[Connection]) -> Result<u64> {

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use warpline::local::{self, Connection, RecvStream, SendStream};
+use warpline::local::{self, Connection, RecvStream, SendDatagramError, SendStream};
 use warpline::{Chunk, Endpoint};
 use warpline_peer_kit::{COUNT_QUERY, DATAGRAM_SINK, HEADER_LEN, Result, WRITE_CHUNK, announce, hold_until_stdin_eof};
 
@@ -63,8 +63,13 @@ async fn serve_datagrams(connection: Connection, received: Rc<Cell<u64>>) {
     while let Ok(datagram) = connection.recv_datagram().await {
         received.set(received.get() + 1);
         let echoes = datagram.first().is_some_and(|first| *first != DATAGRAM_SINK);
-        if echoes && connection.send_datagram(datagram).await.is_err() {
-            return;
+        if !echoes {
+            continue;
+        }
+        match connection.send_datagram(datagram).await {
+            // For a moment after losses the path may be thought to carry less (RFC 8899): this one is lost, too.
+            Ok(()) | Err(SendDatagramError::TooLarge) => {}
+            Err(_) => return,
         }
     }
 }
