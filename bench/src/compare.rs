@@ -42,7 +42,8 @@ pub fn compare(rows: &[Row], peers: &[Peer], rounds: usize, setup: &Setup) -> Re
                 // Another peer begins each round, so that none is always the one that runs on a warm or a tired machine.
                 let (peer_index, program) = &programs[(turn + round) % programs.len()];
                 let peer = &peers[*peer_index];
-                if !peer.has(row.scenario) || !peer.fits(row.payload) {
+                let passes = row.link.is_none() || peer.goes_through_a_proxy();
+                if !peer.has(row.scenario) || !peer.fits(row.payload) || !passes {
                     continue;
                 }
                 let peer = peer.name;

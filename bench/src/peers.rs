@@ -136,6 +136,11 @@ impl Peer {
         payload <= self.payload_max
     }
 
+    /// Whether the impairment proxy, which passes on datagrams, can stand between its client and server.
+    pub fn goes_through_a_proxy(&self) -> bool {
+        self.name != TCP
+    }
+
     /// Builds the peer's program and looks whether it is what was asked for.
     pub fn prepare(&self, workspace: &Workspace) -> Availability {
         if let Err(error) = workspace.build(self.package) {
@@ -222,7 +227,7 @@ mod tests {
     #[test]
     fn the_reference_is_left_out_where_it_has_nothing() {
         let tcp = select(&[TCP.to_owned()]).unwrap()[0];
-        assert!(tcp.has(Scenario::Download) && !tcp.has(Scenario::Datagram));
+        assert!(tcp.has(Scenario::Download) && !tcp.has(Scenario::Datagram) && !tcp.goes_through_a_proxy());
         assert!(PEERS[0].has(Scenario::Datagram));
     }
 
