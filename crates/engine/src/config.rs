@@ -63,7 +63,7 @@ pub struct EngineConfig {
     pub spin: Duration,
     /// Datagrams that may wait in the ring between two workers.
     pub handover_len: usize,
-    /// How long shutting down waits for closed connections to drain.
+    /// How long shutting down waits for peers that do not answer the close.
     pub shutdown_timeout: Duration,
     /// Workers' threads are named so, followed by their number.
     pub thread_name: String,

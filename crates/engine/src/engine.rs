@@ -25,7 +25,7 @@ use warpline_ring::{EpochCell, Lock, Progress, oneshot};
 
 /// A group of workers that serve one address.
 ///
-/// Dropping it closes all connections with code 0, and waits until they have drained and the threads have ended, at
+/// Dropping it closes all connections with code 0, and waits until the peers have answered and the threads have ended, at
 /// most [`EngineConfig::shutdown_timeout`]; [`shutdown`](Self::shutdown) does the same with a code and reason of the
 /// caller's.
 #[derive(Debug)]
@@ -358,7 +358,7 @@ impl Engine {
         false
     }
 
-    /// Asks all workers to close their connections with `code` (below 2^62) and `reason`, to drain and to end. Returns
+    /// Asks all workers to close their connections with `code` (below 2^62) and `reason`, and to end. Returns
     /// at once; the first request counts.
     pub fn request_stop(&self, code: u64, reason: &[u8]) {
         self.stop.request(code, reason);

@@ -60,7 +60,7 @@ pub const SPIN_ANSWER_MIN: u64 = 16;
 /// How long a connection that its program has let go of may take to deliver the rest of its finished streams.
 pub const LINGER: Duration = Duration::from_secs(10);
 
-/// How long shutting down waits for closed connections to drain.
+/// How long shutting down waits for peers that do not answer the close.
 pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Tasks that wait for the same event of a connection before all of them are woken to see which still wait. More than

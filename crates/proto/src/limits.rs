@@ -69,6 +69,10 @@ pub const STATELESS_RESETS_PER_SECOND: u32 = 1_000;
 /// (RFC 9001 section 6.5).
 pub const KEY_UPDATE_PTOS: u32 = 3;
 
+/// Datagrams that are looked through for the peer's CONNECTION_CLOSE after ours was sent: one that says nothing else is
+/// shorter, and a peer that goes on sending data does not make this side decrypt it.
+pub const CLOSE_ANSWER_LEN_MAX: usize = 256;
+
 /// How long an address validation token from Retry is good for: a handshake's first round trips.
 pub const RETRY_TOKEN_LIFETIME: Duration = Duration::from_secs(15);
 

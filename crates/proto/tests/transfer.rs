@@ -64,6 +64,36 @@ fn closing_reaches_the_peer_and_both_sides_forget() {
 }
 
 #[test]
+fn the_answer_to_a_close_says_that_nothing_more_will_come() {
+    let mut pair = Pair::new(&TransportConfig::default());
+    let (client, _) = pair.established();
+    pair.run_for(Duration::from_secs(1));
+    let now = pair.now;
+    pair.client.connection(client).unwrap().close(now, 7, b"enough");
+    assert!(!pair.client.is_silent() && !pair.server.is_silent());
+    // A round trip of 20 ms; three probe timeouts are longer.
+    pair.run_for(Duration::from_millis(30));
+    assert!(pair.client.is_silent() && pair.server.is_silent());
+    assert!(!pair.client.is_idle() && !pair.server.is_idle(), "late packets still meet a connection");
+    pair.run_for(Duration::from_secs(20));
+    assert!(pair.client.is_idle() && pair.server.is_idle() && pair.client.is_silent());
+}
+
+#[test]
+fn a_close_that_is_not_answered_is_waited_for() {
+    let mut pair = Pair::new(&TransportConfig::default());
+    let (client, _) = pair.established();
+    pair.run_for(Duration::from_secs(1));
+    let now = pair.now;
+    pair.client.connection(client).unwrap().close(now, 7, b"enough");
+    pair.filter = Box::new(|_, from_client, _| from_client);
+    pair.run_for(Duration::from_millis(30));
+    assert!(!pair.client.is_silent());
+    pair.run_for(Duration::from_secs(20));
+    assert!(pair.client.is_idle() && pair.client.is_silent());
+}
+
+#[test]
 fn a_client_that_closes_at_once_completes_the_handshake_all_the_same() {
     let mut pair = Pair::new(&TransportConfig::default());
     pair.reaction = Some(Box::new(|client, now, handle, event| {

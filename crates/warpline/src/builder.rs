@@ -169,7 +169,7 @@ impl EndpointBuilder {
         self
     }
 
-    /// How long shutting down waits for closed connections to drain.
+    /// How long shutting down waits for peers that do not answer the close.
     #[must_use]
     pub fn shutdown_timeout(mut self, timeout: Duration) -> Self {
         self.shutdown_timeout = Some(timeout);

@@ -220,8 +220,8 @@ impl Endpoint {
         self.0.engine.request_stop(code, reason);
     }
 
-    /// Closes all connections with `code` (below 2^62) and `reason`, and waits until they have drained and the workers
-    /// have ended.
+    /// Closes all connections with `code` (below 2^62) and `reason`, and waits until the peers have answered and the
+    /// workers have ended, which without an answer takes three probe timeouts, at most the shutdown timeout.
     pub async fn shutdown(&self, code: u64, reason: &[u8]) {
         self.close(code, reason);
         self.0.engine.stopped().await;

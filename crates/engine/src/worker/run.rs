@@ -69,7 +69,7 @@ pub(crate) struct Loop {
     command_panics: u64,
     pub(super) setup: Facts,
     pub(super) signals: Signals,
-    /// When the worker ends although connections still drain; set once the end was asked for.
+    /// When the worker ends although not all peers have answered its farewell; set once the end was asked for.
     deadline: Option<Instant>,
     spin: Spin,
     departure: Departure,
@@ -464,11 +464,11 @@ impl Loop {
         self.published = self.tally;
     }
 
-    /// Whether the end was asked for and everything is drained, or the time for it is up.
+    /// Whether the end was asked for and nothing is left to be said, or the time for it is up.
     fn may_end(&self) -> bool {
         self.deadline.is_some_and(|deadline| {
             let core = self.cx.core.borrow();
-            core.endpoint.is_idle() || core.now >= deadline
+            core.endpoint.is_silent() || core.now >= deadline
         })
     }
 

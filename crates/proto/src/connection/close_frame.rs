@@ -1,7 +1,7 @@
 //! CONNECTION_CLOSE packets (RFC 9000 sections 10.2.3 and 19.19).
 
-use warpline_wire::Side;
 use warpline_wire::frame;
+use warpline_wire::{Side, TransportErrorCode};
 
 use super::Connection;
 use super::lifecycle::{CloseReason, State};
@@ -9,6 +9,7 @@ use super::packet_builder::{HeaderParts, PacketBuilder};
 use crate::crypto::Level;
 use crate::cx::Cx;
 use crate::datagram_meta::Transmit;
+use crate::error::TransportError;
 use crate::limits::INITIAL_DATAGRAM_MIN;
 
 impl Connection {
@@ -24,13 +25,15 @@ impl Connection {
         flight
     }
 
-    /// Writes the datagram that closes the connection, in every level that the peer may be able to read.
+    /// Writes the datagram that closes the connection, in every level that the peer may be able to read, or the answer to the
+    /// peer's.
     pub(super) fn write_close(&mut self, cx: &mut Cx<'_>, buf: &mut [u8]) -> Option<Transmit> {
-        let State::Closing { why, to_send, .. } = &mut self.lifecycle.state else { return None };
-        if !std::mem::take(to_send) {
-            return None;
-        }
-        let why = why.clone();
+        let why = match &mut self.lifecycle.state {
+            State::Closing { why, to_send, .. } => std::mem::take(to_send).then(|| why.clone())?,
+            State::Draining { to_answer } => std::mem::take(to_answer)
+                .then(|| CloseReason::Transport(TransportError::new(TransportErrorCode::NO_ERROR, "")))?,
+            State::Open | State::Closed => return None,
+        };
         let limit = buf
             .len()
             .min(usize::from(self.paths.current.mtu.current()))

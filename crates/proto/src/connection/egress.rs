@@ -54,7 +54,8 @@ impl Connection {
         match self.lifecycle.state {
             State::Open => {}
             State::Closing { .. } => return self.write_last_flight(cx, buf).or_else(|| self.write_close(cx, buf)),
-            State::Draining | State::Closed => return None,
+            State::Draining { .. } => return self.write_close(cx, buf),
+            State::Closed => return None,
         }
         if self.handshake.confirmed {
             self.spaces.data.skip_now_and_then(cx.rng);

@@ -1,6 +1,7 @@
 //! Datagrams in: unmask, open in place, hand every frame to the part that owns it.
 
 use warpline_frame::{Chunk, Frame as Memory};
+use warpline_wire::frame::Frame;
 use warpline_wire::header::{self, HeaderError, PacketKind, ProtectedHeader};
 use warpline_wire::{PacketNumber, Reader, Side, TransportErrorCode, frame};
 
@@ -11,8 +12,8 @@ use super::timers::Timer;
 use crate::crypto::{Level, packet};
 use crate::cx::Cx;
 use crate::datagram_meta::DatagramMeta;
-use crate::error::TransportError;
-use crate::limits::KEY_UPDATE_PTOS;
+use crate::error::{ConnectionError, TransportError};
+use crate::limits::{CLOSE_ANSWER_LEN_MAX, KEY_UPDATE_PTOS};
 use crate::path::Route;
 use crate::space::AckConfig;
 use crate::time::Instant;
@@ -52,13 +53,46 @@ impl Connection {
         self.count_arrival(meta, memory.len());
         match self.lifecycle.state {
             State::Open => {}
-            // Only a CONNECTION_CLOSE would matter, and the close timer gets there by itself.
-            State::Closing { .. } => return self.on_packet_while_closing(),
-            State::Draining | State::Closed => return,
+            State::Closing { .. } => return self.handle_while_closing(cx, memory),
+            State::Draining { .. } | State::Closed => return,
         }
         self.handle_packets(cx, meta, memory);
         self.replay_early_packets(cx);
         self.log_changes(cx.now);
+    }
+
+    /// Of what comes in the closing state only the peer's CONNECTION_CLOSE matters: it says that ours has arrived. Longer
+    /// datagrams are not opened to look for it; the close timer gets there by itself (RFC 9000 section 10.2.1).
+    fn handle_while_closing(&mut self, cx: &mut Cx<'_>, memory: &mut Memory) {
+        if memory.len() > CLOSE_ANSWER_LEN_MAX || !self.finds_close(cx, memory) {
+            self.on_packet_while_closing();
+        }
+    }
+
+    /// Whether `memory` is a 1-RTT packet that closes the connection.
+    fn finds_close(&mut self, cx: &mut Cx<'_>, memory: &mut Memory) -> bool {
+        let Ok(header) = header::parse(memory, cx.routes.cid_len()) else { return false };
+        if header.kind != PacketKind::OneRtt {
+            return false;
+        }
+        let opened = self.open_packet(cx, memory, &header, Level::OneRtt);
+        // New keys are of no use any more, nor is a time to discard the old ones.
+        self.keep_close_timer_only();
+        let Ok(Some(opened)) = opened else { return false };
+        self.log_received(cx.now, &header, &opened, memory);
+        self.stats.packets_received += 1;
+        let mut frames = Reader::new(&memory[opened.header_len..][..opened.payload_len]);
+        while !frames.is_empty() {
+            match frame::decode(&mut frames) {
+                Ok(Frame::ConnectionClose(_)) => {
+                    self.on_peer_close(cx.now, ConnectionError::LocallyClosed);
+                    return true;
+                }
+                Ok(_) => {}
+                Err(_) => return false,
+            }
+        }
+        false
     }
 
     /// Handles the packets that a datagram coalesces.

@@ -22,6 +22,8 @@ pub(super) enum CloseReason {
 /// ```text
 /// Open ──close──► Closing ──peer's close──► Draining ──3 PTO──► Closed
 ///   └───────────────peer's close, reset──────►┘         idle ──►┘
+///
+/// The peer's close is answered with one of ours, so that the side that closed knows that it need not wait for anything.
 /// ```
 #[derive(Debug)]
 pub(super) enum State {
@@ -33,7 +35,10 @@ pub(super) enum State {
         heard: u32,
         answer_at: u32,
     },
-    Draining,
+    Draining {
+        /// The one CONNECTION_CLOSE that answers the peer's is still to be sent.
+        to_answer: bool,
+    },
     Closed,
 }
 
@@ -149,17 +154,23 @@ impl Connection {
         self.timers.keep_only(Timer::Close);
     }
 
-    /// The peer closed the connection.
+    /// The peer closed the connection. It hears that this side knows by a single CONNECTION_CLOSE (RFC 9000 section 10.2.2),
+    /// unless the handshake is under way, where one packet may not be one that it can read.
     pub(super) fn on_peer_close(&mut self, now: Instant, error: ConnectionError) {
+        let to_answer = self.handshake.confirmed;
+        self.start_draining(now, error, to_answer);
+    }
+
+    fn start_draining(&mut self, now: Instant, error: ConnectionError, to_answer: bool) {
         match self.lifecycle.state {
             State::Open => {
                 self.log_closed(now, true, &error.to_string());
                 self.emit(Event::Closed(error));
-                self.lifecycle.state = State::Draining;
+                self.lifecycle.state = State::Draining { to_answer };
                 self.start_close_timer(now);
             }
-            State::Closing { .. } => self.lifecycle.state = State::Draining,
-            State::Draining | State::Closed => {}
+            State::Closing { .. } => self.lifecycle.state = State::Draining { to_answer: false },
+            State::Draining { .. } | State::Closed => {}
         }
     }
 
@@ -174,7 +185,7 @@ impl Connection {
 
     /// The peer lost its state: nothing more is sent (RFC 9000 section 10.3.1).
     pub(crate) fn on_stateless_reset(&mut self, now: Instant) {
-        self.on_peer_close(now, ConnectionError::Reset);
+        self.start_draining(now, ConnectionError::Reset, false);
     }
 
     /// A packet came in the closing state: the answer is repeated for the 1st, 2nd, 4th, 8th … of them
@@ -192,6 +203,11 @@ impl Connection {
     pub(super) fn on_close_timer(&mut self) {
         self.lifecycle.state = State::Closed;
         self.timers = Default::default();
+    }
+
+    /// Whether the connection will never send anything again: it only waits for late packets to pass.
+    pub(crate) fn is_silent(&self) -> bool {
+        matches!(self.lifecycle.state, State::Draining { to_answer: false } | State::Closed)
     }
 
     /// True once nothing is left to do: the endpoint forgets the connection.

@@ -112,7 +112,7 @@ impl Connection {
             State::Open if self.handshake.heard => "handshake_started",
             State::Open => "attempted",
             State::Closing { .. } => "closing",
-            State::Draining => "draining",
+            State::Draining { .. } => "draining",
             State::Closed => "closed",
         };
         let deadline = if self.lifecycle.is_open() { self.loss_deadline() } else { None };

@@ -215,8 +215,11 @@ impl Endpoint {
             }
             return;
         }
-        let due = connection.next_timeout();
+        let (due, silent) = (connection.next_timeout(), connection.is_silent());
         self.deadlines.schedule(now, handle, due);
+        if silent {
+            self.slots.note_silent(handle);
+        }
     }
 
     fn update_half_open(&mut self, handle: ConnectionHandle) {
@@ -445,6 +448,12 @@ impl Endpoint {
     /// True when no connection is left, not even a draining one, and nothing waits to be sent.
     pub fn is_idle(&self) -> bool {
         self.slots.is_empty() && self.replies.is_empty()
+    }
+
+    /// Whether all connections have ended and the peers know it: no packet will be sent any more unless one comes. An
+    /// endpoint whose socket is about to be closed need not wait longer (RFC 9000 section 10.2).
+    pub fn is_silent(&self) -> bool {
+        self.slots.are_silent() && self.replies.is_empty()
     }
 
     /// Connections that are open, closing or draining.

@@ -23,6 +23,8 @@ pub(super) struct Flags {
     pub(super) sendable: bool,
     pub(super) eventful: bool,
     pub(super) half_open: Option<Source>,
+    /// It will send nothing any more ([`Connection::is_silent`]).
+    silent: bool,
 }
 
 #[derive(Default)]
@@ -38,6 +40,8 @@ pub(super) struct Slots {
     slots: Vec<Slot>,
     free: Vec<u32>,
     len: usize,
+    /// How many of them are silent.
+    silent: usize,
 }
 
 impl Slots {
@@ -64,6 +68,7 @@ impl Slots {
     pub(super) fn release(&mut self, handle: ConnectionHandle) {
         let slot = &mut self.slots[handle.index as usize];
         slot.generation = slot.generation.wrapping_add(1);
+        self.silent -= usize::from(slot.flags.silent);
         slot.flags = Flags::default();
         self.free.push(handle.index);
     }
@@ -112,5 +117,18 @@ impl Slots {
 
     pub(super) fn is_empty(&self) -> bool {
         self.len == 0
+    }
+
+    /// Notes that a connection has fallen silent, which it stays.
+    pub(super) fn note_silent(&mut self, handle: ConnectionHandle) {
+        if let Some(flags) = self.flags_mut(handle)
+            && !std::mem::replace(&mut flags.silent, true)
+        {
+            self.silent += 1;
+        }
+    }
+
+    pub(super) fn are_silent(&self) -> bool {
+        self.silent == self.len
     }
 }
