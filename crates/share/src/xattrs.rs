@@ -15,7 +15,8 @@ fn is_kept(name: &[u8]) -> bool {
     name.starts_with(b"user.") || name.starts_with(b"security.capability") || name.starts_with(b"system.posix_acl")
 }
 
-/// A path that leads to `name` in `dir` without resolving anything above it.
+/// A path that leads to `name` in `dir` without resolving anything above it. The kernel looks the descriptor up anew for
+/// each call, which costs more than the rest of it.
 fn path_of(dir: BorrowedFd<'_>, name: &[u8]) -> Vec<u8> {
     let mut path = format!("/proc/self/fd/{}/", dir.as_raw_fd()).into_bytes();
     path.extend_from_slice(name);
@@ -24,20 +25,24 @@ fn path_of(dir: BorrowedFd<'_>, name: &[u8]) -> Vec<u8> {
 
 /// The attributes of `name` in `dir`, a link's own for a link; none where the file system has none.
 pub(crate) fn read_at(dir: BorrowedFd<'_>, name: &[u8]) -> Xattrs {
-    let path = path_of(dir, name);
+    read_path(&path_of(dir, name))
+}
+
+/// The attributes of what `path` names, a link's own for a link.
+pub(crate) fn read_path(path: &[u8]) -> Xattrs {
     let mut list = [0u8; 4096];
-    let listed = match llistxattr(&path[..], &mut list[..]) {
+    let listed = match llistxattr(path, &mut list[..]) {
         Ok(0) => return Vec::new(),
         Ok(len) => list[..len].to_vec(),
         Err(rustix::io::Errno::RANGE) => {
             let mut long = vec![0; XATTRS_LEN_MAX];
-            let Ok(len) = llistxattr(&path[..], &mut long[..]) else { return Vec::new() };
+            let Ok(len) = llistxattr(path, &mut long[..]) else { return Vec::new() };
             long.truncate(len);
             long
         }
         Err(_) => return Vec::new(),
     };
-    collect(&listed, |name, value| lgetxattr(&path[..], name, value))
+    collect(&listed, |name, value| lgetxattr(path, name, value))
 }
 
 /// The attributes of an open file or directory.

@@ -1,9 +1,15 @@
 //! Walks the tree and writes its manifest, in order, with memory for one path of directories only.
+//!
+//! The walk has a thread whose working directory is its own: there is no call for the attributes of a name in an open
+//! directory before Linux 6.13, and a name in the working directory is found in a quarter of the time that a path through
+//! `/proc` takes.
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use nix::sched::{CloneFlags, unshare};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, openat, readlinkat, statat};
+use rustix::process::fchdir;
 
 use super::source::Source;
 use crate::error::{ShareError, display_path};
@@ -22,7 +28,7 @@ pub(super) enum Found {
 }
 
 /// Takes what the walk meets; an error ends it.
-pub(super) type Sink<'a> = &'a mut dyn FnMut(Found) -> Result<(), ShareError>;
+pub(super) type Sink<'a> = &'a mut (dyn FnMut(Found) -> Result<(), ShareError> + Send);
 
 /// Names of one directory, in one allocation, sorted.
 struct Names {
@@ -52,9 +58,21 @@ fn slice(bytes: &[u8], (at, len): (u32, u32)) -> &[u8] {
     &bytes[at as usize..(at + len) as usize]
 }
 
-/// Walks the share.
+/// Walks the share, and returns at its end.
 pub(super) fn scan(source: &Source, sink: Sink<'_>) -> Result<(), ShareError> {
-    let mut walk = Walk { sink, links: HashMap::new(), entered: false };
+    std::thread::scope(|scope| {
+        let walk = std::thread::Builder::new().name("walk".into()).spawn_scoped(scope, || {
+            // Where this is forbidden, as in some containers, attributes are read through /proc.
+            let moves = unshare(CloneFlags::CLONE_FS).is_ok();
+            walk(source, sink, moves)
+        });
+        let walk = walk.map_err(|e| ShareError::connection(format!("no thread to walk the tree: {e}")))?;
+        walk.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+fn walk(source: &Source, sink: Sink<'_>, moves: bool) -> Result<(), ShareError> {
+    let mut walk = Walk { sink, links: HashMap::new(), entered: false, moves, is_there: false };
     if let Some(name) = &source.single {
         return walk.visit(source.dir.as_fd(), name, name);
     }
@@ -79,6 +97,10 @@ struct Walk<'a> {
     links: HashMap<(u64, u64), Vec<u8>>,
     /// The name visited last is a directory, to be walked next.
     entered: bool,
+    /// The working directory is this thread's alone and goes along.
+    moves: bool,
+    /// The working directory is the one whose names are visited.
+    is_there: bool,
 }
 
 impl Walk<'_> {
@@ -88,6 +110,7 @@ impl Walk<'_> {
             Err(error) => return self.skip(path.clone(), format!("cannot be read: {error}")),
         };
         let len = path.len();
+        self.move_to(dir.as_fd());
         for at in &names.at {
             let name = slice(&names.bytes, *at);
             if depth == 0 && name == PARTIAL_DIR {
@@ -108,13 +131,20 @@ impl Walk<'_> {
                 self.entered = false;
                 let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                 match openat(&dir, name, flags, Mode::empty()) {
-                    Ok(inner) => self.directory(inner, path, depth + 1)?,
+                    Ok(inner) => {
+                        self.directory(inner, path, depth + 1)?;
+                        self.move_to(dir.as_fd());
+                    }
                     Err(error) => self.skip(whole, format!("cannot be opened: {error}"))?,
                 }
             }
         }
         path.truncate(len);
         Ok(())
+    }
+
+    fn move_to(&mut self, dir: BorrowedFd<'_>) {
+        self.is_there = self.moves && fchdir(dir).is_ok();
     }
 
     /// One name.
@@ -135,7 +165,7 @@ impl Walk<'_> {
             other => return self.skip(path.to_vec(), format!("is a {}, which is not shared", type_name(other))),
         };
         self.entered = kind == Kind::Directory;
-        let xattrs = xattrs::read_at(dir, name);
+        let xattrs = if self.is_there { xattrs::read_path(name) } else { xattrs::read_at(dir, name) };
         let entry = Entry { path: path.to_vec(), kind, mode: mode(&stat), mtime: mtime(&stat), xattrs };
         (self.sink)(Found::Entry(entry))
     }
