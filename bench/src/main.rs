@@ -3,7 +3,7 @@
 //! `compare` runs [rows] of load over Warpline and [peers], in turns, each server and each client a process on a core
 //! of its own, and prints medians with their spread; `plot` draws the results. `bench/README.md` has the rules of the
 //! comparison and what every peer's program has to understand. `transfers` sets `warpline get` beside the programs that people use
-//! today. `links` compares congestion controllers over bad networks. `chaos`, `cost` and `predict` are about Warpline alone: workers that
+//! today. `links` compares congestion controllers over bad networks, `rates` looks at links of a set rate. `chaos`, `cost` and `predict` are about Warpline alone: workers that
 //! come and go under load, what a packet costs, and what that means for larger machines; `micro` counts the instructions of its parts. To
 //! read first: [`rows::Row`], [`measure::run`],
 //! [`results::Results`].
@@ -17,10 +17,12 @@ mod links;
 mod machine;
 mod measure;
 mod micro;
+mod namespaces;
 mod peers;
 mod plot;
 mod predict;
 mod process;
+mod rates;
 mod results;
 mod rows;
 mod stats;
@@ -66,6 +68,8 @@ enum Action {
     Micro(micro::MicroArgs),
     /// Run congestion controllers over slow, long, lossy links.
     Links(links::LinksArgs),
+    /// Run bulk transfers over links of a set rate; needs root.
+    Rates(rates::RatesArgs),
     /// List scenarios and peers.
     List,
 }
@@ -130,6 +134,7 @@ fn main() -> ExitCode {
         Action::Predict(args) => predict::run(&args).map(|()| ExitCode::SUCCESS),
         Action::Micro(args) => micro::run(&args),
         Action::Links(args) => links::run(&args),
+        Action::Rates(args) => rates::run(&args),
         Action::List => {
             println!("scenarios: {}", rows::ROWS.iter().map(|row| row.name).collect::<Vec<_>>().join(" "));
             println!("peers:     {}", peers::PEERS.iter().map(|peer| peer.name).collect::<Vec<_>>().join(" "));

@@ -9,7 +9,6 @@
 //! each packet carries one message, both say the same.
 
 use std::path::PathBuf;
-use std::process::Command;
 use std::time::Duration;
 
 use clap::Parser;
@@ -18,12 +17,12 @@ use serde_json::Value;
 
 use crate::Result;
 use crate::machine::{Machine, load_average};
-use crate::process::{Process, cpu_seconds};
+use crate::namespaces::{Pair, SERVER};
+use crate::process::cpu_seconds;
 use crate::stats::Summary;
 
 /// How long a program may take beyond its measured time.
 const LIMIT: Duration = Duration::from_secs(20);
-const ADDRESS: &str = "10.79.0.1:4433";
 /// The back ends of the server, the reference first, with what each takes.
 const BACKENDS: [(&str, &[&str]); 4] = [
     ("udp", &["--io", "udp"]),
@@ -101,7 +100,7 @@ struct Entry {
 
 /// Runs it; needs root.
 pub fn run(args: &VethArgs) -> Result<()> {
-    let net = Net::new()?;
+    let net = Pair::new()?;
     let mut entries: Vec<Entry> = Vec::new();
     for round in 1..=args.rounds {
         for (load, _, _) in LOADS {
@@ -178,24 +177,19 @@ struct Run {
     calls: f64,
 }
 
-fn one(net: &Net, args: &VethArgs, load: &'static str, backend: &'static str) -> Result<Run> {
+fn one(net: &Pair, args: &VethArgs, load: &'static str, backend: &'static str) -> Result<Run> {
     let own = |table: &[(&'static str, &'static [&'static str])]| -> Vec<&'static str> {
         table.iter().find(|(name, _)| *name == backend).map_or(Vec::new(), |(_, flags)| flags.to_vec())
     };
-    let start = |end: usize, flags: Vec<String>, core| {
-        let mut line = vec!["netns".to_owned(), "exec".to_owned(), net.names[end].clone()];
-        line.push(args.warpline.display().to_string());
-        line.extend(flags);
-        Process::start("ip".as_ref(), &line, core)
-    };
+    let start = |end: usize, flags: Vec<String>, core| net.start(end, &args.warpline, flags, core);
     let text = |flags: &[&str]| flags.iter().map(|flag| (*flag).to_owned()).collect::<Vec<_>>();
-    let flags = [vec!["perf", "server", "--bind", ADDRESS], own(&BACKENDS)].concat();
+    let flags = [vec!["perf", "server", "--bind", SERVER], own(&BACKENDS)].concat();
     let mut server = start(0, text(&flags), args.server_core)?;
     server.line(LIMIT)?;
     let (_, flags, counted) = *LOADS.iter().find(|(name, ..)| *name == load).ok_or("no such load")?;
     let duration = args.duration.to_string();
     // No warm-up: all that the server does is for operations that are counted, but for the handshakes.
-    let common = ["perf", "client", ADDRESS, "--insecure", "--io", "udp", "--warmup", "0", "--duration", &duration];
+    let common = ["perf", "client", SERVER, "--insecure", "--io", "udp", "--warmup", "0", "--duration", &duration];
     let before = cpu_seconds(server.id())?;
     let mut client = start(1, text(&[&common[..], flags].concat()), args.client_core)?;
     let report: Value = serde_json::from_str(&client.line(Duration::from_secs_f64(args.duration) + LIMIT)?)?;
@@ -213,41 +207,4 @@ fn one(net: &Net, args: &VethArgs, load: &'static str, backend: &'static str) ->
         packets: number(&said["datagrams"])?,
         calls: number(&said["syscalls"])?,
     })
-}
-
-/// Two namespaces with a veth pair, removed at the end.
-struct Net {
-    names: [String; 2],
-}
-
-impl Net {
-    fn new() -> Result<Self> {
-        let net = Self { names: ["a", "b"].map(|end| format!("wlv-{}-{end}", std::process::id())) };
-        let [a, b] = &net.names;
-        ip(&format!("netns add {a}"))?;
-        ip(&format!("netns add {b}"))?;
-        ip(&format!("-n {a} link add wl0 type veth peer name wl1 netns {b}"))?;
-        for (index, name) in net.names.iter().enumerate() {
-            ip(&format!("-n {name} addr add 10.79.0.{}/24 dev wl{index}", index + 1))?;
-            ip(&format!("-n {name} link set wl{index} up"))?;
-        }
-        Ok(net)
-    }
-}
-
-impl Drop for Net {
-    fn drop(&mut self) {
-        for name in &self.names {
-            // It may not have been made.
-            let _ = ip(&format!("netns del {name}"));
-        }
-    }
-}
-
-fn ip(words: &str) -> Result<()> {
-    let output = Command::new("ip").args(words.split(' ')).output()?;
-    if output.status.success() {
-        return Ok(());
-    }
-    Err(format!("`ip {words}`: {}", String::from_utf8_lossy(&output.stderr).trim()).into())
 }

@@ -1,0 +1,67 @@
+//! Two network namespaces with a virtual link between them.
+
+use std::path::Path;
+use std::process::Command;
+
+use crate::Result;
+use crate::process::Process;
+
+/// Where servers listen, which are in the first namespace.
+pub const SERVER: &str = "10.79.0.1:4433";
+
+/// Two namespaces with a veth pair (`wl0`, `wl1`), removed at the end.
+pub struct Pair {
+    names: [String; 2],
+}
+
+impl Pair {
+    /// Makes them; needs root.
+    pub fn new() -> Result<Self> {
+        let pair = Self { names: ["a", "b"].map(|end| format!("wlv-{}-{end}", std::process::id())) };
+        let [a, b] = &pair.names;
+        run("ip", &format!("netns add {a}"))?;
+        run("ip", &format!("netns add {b}"))?;
+        run("ip", &format!("-n {a} link add wl0 type veth peer name wl1 netns {b}"))?;
+        for (index, name) in pair.names.iter().enumerate() {
+            run("ip", &format!("-n {name} addr add 10.79.0.{}/24 dev wl{index}", index + 1))?;
+            run("ip", &format!("-n {name} link set wl{index} up"))?;
+        }
+        Ok(pair)
+    }
+
+    /// Lets no more than `mbits` Mbit/s pass either way, with a queue of `queue_ms` milliseconds.
+    pub fn shape(&self, mbits: u64, queue_ms: u64) -> Result<()> {
+        // What may pass at once: what the rate carries in a millisecond, and a whole train of segments.
+        let burst = (mbits * 1_000 / 8).max(128 << 10);
+        for (index, name) in self.names.iter().enumerate() {
+            let shaper = format!("rate {mbits}mbit burst {burst} latency {queue_ms}ms");
+            run("tc", &format!("-n {name} qdisc replace dev wl{index} root tbf {shaper}"))?;
+        }
+        Ok(())
+    }
+
+    /// Starts `program` in namespace `end` (0 or 1) on `core`.
+    pub fn start(&self, end: usize, program: &Path, args: Vec<String>, core: usize) -> Result<Process> {
+        let mut line = vec!["netns".to_owned(), "exec".to_owned(), self.names[end].clone()];
+        line.push(program.display().to_string());
+        line.extend(args);
+        Process::start("ip".as_ref(), &line, core)
+    }
+}
+
+impl Drop for Pair {
+    fn drop(&mut self) {
+        for name in &self.names {
+            // It may not have been made.
+            let _ = run("ip", &format!("netns del {name}"));
+        }
+    }
+}
+
+fn run(program: &str, words: &str) -> Result<()> {
+    let output = Command::new(program).args(words.split(' ')).output()?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(format!("`{program} {words}`: {}", String::from_utf8_lossy(&output.stderr).trim()).into())
+}
