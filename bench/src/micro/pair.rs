@@ -76,8 +76,7 @@ impl Pair {
         let near =
             near_side.connect(now, &configs.client, SocketAddr::from(SERVER), "localhost").expect("it can be tried");
         let far_side = Endpoint::new(endpoint(), Some(Arc::clone(&configs.server)), [2; 32]);
-        let pool =
-            Pool::new(PoolConfig { frame_size: 2048, frames: 512, huge_pages: false }).expect("there is memory");
+        let pool = Pool::new(PoolConfig { frame_size: 2048, frames: 512, huge_pages: false }).expect("there is memory");
         let buffer = vec![0; 65_536];
         let mut pair = Self { now, client: near_side, server: far_side, near, far: near, buffer, pool };
         let mut connected = 0;

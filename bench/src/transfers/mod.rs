@@ -137,6 +137,9 @@ pub fn run(args: &TransfersArgs) -> Result<ExitCode> {
             for turn in 0..present.len() {
                 let index = (turn + round) % present.len();
                 let tool = present[index];
+                if *scenario == Scenario::Unchanged && !tool.brings_up_to_date() {
+                    continue;
+                }
                 eprint!("round {}/{}  {:10} {:13} ", round + 1, args.rounds, scenario.name(), tool.name());
                 match transfer(tool, *scenario, source, &place) {
                     Ok(sample) => {

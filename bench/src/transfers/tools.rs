@@ -15,6 +15,8 @@ use crate::Result;
 
 /// How long a server may take to be ready or to end.
 const GRACE: Duration = Duration::from_secs(60);
+/// Without its public relays, which it would wait for: both ends are on this machine.
+const SENDME_LOCAL: [&str; 2] = ["--relay", "disabled"];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tool {
@@ -144,6 +146,11 @@ impl Tool {
         Ok(String::from_utf8_lossy(&said).lines().next().unwrap_or_default().trim().to_owned())
     }
 
+    /// Whether it can fetch into a directory that has everything already: sendme refuses.
+    pub fn brings_up_to_date(self) -> bool {
+        self != Self::Sendme
+    }
+
     /// A server for `source`, ready.
     pub fn serve(self, source: &Path, place: &Place) -> Result<Server> {
         match self {
@@ -179,7 +186,8 @@ impl Tool {
             }
             Self::Sendme => {
                 let mut command = Command::new("sendme");
-                command.arg("send").arg(source).current_dir(&place.dir).stdout(Stdio::piped());
+                command.args(["send", "--ticket-type", "addresses"]).args(SENDME_LOCAL).arg(source);
+                command.current_dir(&place.dir).stdout(Stdio::piped());
                 let mut child = command.stdin(Stdio::piped()).stderr(Stdio::null()).spawn()?;
                 let lines = BufReader::new(child.stdout.take().ok_or("no output")?).lines();
                 let server = Server(Some(child));
@@ -233,7 +241,8 @@ impl Tool {
             }
             Self::Sendme => {
                 let mut command = Command::new("sendme");
-                command.arg("receive").arg(fs::read_to_string(place.dir.join("ticket"))?).current_dir(out);
+                command.arg("receive").args(SENDME_LOCAL).arg(fs::read_to_string(place.dir.join("ticket"))?);
+                command.current_dir(out);
                 command
             }
             Self::Cp => {
