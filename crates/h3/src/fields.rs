@@ -1,10 +1,12 @@
-//! Which pseudo-header fields a field section has, and where (RFC 9114 section 4.3).
+//! Which pseudo-header fields a field section has, and where (RFC 9114 section 4.3), and how long the content of a request is said to
+//! be (section 4.1.2).
 //!
 //! `h3` takes the last of several, and takes them behind other fields and in trailers. Here the lines of a section are walked
 //! without being decoded: without a dynamic table a line names an entry of the static table, or spells its name out.
 
 use warpline::Side;
 
+use crate::content::Content;
 use crate::error::Malformed;
 
 const REPEATED: Malformed = Malformed("a pseudo-header field comes twice");
@@ -44,6 +46,8 @@ const NAMES: [(&[u8], Pseudo); 6] = [
 
 /// The entry of the static table that is the whole line `:method: CONNECT` (RFC 9204 appendix A).
 const CONNECT: u64 = 15;
+/// The entry that is the whole line `content-length: 0`.
+const CONTENT_LENGTH: u64 = 4;
 
 /// The pseudo-header field whose name the entry of the static table has, if it has one; `None` for an entry that there is not.
 fn in_static_table(index: u64) -> Option<Option<Pseudo>> {
@@ -59,7 +63,7 @@ fn in_static_table(index: u64) -> Option<Option<Pseudo>> {
 }
 
 /// The letters of the words that are looked for, in the code of RFC 7541 appendix B: letter, bits, number of bits.
-const LETTERS: [(u8, u8, u32); 24] = [
+const LETTERS: [(u8, u8, u32); 25] = [
     (b':', 0b101_1100, 7),
     (b'C', 0b101_1110, 7),
     (b'E', 0b110_0000, 7),
@@ -84,6 +88,7 @@ const LETTERS: [(u8, u8, u32); 24] = [
     (b'n', 0b10_1010, 6),
     (b'f', 0b10_0101, 6),
     (b'g', 0b10_0110, 6),
+    (b'-', 0b01_0110, 6),
 ];
 
 /// A word in that code: its bits and how many. None for one with another letter.
@@ -96,9 +101,10 @@ fn coded(word: &[u8]) -> Option<(u128, u32)> {
 
 /// A string literal.
 #[derive(Clone, Copy)]
-struct Literal<'a> {
-    is_coded: bool,
-    bytes: &'a [u8],
+pub(crate) struct Literal<'a> {
+    /// Not as it is, but in the Huffman code.
+    pub(crate) is_coded: bool,
+    pub(crate) bytes: &'a [u8],
 }
 
 impl Literal<'_> {
@@ -123,10 +129,11 @@ impl Literal<'_> {
     }
 }
 
-/// A field line: its pseudo-header field, if it is one, and whether that is `:method: CONNECT`.
-struct Line {
+/// A field line: its pseudo-header field, if it is one, and whether that is `:method: CONNECT`; the value of `Content-Length`.
+struct Line<'a> {
     pseudo: Option<Pseudo>,
     is_connect: bool,
+    length: Option<Literal<'a>>,
 }
 
 /// Walks an encoded field section (RFC 9204 section 4.5). `None` is for what `h3` will refuse: sections that are cut off, or that
@@ -163,21 +170,25 @@ impl<'a> Lines<'a> {
         Some(Literal { is_coded: first >> bits & 1 == 1, bytes })
     }
 
-    fn line(&mut self) -> Option<Line> {
+    fn line(&mut self) -> Option<Line<'a>> {
         let first = *self.rest.first()?;
         if first & 0x80 != 0 {
             let (_, index) = self.integer(6).filter(|(first, _)| first & 0x40 != 0)?;
-            return Some(Line { pseudo: in_static_table(index)?, is_connect: index == CONNECT });
+            let length = (index == CONTENT_LENGTH).then_some(Literal { is_coded: false, bytes: b"0" });
+            return Some(Line { pseudo: in_static_table(index)?, is_connect: index == CONNECT, length });
         }
-        let pseudo = if first & 0x40 != 0 {
-            in_static_table(self.integer(4).filter(|(first, _)| first & 0x10 != 0)?.1)?
+        let (pseudo, is_length) = if first & 0x40 != 0 {
+            let (_, index) = self.integer(4).filter(|(first, _)| first & 0x10 != 0)?;
+            (in_static_table(index)?, index == CONTENT_LENGTH)
         } else if first & 0x20 != 0 {
-            self.literal(3)?.pseudo()
+            let name = self.literal(3)?;
+            (name.pseudo(), name.is(b"content-length"))
         } else {
             return None;
         };
         let value = self.literal(7)?;
-        Some(Line { pseudo, is_connect: pseudo == Some(Pseudo::Method) && value.is(b"CONNECT") })
+        let is_connect = pseudo == Some(Pseudo::Method) && value.is(b"CONNECT");
+        Some(Line { pseudo, is_connect, length: is_length.then_some(value) })
     }
 }
 
@@ -189,6 +200,8 @@ struct Seen {
     is_connect: bool,
     /// A field that is none.
     field: bool,
+    /// Of a request.
+    content: Content,
 }
 
 impl Seen {
@@ -196,10 +209,11 @@ impl Seen {
         self.pseudo & 1 << pseudo as u8 != 0
     }
 
-    fn take(&mut self, line: &Line, section: Section) -> Result<(), Malformed> {
+    fn take(&mut self, line: &Line<'_>, section: Section) -> Result<(), Malformed> {
         let Some(pseudo) = line.pseudo else {
             self.field = true;
-            return Ok(());
+            let length = line.length.filter(|_| section == Section::Request);
+            return length.map_or(Ok(()), |value| self.content.promise(value));
         };
         let belongs = match section {
             Section::Request => !matches!(pseudo, Pseudo::Status | Pseudo::Unknown),
@@ -235,20 +249,23 @@ impl Seen {
     }
 }
 
-/// Refuses an encoded field section with pseudo-header fields that may not be there, or without those that must be. What cannot
-/// be decoded is let through: `h3` closes the connection for it.
-fn check(section: Section, encoded: &[u8]) -> Result<(), Malformed> {
+/// Refuses an encoded field section with pseudo-header fields that may not be there, or without those that must be; the content
+/// that it announces. What cannot be decoded is let through: `h3` closes the connection for it.
+fn check(section: Section, encoded: &[u8]) -> Result<Content, Malformed> {
     let mut lines = Lines { rest: encoded };
     // Without a dynamic table, Required Insert Count and Base say nothing.
     if lines.integer(8).is_none() || lines.integer(7).is_none() {
-        return Ok(());
+        return Ok(Content::default());
     }
     let mut seen = Seen::default();
     while !lines.rest.is_empty() {
-        let Some(line) = lines.line() else { return Ok(()) };
+        let Some(line) = lines.line() else { return Ok(Content::default()) };
         seen.take(&line, section)?;
     }
-    if section == Section::Request { seen.is_whole_request() } else { Ok(()) }
+    if section == Section::Request {
+        seen.is_whole_request()?;
+    }
+    Ok(seen.content)
 }
 
 /// Follows the field sections of one message.
@@ -257,13 +274,14 @@ pub(crate) struct Message {
     next: Section,
     /// The front of a section that comes in pieces; never more than a frame.
     front: Vec<u8>,
+    content: Content,
 }
 
 impl Message {
     /// The message that comes to `side`.
     pub(crate) fn to(side: Side) -> Self {
         let next = if side == Side::Server { Section::Request } else { Section::Response };
-        Self { next, front: Vec::new() }
+        Self { next, front: Vec::new(), content: Content::default() }
     }
 
     /// A piece of a field section, the last one if `is_last`.
@@ -275,16 +293,23 @@ impl Message {
             return Ok(());
         }
         let front = std::mem::take(&mut self.front);
-        check(self.next, if front.is_empty() { piece } else { &front })?;
+        let content = check(self.next, if front.is_empty() { piece } else { &front })?;
         if self.next == Section::Request {
+            self.content = content;
             self.next = Section::Trailers;
         }
         Ok(())
     }
 
-    /// The body has begun: fields behind it are trailers.
-    pub(crate) fn body(&mut self) {
+    /// `len` bytes of the body: fields behind it are trailers.
+    pub(crate) fn body(&mut self, len: usize) -> Result<(), Malformed> {
         self.next = Section::Trailers;
+        self.content.take(len)
+    }
+
+    /// That was all of it.
+    pub(crate) fn end(&self) -> Result<(), Malformed> {
+        self.content.end()
     }
 }
 
@@ -300,7 +325,7 @@ mod tests {
     const STATUS: u8 = 0xd9;
 
     fn request(lines: &[&[u8]]) -> Result<(), Malformed> {
-        check(Section::Request, &[&[0, 0][..], &lines.concat()].concat())
+        check(Section::Request, &[&[0, 0][..], &lines.concat()].concat()).map(|_| ())
     }
 
     #[test]
@@ -341,6 +366,31 @@ mod tests {
     }
 
     #[test]
+    fn the_length_is_known_however_it_is_written() {
+        let spelled = [&[0x27, 0x07][..], b"content-length", &[1, b'7']].concat();
+        let coded = [0x2f, 0x03, 0x21, 0xea, 0x49, 0x6a, 0x4a, 0xd4, 0x16, 0xa9, 0x93, 0x3f, 1, b'7'];
+        let referred: &[u8] = &[0x54, 1, b'7'];
+        let coded_value: &[u8] = &[0x54, 0x81, 0x77];
+        for length in [&spelled[..], &coded, referred, coded_value] {
+            let follow = |body: usize| {
+                let mut message = Message::to(Side::Server);
+                let headers = [&[0, 0][..], &GET, &AUTHORITY, length].concat();
+                message.fields(&headers, true).and_then(|()| message.body(body)).and_then(|()| message.end())
+            };
+            assert_eq!(follow(7), Ok(()), "{length:x?}");
+            assert!(follow(6).is_err() && follow(8).is_err(), "{length:x?}");
+        }
+        let nothing = [&[0, 0][..], &GET, &AUTHORITY, &[0xc4]].concat();
+        let mut message = Message::to(Side::Server);
+        assert_eq!((message.fields(&nothing, true), message.end()), (Ok(()), Ok(())));
+        assert!(message.body(1).is_err());
+        assert!(request(&[&GET, &AUTHORITY, &[0x54, 1, b'x']]).is_err());
+        // What a response has is for the client to know.
+        let mut response = Message::to(Side::Client);
+        assert_eq!((response.fields(&[0, 0, STATUS, 0x54, 1, b'7'], true), response.end()), (Ok(()), Ok(())));
+    }
+
+    #[test]
     fn connect_has_no_target_but_its_authority() {
         let protocol = [&[0x27, 0x02][..], b":protocol", &[1, b'x']].concat();
         // By its entry, spelled out, and coded.
@@ -360,7 +410,8 @@ mod tests {
             assert_eq!(request(&[&GET, &GET, cut]), Err(REPEATED), "what came before counts");
             assert_eq!(request(&[&GET[..2], cut]), Ok(()), "{cut:x?}");
         }
-        assert_eq!((check(Section::Request, &[]), check(Section::Request, &[0])), (Ok(()), Ok(())));
+        let nothing = Ok(Content::default());
+        assert_eq!((check(Section::Request, &[]), check(Section::Request, &[0])), (nothing, nothing));
         for dynamic in [&[0x80][..], &[0x10], &[0x40, 0], &[0x00, 0], &[0xff, 0x24]] {
             assert_eq!(request(&[dynamic, &GET, &GET]), Ok(()));
         }
@@ -377,7 +428,7 @@ mod tests {
             };
             let mut message = Message::to(Side::Server);
             assert_eq!(follow(&mut message, &headers), Ok(()));
-            message.body();
+            assert_eq!(message.body(1), Ok(()));
             assert_eq!(follow(&mut message, &[0, 0, ACCEPT]), Ok(()));
             assert_eq!(follow(&mut message, &[0, 0, ACCEPT, 0xc1]), Err(MISPLACED), "trailers have none");
             // Interim responses, the response, trailers.
@@ -387,7 +438,7 @@ mod tests {
             assert_eq!(follow(&mut message, &[0, 0, STATUS, STATUS]), Err(REPEATED));
             assert_eq!(follow(&mut message, &[0, 0, ACCEPT, STATUS]), Err(BEHIND));
             assert_eq!(follow(&mut message, &[0, 0, STATUS, 0xc1]), Err(MISPLACED));
-            message.body();
+            assert_eq!(message.body(1), Ok(()));
             assert_eq!(follow(&mut message, &[0, 0, STATUS]), Err(MISPLACED));
         }
     }

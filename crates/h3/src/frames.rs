@@ -116,14 +116,16 @@ impl FrameGuard {
         }
     }
 
+    /// The stream has ended.
+    pub(crate) fn end(&self) -> Result<(), Malformed> {
+        self.message.as_ref().map_or(Ok(()), Message::end)
+    }
+
     /// A piece of a frame's payload.
     fn note(&mut self, kind: u64, payload: &[u8], is_last: bool) -> Result<(), Malformed> {
         match (&mut self.message, kind) {
             (Some(message), HEADERS) => message.fields(payload, is_last),
-            (Some(message), DATA) => {
-                message.body();
-                Ok(())
-            }
+            (Some(message), DATA) => message.body(payload.len()),
             _ => Ok(()),
         }
     }

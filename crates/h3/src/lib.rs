@@ -22,7 +22,8 @@
 //! | opens, as a server, a push stream that was not allowed | H3_ID_ERROR |
 //!
 //! Messages with pseudo-header fields that come twice, behind other fields, in trailers or in the wrong direction, and requests
-//! without those that they must have, are reset with H3_MESSAGE_ERROR ([`Malformed`]).
+//! without those that they must have or with content of another length than they say, are reset with H3_MESSAGE_ERROR
+//! ([`Malformed`]).
 //!
 //! # A request
 //!
@@ -64,6 +65,7 @@
 #![forbid(unsafe_code)]
 
 mod connection;
+mod content;
 mod error;
 mod fields;
 mod frames;

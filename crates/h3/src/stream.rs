@@ -228,12 +228,15 @@ impl<T: Transport> RecvStream<T> {
                 self.over = true;
                 Err(close(&self.transport, violation))
             }
-            Err(Fault::Stream(malformed)) => {
-                self.refusal.set();
-                quic::RecvStream::stop_sending(self, Code::H3_MESSAGE_ERROR.value());
-                Err(malformed.incoming())
-            }
+            Err(Fault::Stream(malformed)) => Err(self.refuse(malformed)),
         }
+    }
+
+    /// Both directions say that the message is malformed.
+    fn refuse(&mut self, malformed: Malformed) -> StreamErrorIncoming {
+        self.refusal.set();
+        quic::RecvStream::stop_sending(self, Code::H3_MESSAGE_ERROR.value());
+        malformed.incoming()
     }
 }
 
@@ -255,7 +258,7 @@ impl<T: Transport> quic::RecvStream for RecvStream<T> {
             Ok(Some(chunk)) => Poll::Ready(self.check(chunk.into_bytes())),
             Ok(None) => {
                 self.over = true;
-                Poll::Ready(Ok(None))
+                Poll::Ready(self.guard.end().map(|()| None).map_err(|malformed| self.refuse(malformed)))
             }
             Err(failed) => {
                 self.over = true;

@@ -50,8 +50,12 @@ impl Hostile {
 
     /// The code that the server resets the stream with when this request comes; the connection has to go on.
     async fn resets_for_fields(&self, fields: &[u8]) -> Code {
+        self.resets_for(&headers(fields)).await
+    }
+
+    async fn resets_for(&self, request: &[u8]) -> Code {
         let (mut send, mut recv) = self.connection.open_bi().await.expect("streams are allowed");
-        send.write_all(&headers(fields)).await.expect("it is taken");
+        send.write_all(request).await.expect("it is taken");
         send.finish().expect("it is open");
         let code = loop {
             match recv.read_chunk(1_000).await {
@@ -262,6 +266,20 @@ async fn pseudo_header_fields_in_trailers() {
     assert_eq!(Code::from(code), Code::H3_MESSAGE_ERROR);
     assert_eq!(send.stopped().await, Ok(Some(Code::H3_MESSAGE_ERROR.value())));
     assert_eq!(hostile.connection.close_reason(), None);
+}
+
+#[tokio::test]
+async fn requests_whose_content_is_not_as_long_as_they_say() {
+    let hostile = Hostile::new().await;
+    // `/echo`, which reads what comes, with `content-length: 5`.
+    let echo = [&[0, 0, 0xd1, 0xd7, 0x50, 1, b'a', 0x51, 5][..], b"/echo"].concat();
+    let announced = headers(&[&echo[..], &[0x54, 1, b'5']].concat());
+    for content in [&[][..], &frame(0x00, b"1234"), &[frame(0x00, b"123"), frame(0x00, b"456")].concat()] {
+        let code = hostile.resets_for(&[&announced, content].concat()).await;
+        assert_eq!(code, Code::H3_MESSAGE_ERROR, "{content:x?}");
+    }
+    let no_number = headers(&[FIELDS, &[0x54, 1, b'x']].concat());
+    assert_eq!(hostile.resets_for(&no_number).await, Code::H3_MESSAGE_ERROR);
 }
 
 #[tokio::test]
