@@ -8,14 +8,14 @@ use warpline_fiber::time::Clock;
 pub fn read() -> Vec<Contender> {
     let clock = Clock::default();
     vec![
-        contender("the fibers' clock (TSC)", move |n| {
+        contender("warpline clock", move |n| {
             timed(|| {
                 for _ in 0..n {
                     black_box(clock.now());
                 }
             })
         }),
-        contender("std::time::Instant", |n| {
+        contender("std::time::Instant, read by a thread", |n| {
             timed(|| {
                 for _ in 0..n {
                     black_box(Instant::now());

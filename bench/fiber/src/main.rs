@@ -91,8 +91,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let options = Options::parse();
     let mut report = Report::new();
     let tests: [Test; 9] = [
-        ("switch there and back", 1_000_000, micro::switch),
-        ("switch there and back, over 1,000 stacks", 1_000_000, micro::switch_many),
+        ("yield to another fiber", 1_000_000, micro::switch),
+        ("yield to another fiber, over 1,000 stacks", 1_000_000, micro::switch_many),
         ("baton hand-over", 1_000_000, micro::hand_over),
         ("baton hand-over, over 1,000 stacks", 1_000_000, micro::hand_over_many),
         ("spawn, run and join", 300_000, micro::spawn),
@@ -110,6 +110,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     if echo::TITLE.contains(&options.only) {
         echo::compare(&options, &mut report);
     }
+    report.print_tables();
     match &options.json {
         Some(path) => Ok(report.write(path)?),
         None => Ok(()),

@@ -70,6 +70,28 @@ impl Report {
         self.tests.push(Test { title: title.to_owned(), unit, results });
     }
 
+    /// Prints the tables of `docs/fibers.md` as they stand there: lowest, and in brackets median.
+    pub fn print_tables(&self) {
+        let (echo, rest): (Vec<_>, Vec<_>) =
+            self.tests.iter().partition(|test| test.title.starts_with(crate::echo::TITLE));
+        println!("\n| | bare one way | bare, on to another | fibers | of bare | `may` | tokio | threads |");
+        println!("|---|---|---|---|---|---|---|---|");
+        for test in rest {
+            test.print_rows();
+        }
+        if let [rates, costs] = echo[..] {
+            println!("\n| {} | thousand a second | of tokio's | µs of the server's processor time |", rates.title);
+            println!("|---|---|---|---|");
+            let base = rates.results.first().map_or(f64::NAN, |figure| figure.median);
+            for rate in &rates.results {
+                let cost = costs.results.iter().find(|cost| cost.contender == rate.contender);
+                let cost = cost.map_or(String::new(), |cost| format!("{:.2} ({:.2})", cost.min, cost.median));
+                let spread = format!("{:.1} ({:.1} to {:.1})", rate.median, rate.min, rate.max);
+                println!("| {} | {spread} | {:.2} | {cost} |", rate.contender, rate.median / base);
+            }
+        }
+    }
+
     /// Writes it as JSON.
     pub fn write(&self, path: &Path) -> io::Result<()> {
         let mut text = serde_json::to_string_pretty(self)?;
@@ -78,7 +100,44 @@ impl Report {
     }
 }
 
+/// The columns of the table by how the names of their contenders begin, but for the fibers'.
+const ONE_WAY: &str = "corosensei, one way";
+const BARE: &str = "corosensei resume";
+const FIBERS: &str = "warpline";
+const OTHERS: [&str; 3] = ["may", "tokio", ""];
+
+impl Test {
+    /// A row for each contender of the fibers; the first one has the others beside it.
+    fn print_rows(&self) {
+        let column = |prefix: &str| self.results.iter().find(|figure| figure.contender.starts_with(prefix));
+        let threads = self.results.iter().find(|figure| figure.contender.contains("thread"));
+        let cell = |figure: Option<&Figure>| figure.map_or(String::new(), Figure::cell);
+        let fibers = self.results.iter().filter(|figure| figure.contender.starts_with(FIBERS));
+        for (index, figure) in fibers.enumerate() {
+            let name = figure.contender.split_once(", ").map_or(String::new(), |(_, name)| format!(", {name}"));
+            let of_bare = column(BARE).map_or(String::new(), |bare| format!("{:.2}", figure.min / bare.min));
+            let beside = |figure: Option<&Figure>| if index == 0 { cell(figure) } else { String::new() };
+            let others: Vec<_> =
+                OTHERS.iter().map(|prefix| beside(if prefix.is_empty() { threads } else { column(prefix) })).collect();
+            println!(
+                "| {}{name} | {} | {} | {} | {of_bare} | {} |",
+                self.title,
+                beside(column(ONE_WAY)),
+                beside(column(BARE)),
+                figure.cell(),
+                others.join(" | "),
+            );
+        }
+    }
+}
+
 impl Figure {
+    /// The lowest, and in brackets the median.
+    fn cell(&self) -> String {
+        let digits = |value: f64| if value < 100.0 { format!("{value:.1}") } else { format!("{value:.0}") };
+        format!("{} ({})", digits(self.min), digits(self.median))
+    }
+
     fn new(contender: String, rounds: Vec<f64>) -> Option<Figure> {
         let mut sorted = rounds.clone();
         sorted.sort_by(f64::total_cmp);

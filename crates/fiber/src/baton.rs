@@ -1,6 +1,6 @@
 //! The baton: the one primitive that everything else is built on.
 
-use crate::sched::{FiberCell, FiberKey, Inner};
+use crate::sched::{FiberCell, FiberKey, Inner, seldom};
 use std::cell::Cell;
 use std::fmt;
 use std::marker::PhantomData;
@@ -94,7 +94,10 @@ impl Baton {
     fn post_with(&self, urgent: bool) {
         let before = self.state.replace(Slot::POSTED);
         match before.cell() {
-            Some(cell) => Inner::try_with(|inner| inner.unpark(cell, urgent)).unwrap_or(()),
+            // It may have been woken for another reason.
+            // SAFETY: the fiber is parked.
+            Some(cell) if cell.is_parked() => unsafe { Inner::of_fiber(cell) }.enqueue(cell, urgent),
+            Some(_) => seldom(),
             None if before.0.addr() >= Slot::FIBER.0.addr() => self.wake_polled(before, urgent),
             None => {}
         }
@@ -135,15 +138,17 @@ impl Baton {
             return;
         }
         if self.state.get() == Slot::EMPTY
-            && let Some((inner, cell)) = Inner::running()
+            && let Some(cell) = Inner::running()
             && !cell.is_cancelled()
         {
             self.state.set(Slot::parked(cell));
-            inner.park(cell);
+            // SAFETY: the fiber runs.
+            unsafe { Inner::of_fiber(cell) }.park(cell);
             if self.try_wait() {
                 return;
             }
         }
+        seldom();
         self.wait_slow();
     }
 

@@ -134,7 +134,7 @@ where
         if turn.live == 0 {
             return Poll::Ready(());
         }
-        let again = turn.ready > 0 || this.poll_timer(context);
+        let again = turn.ready || this.poll_timer(context);
         if again || !this.scheduler.guest_end(context.waker()) {
             context.waker().wake_by_ref();
         } else {

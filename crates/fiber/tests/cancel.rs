@@ -233,6 +233,37 @@ fn destructors_may_wait_while_others_are_cancelled() {
 }
 
 #[test]
+fn a_cancellation_that_an_unwinding_held_back_comes_when_that_is_caught() {
+    let (scheduler, drops) = (scheduler(), Rc::new(Cell::new(0)));
+    let (gate, more) = (Rc::new(Baton::new()), Rc::new(Baton::new()));
+    let catches = {
+        let (guard, more) = (WaitsInDrop(gate.clone(), drops.clone()), more.clone());
+        scheduler.spawn(move || {
+            let unwound = catch_unwind(AssertUnwindSafe(move || {
+                let _guard = guard;
+                std::panic::resume_unwind(Box::new("caught"));
+            }));
+            assert!(unwound.is_err());
+            more.wait();
+        })
+    };
+    let plain = scheduler.spawn(|| Baton::new().wait());
+    scheduler.turn(10);
+    plain.cancel();
+    scheduler.turn(10);
+    assert!(!plain.is_finished(), "the thread unwinds, so it cannot be told whether this fiber does");
+    gate.post();
+    // The first fiber catches its panic and waits on: nothing else happens that could tell of it.
+    scheduler.turn(10);
+    scheduler.turn(10);
+    assert_eq!(drops.get(), 1);
+    assert!(plain.is_finished(), "nothing unwinds any more");
+    assert_cancelled(plain.join());
+    more.post();
+    catches.join().unwrap();
+}
+
+#[test]
 fn the_end_of_the_scheduler_unwinds_all_fibers() {
     let drops = Rc::new(Cell::new(0));
     let kept = {

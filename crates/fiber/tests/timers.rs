@@ -20,7 +20,7 @@ fn run_for(scheduler: &Scheduler, clock: &ManualClock, duration: Duration, step:
     let end = scheduler.now() + duration;
     while scheduler.now() < end {
         clock.advance(step);
-        while scheduler.turn(1000).ready > 0 {}
+        while scheduler.turn(1000).ready {}
     }
 }
 
@@ -127,7 +127,7 @@ fn cancelled_sleeps_take_their_timers_along_by_the_thousands() {
                     .spawn(move || if index % 2 == 0 { sleep(index * MS) } else { sleep_precise((index + 1) * MS) })
             })
             .collect();
-        while scheduler.turn(1000).ready > 0 {}
+        while scheduler.turn(1000).ready {}
         assert_eq!(scheduler.stats().timers, 4999, "round {round}: one did not sleep at all");
         fibers.iter().for_each(|fiber| fiber.cancel());
         fibers.into_iter().for_each(|fiber| drop(fiber.join()));

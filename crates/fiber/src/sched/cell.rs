@@ -24,10 +24,8 @@ pub(crate) enum State {
     Free,
     /// Spawned, in the run queue, without a stack.
     New,
-    /// In a run queue or on the thread.
+    /// In a run queue, on the thread, or waiting ([`FiberCell::is_parked`]).
     Active,
-    /// Waiting for a baton.
-    Parked,
     /// Its code has ended; the scheduler has still to take its stack.
     Ended,
     /// Ended; the cell is kept for whoever joins it.
@@ -70,6 +68,9 @@ pub(crate) const WOKEN: u8 = 8;
 /// It has a name.
 pub(crate) const NAMED: u8 = 16;
 
+/// In [`FiberCell::next`]: it waits, and is in no queue.
+pub(crate) const PARKED: *const FiberCell = std::ptr::without_provenance(1);
+
 /// First the closure, later what the [`Outcome`] says.
 #[repr(C, align(16))]
 pub(crate) struct Payload([MaybeUninit<u8>; INLINE_BYTES]);
@@ -82,8 +83,8 @@ pub(crate) struct FiberCell {
     pub(crate) flags: Cell<u8>,
     /// How many sections that hold back cancellation the fiber is in.
     pub(crate) shields: Cell<u32>,
-    /// The next cell of the run queue, or of the list of free cells.
-    pub(crate) next: Cell<Option<NonNull<FiberCell>>>,
+    /// The next cell of the run queue, or of the list of free cells; or [`PARKED`].
+    pub(crate) next: Cell<*const FiberCell>,
     pub(crate) coroutine: UnsafeCell<Option<Co>>,
     pub(crate) seat: Seat,
     pub(crate) index: u32,
@@ -115,7 +116,7 @@ impl FiberCell {
             flags: Cell::new(0),
             shields: Cell::new(0),
             seat: Seat { class: Cell::default(), limit: Cell::new(0), yielder: Cell::new(std::ptr::null()) },
-            next: Cell::new(None),
+            next: Cell::new(std::ptr::null()),
             coroutine: UnsafeCell::new(None),
             job: Cell::new(JobOf::<fn(), ()>::JOB),
             payload: UnsafeCell::new(Payload([MaybeUninit::uninit(); INLINE_BYTES])),
@@ -125,6 +126,12 @@ impl FiberCell {
             locals: Locals::default(),
             waker: OnceCell::new(),
         }
+    }
+
+    /// Whether it waits and is in no queue. What wakes it is the first to write `next`.
+    #[inline(always)]
+    pub(crate) fn is_parked(&self) -> bool {
+        self.next.get() == PARKED
     }
 
     pub(crate) fn key(&self) -> FiberKey {
@@ -236,13 +243,13 @@ impl Cells {
             None => self.grow()?,
         };
         // SAFETY: cells live as long as the slab.
-        self.free.set(unsafe { cell.as_ref() }.next.get());
+        self.free.set(NonNull::new(unsafe { cell.as_ref() }.next.get().cast_mut()));
         Some(cell)
     }
 
     #[inline]
     pub(crate) fn put(&self, cell: &FiberCell) {
-        cell.next.set(self.free.get());
+        cell.next.set(self.free.get().map_or(std::ptr::null(), |next| next.as_ptr().cast_const()));
         self.free.set(Some(NonNull::from(cell)));
     }
 

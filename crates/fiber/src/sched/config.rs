@@ -84,8 +84,8 @@ pub enum SetupError {
 pub struct Turn {
     /// Fibers that ran.
     pub ran: usize,
-    /// Fibers that are ready now.
-    pub ready: usize,
+    /// Whether fibers are ready now.
+    pub ready: bool,
     /// Fibers that have not ended.
     pub live: usize,
 }

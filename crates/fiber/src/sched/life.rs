@@ -9,6 +9,7 @@ use std::borrow::Cow;
 use std::cell::Cell;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr::NonNull;
 
 /// How many fibers there are and were.
 #[derive(Default)]
@@ -41,6 +42,7 @@ impl Inner {
     /// Gives a new fiber its stack. `false` if it ended without having run.
     #[inline(never)]
     pub(super) fn prepare(&self, cell: &FiberCell) -> bool {
+        self.hot.new.set(self.hot.new.get() - 1);
         let error = if cell.is_cancelled() {
             None
         } else {
@@ -61,7 +63,7 @@ impl Inner {
     /// Ends a fiber that never ran: without an error it was cancelled.
     #[cold]
     fn end_unborn(&self, cell: &FiberCell, error: Option<io::Error>) {
-        self.hot.current.set(None);
+        Inner::set_running(None);
         let drop_closure = cell.job.get().drop_closure;
         // SAFETY: the fiber never ran, so the closure is in the payload. Its destructor's panic ends with it.
         let _ = catch_unwind(AssertUnwindSafe(|| unsafe { drop_closure(cell.payload.get()) }));
@@ -79,7 +81,7 @@ impl Inner {
     /// Takes the coroutine of a fiber that has ended.
     #[inline(never)]
     pub(super) fn retire(&self, cell: &FiberCell) {
-        self.hot.current.set(None);
+        Inner::set_running(None);
         // SAFETY: as in `prepare`.
         let slot = unsafe { &mut *cell.coroutine.get() };
         if let Some(coroutine) = slot.take() {
@@ -117,11 +119,15 @@ fn strand(stack: FiberStack) -> Co {
     let limit = stack.limit().get();
     Co::with_stack(stack, move |yielder, ()| {
         loop {
-            let (inner, cell) = Inner::running().expect("a coroutine is resumed for a fiber");
+            let cell = Inner::running().expect("a coroutine is resumed for a fiber");
+            // SAFETY: the fiber runs.
+            let inner = unsafe { Inner::of_fiber(cell) };
             cell.seat.limit.set(limit);
             cell.seat.yielder.set(yielder);
             run_job(inner, cell);
             cell.state.set(State::Ended);
+            inner.ended.set(Some(NonNull::from(cell)));
+            inner.hot.end_hosting();
             // Nothing with a destructor may live here: the pool ends coroutines without unwinding them.
             yielder.suspend(());
         }
@@ -148,6 +154,8 @@ fn run_job(inner: &Inner, cell: &FiberCell) {
 /// A fiber unwound to its end.
 #[cold]
 fn failed(inner: &Inner, cell: &FiberCell, panic: PanicBox) -> Outcome {
+    // Cancellations that this unwinding held back.
+    inner.deliver_delayed();
     if panic.is::<Cancelled>() {
         return Outcome::Cancelled;
     }

@@ -24,6 +24,7 @@ use crate::time::{Clock, Instant, Timers};
 use cell::Cells;
 use life::Counts;
 use queue::Hot;
+pub(crate) use queue::seldom;
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::future::Future;
@@ -37,8 +38,31 @@ use warpline_ring::WakeSet;
 use warpline_ring::mailbox::Receiver;
 
 thread_local! {
-    /// The scheduler of this thread, or null. It holds a count of its own until the scheduler ends.
-    static CURRENT: Cell<*const Inner> = const { Cell::new(std::ptr::null()) };
+    static CURRENT: Current = const { Current::new() };
+}
+
+/// What a thread knows of its scheduler.
+struct Current {
+    /// The scheduler, or null. It holds a count of its own until the scheduler ends.
+    inner: Cell<*const Inner>,
+    /// The fiber that runs, or null. The scheduler's own loop leaves the last one here from switch to switch, and nothing
+    /// when it calls code that is not its own.
+    running: Cell<*const FiberCell>,
+    /// A fiber that waits gives the thread back to whoever resumed it, because that is a fiber that runs others while it
+    /// waits itself, or because such a thing is not wanted (`Inner::host`).
+    nested: Cell<bool>,
+}
+
+impl Current {
+    const fn new() -> Current {
+        Current { inner: Cell::new(std::ptr::null()), running: Cell::new(std::ptr::null()), nested: Cell::new(false) }
+    }
+
+    /// Forgets the scheduler.
+    fn clear(&self) -> *const Inner {
+        self.nested.set(false);
+        self.inner.replace(std::ptr::null())
+    }
 }
 
 /// Runs the fibers of the thread that made it. A thread has one at most.
@@ -58,7 +82,7 @@ pub(crate) struct Inner {
     cells: Cells,
     stacks: StackPool,
     counts: Counts,
-    /// A fiber that ended while another one ran it: its stack is to be taken.
+    /// A fiber that ended just now: its stack is to be taken.
     ended: Cell<Option<NonNull<FiberCell>>>,
     shared: Arc<Shared>,
     injected: RefCell<Receiver<Injected>>,
@@ -79,9 +103,7 @@ pub(crate) struct Inner {
 struct Modes {
     /// A turn is running: a second one inside it would run fibers on top of each other.
     in_turn: Cell<bool>,
-    /// A fiber is parked in the middle of an unwinding.
-    unwinding: Cell<bool>,
-    /// Cancellations were held back because of that.
+    /// Cancellations were held back because the thread was unwinding.
     delayed: Cell<bool>,
 }
 
@@ -90,7 +112,7 @@ impl Scheduler {
     ///
     /// Fails if the thread has one already, if it cannot be pinned as asked, or if the guard handler cannot be set up.
     pub fn new(config: Config) -> Result<Scheduler, SetupError> {
-        if !CURRENT.get().is_null() {
+        if CURRENT.with(|current| !current.inner.get().is_null()) {
             return Err(SetupError::SecondScheduler);
         }
         if let Some(core) = config.core {
@@ -122,9 +144,11 @@ impl Scheduler {
             streak: Cell::new((0, 0)),
             modes: Modes::default(),
         });
-        // What the watch reports is to be the fiber's own doing.
-        inner.hot.nested.set(inner.watch.is_some());
-        CURRENT.set(Rc::into_raw(inner.clone()));
+        CURRENT.with(|current| {
+            current.inner.set(Rc::into_raw(inner.clone()));
+            // What the watch reports is to be the fiber's own doing.
+            current.nested.set(inner.watch.is_some());
+        });
         Ok(Scheduler { inner })
     }
 
@@ -226,8 +250,12 @@ impl fmt::Debug for Scheduler {
 #[inline(always)]
 pub fn yield_now() {
     match Inner::running() {
-        Some((inner, cell)) if !cell.is_cancelled() => inner.requeue(cell),
-        _ => yield_slow(),
+        // SAFETY: the fiber runs.
+        Some(cell) if !cell.is_cancelled() => unsafe { Inner::of_fiber(cell) }.requeue(cell),
+        _ => {
+            seldom();
+            yield_slow();
+        }
     }
 }
 
@@ -258,15 +286,30 @@ impl Inner {
     pub(crate) fn try_with<R>(f: impl FnOnce(&Inner) -> R) -> Option<R> {
         // SAFETY: the pointer holds a count until `Scheduler::drop` sets it to null, which no fiber and no callback can
         // reach while it uses the reference: they run inside the scheduler's own methods.
-        unsafe { CURRENT.get().as_ref() }.map(f)
+        unsafe { CURRENT.with(|current| current.inner.get()).as_ref() }.map(f)
     }
 
-    /// The scheduler of this thread and the running fiber, for those who wait at once: both outlive the wait.
+    /// The running fiber, for one that waits at once: its cell outlives the wait.
     #[inline(always)]
-    pub(crate) fn running<'a>() -> Option<(&'a Inner, &'a FiberCell)> {
-        // SAFETY: as in `try_with`; the running fiber's scheduler lives as long as the fiber.
-        let inner = unsafe { CURRENT.get().as_ref() }?;
-        Some((inner, inner.current()?))
+    pub(crate) fn running<'a>() -> Option<&'a FiberCell> {
+        // SAFETY: cells live as long as their scheduler, and that as long as one of its fibers runs.
+        unsafe { CURRENT.with(|current| current.running.get()).as_ref() }
+    }
+
+    /// The scheduler of a fiber.
+    ///
+    /// # Safety
+    /// The fiber runs, or is parked.
+    #[inline(always)]
+    pub(crate) unsafe fn of_fiber<'a>(_: &FiberCell) -> &'a Inner {
+        // SAFETY: such a fiber's scheduler is its thread's: one that ends has no fibers left, or has marked them.
+        unsafe { &*CURRENT.with(|current| current.inner.get()) }
+    }
+
+    /// Says which fiber runs.
+    #[inline(always)]
+    fn set_running(cell: Option<&FiberCell>) {
+        CURRENT.with(|current| current.running.set(cell.map_or(std::ptr::null(), std::ptr::from_ref)));
     }
 
     /// The same where there has to be one.
@@ -282,7 +325,7 @@ impl Inner {
 
     /// A count of the scheduler of this thread.
     fn counted() -> Option<Rc<Inner>> {
-        let pointer = CURRENT.get();
+        let pointer = CURRENT.with(|current| current.inner.get());
         if pointer.is_null() {
             return None;
         }
@@ -294,8 +337,8 @@ impl Inner {
 
     #[inline]
     pub(crate) fn current(&self) -> Option<&FiberCell> {
-        // SAFETY: cells live as long as the scheduler.
-        self.hot.current.get().map(|cell| unsafe { cell.as_ref() })
+        // SAFETY: cells live as long as the scheduler, and it is this thread's.
+        unsafe { CURRENT.with(|current| current.running.get()).as_ref() }
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {

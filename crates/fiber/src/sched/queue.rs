@@ -1,6 +1,6 @@
 //! The queues of fibers that are ready, and what else every switch touches.
 
-use super::cell::{FiberCell, State};
+use super::cell::FiberCell;
 use std::cell::Cell;
 use std::ptr::NonNull;
 
@@ -9,53 +9,93 @@ use std::ptr::NonNull;
 #[derive(Default)]
 pub(crate) struct Hot {
     pub(super) ready: Queue,
+    /// How many of `budget` a parked fiber may run: all or none.
+    hosted: Cell<u32>,
+    /// Fibers that the turn may still run, without those in `hosted`.
+    pub(super) budget: Cell<u32>,
     pub(super) ready_io: Queue,
-    /// The fiber that runs. The scheduler's own loop leaves the last one here from switch to switch, and nothing when it
-    /// calls code that is not its own.
-    pub(super) current: Cell<Option<NonNull<FiberCell>>>,
-    /// Fibers that were ever made ready, and those of them that were run, both modulo 2^32: what lies between is ready.
-    pub(super) queued: Cell<u32>,
-    pub(super) ran: Cell<u32>,
-    /// What `ran` is when the turn's budget is used up.
-    pub(super) stop: Cell<u32>,
-    /// A fiber that waits gives the thread back to whoever resumed it, because that is a fiber that runs others while it
-    /// waits itself, or because such a thing is not wanted (`Inner::host`).
-    pub(super) nested: Cell<bool>,
+    /// Fibers in the queue that have not begun.
+    pub(super) new: Cell<u32>,
     /// An executor of which this is a guest sleeps.
     pub(super) host_sleeps: Cell<bool>,
 }
 
 impl Hot {
-    /// Fibers that are ready.
+    /// Fibers that are ready. Looks at all of them.
     pub(super) fn ready_count(&self) -> usize {
-        self.queued.get().wrapping_sub(self.ran.get()) as usize
+        self.ready.len() + self.ready_io.len()
     }
 
     pub(super) fn is_idle(&self) -> bool {
         self.ready.is_empty() && self.ready_io.is_empty()
     }
 
-    /// Counts a fiber that is run.
+    /// Lets parked fibers run others, if there are only plain ones: those that are ready for I/O have a share of their own,
+    /// and those that begin need a stack. Both is the business of the scheduler's own loop.
     #[inline(always)]
-    pub(super) fn count_run(&self) {
-        self.ran.set(self.ran.get().wrapping_add(1));
+    pub(super) fn allow_hosting(&self) {
+        if self.ready_io.is_empty() && self.new.get() == 0 {
+            self.hosted.set(self.budget.replace(0));
+        }
     }
 
-    /// The next fiber, if it is one that a parked fiber may run: only what is plain, so that order, budget and the share of
-    /// completions are those of the scheduler's own loop.
+    /// Has the next fiber that waits give the thread back to the scheduler's own loop.
     #[inline(always)]
-    pub(super) fn next_plain(&self) -> Option<NonNull<FiberCell>> {
-        let head = self.ready.head.get()?;
-        // SAFETY: cells outlive the queue.
-        let plain = unsafe { head.as_ref() }.state.get() == State::Active;
-        if !plain || !self.ready_io.is_empty() || self.ran.get() == self.stop.get() {
-            return None;
-        }
-        self.count_run();
-        // SAFETY: as above.
-        self.ready.head.set(unsafe { head.as_ref() }.next.get());
-        Some(head)
+    pub(super) fn end_hosting(&self) {
+        self.budget.set(self.budget.get() + self.hosted.replace(0));
     }
+
+    /// The next fiber, if a parked fiber may run it: only then are order, budget and the share of completions those of the
+    /// scheduler's own loop.
+    #[inline(always)]
+    pub(super) fn next_hosted(&self, own: &FiberCell) -> Hosted<'_> {
+        let left = self.hosted.get();
+        if left == 0 {
+            seldom();
+            return Hosted::Nothing;
+        }
+        let Some(head) = self.ready.head.get() else {
+            seldom();
+            return Hosted::Nothing;
+        };
+        if std::ptr::eq(head.as_ptr(), own) {
+            self.take_hosted(own, left);
+            return Hosted::Own;
+        }
+        // SAFETY: it is the first of the queue, and cells outlive the queue.
+        let next = unsafe { &*head.as_ptr() };
+        self.take_hosted(next, left);
+        Hosted::Other(next)
+    }
+
+    #[inline(always)]
+    fn take_hosted(&self, head: &FiberCell, left: u32) {
+        self.hosted.set(left - 1);
+        // What the cell says need not be waited for if it says nothing: mostly it is the only one.
+        let only = self.ready.tail.get().is_some_and(|tail| std::ptr::eq(tail.as_ptr(), head));
+        let rest = if only {
+            None
+        } else {
+            seldom();
+            NonNull::new(head.next.get().cast_mut())
+        };
+        self.ready.head.set(rest);
+    }
+}
+
+/// Where this is called the compiler keeps the way clear for the other case: what is done at every hand-over then lies in
+/// one piece, which is worth more than any of its instructions.
+#[cold]
+#[inline]
+pub(crate) const fn seldom() {}
+
+/// What a parked fiber may run.
+pub(super) enum Hosted<'a> {
+    /// Nothing: it gives the thread back.
+    Nothing,
+    /// It is its own turn.
+    Own,
+    Other(&'a FiberCell),
 }
 
 /// A first-in, first-out queue through the cells themselves. A cell is in at most one.
@@ -70,14 +110,14 @@ impl Queue {
     #[inline(always)]
     pub(super) fn push(&self, cell: &FiberCell) {
         let pointer = NonNull::from(cell);
-        cell.next.set(None);
+        cell.next.set(std::ptr::null());
         if self.head.get().is_none() {
             self.head.set(Some(pointer));
         } else {
             // SAFETY: a queue that is not empty has a last cell, and `push` has written which.
             let last = unsafe { self.tail.get().unwrap_unchecked() };
             // SAFETY: cells outlive the queue.
-            unsafe { last.as_ref() }.next.set(Some(pointer));
+            unsafe { last.as_ref() }.next.set(pointer.as_ptr());
         }
         self.tail.set(Some(pointer));
     }
@@ -86,12 +126,23 @@ impl Queue {
     pub(super) fn pop(&self) -> Option<NonNull<FiberCell>> {
         let cell = self.head.get()?;
         // SAFETY: as above.
-        self.head.set(unsafe { cell.as_ref() }.next.get());
+        self.head.set(NonNull::new(unsafe { cell.as_ref() }.next.get().cast_mut()));
         Some(cell)
     }
 
     #[inline(always)]
     pub(super) fn is_empty(&self) -> bool {
         self.head.get().is_none()
+    }
+
+    fn len(&self) -> usize {
+        let mut len = 0;
+        let mut next = self.head.get();
+        while let Some(cell) = next {
+            len += 1;
+            // SAFETY: as above.
+            next = NonNull::new(unsafe { cell.as_ref() }.next.get().cast_mut());
+        }
+        len
     }
 }

@@ -1,7 +1,7 @@
 //! The end of a scheduler.
 
 use super::cell::State;
-use super::{CURRENT, Inner, Scheduler};
+use super::{CURRENT, Current, Inner, Scheduler};
 use crate::limits;
 use std::rc::Rc;
 
@@ -12,7 +12,7 @@ impl Drop for Scheduler {
         if inner.counts.live() > 0 {
             inner.leak();
         }
-        let pointer = CURRENT.replace(std::ptr::null());
+        let pointer = CURRENT.with(Current::clear);
         // SAFETY: `Scheduler::new` put this count there, and nothing uses the pointer any more.
         drop(unsafe { Rc::from_raw(pointer) });
     }
@@ -27,7 +27,7 @@ impl Inner {
             }
             // Fibers may yield on their way out; a bound keeps one that does nothing else from holding up the end.
             for _ in 0..limits::SHUTDOWN_PASSES_MAX {
-                if self.turn(self.hot.ready_count()).ready == 0 {
+                if !self.turn(self.hot.ready_count()).ready {
                     break;
                 }
             }
@@ -47,6 +47,7 @@ impl Inner {
             if !matches!(cell.state.get(), State::Free | State::Done) {
                 // Whatever it waits for may still be posted; it must not run any more.
                 cell.state.set(State::Done);
+                cell.next.set(std::ptr::null());
                 tracing::warn!(fiber = %cell.name.borrow(), "a fiber holds back its cancellation and is leaked");
             }
         }

@@ -61,6 +61,8 @@ impl Builder {
             *cell.name.borrow_mut() = self.name;
         }
         inner.counts.add();
+        inner.hot.new.set(inner.hot.new.get() + 1);
+        inner.hot.end_hosting();
         inner.enqueue(cell, false);
         Ok(JoinHandle::new(inner, pointer))
     }

@@ -1,9 +1,9 @@
 //! Waking fibers, and switching between them.
 
-use super::cell::{DELAYED, FiberCell, FiberKey, State, WOKEN};
-use super::{Inner, yield_now};
+use super::cell::{DELAYED, FiberCell, FiberKey, PARKED, State, WOKEN};
+use super::queue::{Hosted, seldom};
+use super::{CURRENT, Inner, yield_now};
 use crate::limits;
-use std::ptr::NonNull;
 use std::thread;
 
 impl Inner {
@@ -26,28 +26,23 @@ impl Inner {
     #[inline]
     pub(crate) fn wake_cell(&self, cell: &FiberCell, io: bool) {
         cell.set(WOKEN);
-        self.unpark(cell, io);
-    }
-
-    /// Makes a fiber ready if it is parked, for which it is enough to look at what it waits for.
-    #[inline(always)]
-    pub(crate) fn unpark(&self, cell: &FiberCell, io: bool) {
-        if cell.state.get() == State::Parked {
-            cell.state.set(State::Active);
+        if cell.is_parked() {
             self.enqueue(cell, io);
         }
     }
 
+    /// Puts a fiber that is ready and in no queue into one.
     #[inline(always)]
-    pub(super) fn enqueue(&self, cell: &FiberCell, io: bool) {
+    pub(crate) fn enqueue(&self, cell: &FiberCell, io: bool) {
         let hot = &self.hot;
-        hot.queued.set(hot.queued.get().wrapping_add(1));
         if io {
-            hot.ready_io.push(cell)
+            hot.ready_io.push(cell);
+            hot.end_hosting();
         } else {
-            hot.ready.push(cell)
+            hot.ready.push(cell);
         }
         if hot.host_sleeps.get() {
+            seldom();
             self.wake_host();
         }
     }
@@ -63,22 +58,8 @@ impl Inner {
     /// Switches away from the running fiber until somebody wakes it. It may be woken without reason.
     #[inline(always)]
     pub(crate) fn park(&self, cell: &FiberCell) {
-        cell.state.set(State::Parked);
-        // Whose unwinding it is cannot be known while another fiber is parked in the middle of one; then nothing is
-        // counted, and cancellations wait a little longer (`cancel_due`).
-        if thread::panicking() && !self.modes.unwinding.get() {
-            self.park_unwinding(cell);
-        } else {
-            self.leave(cell);
-        }
-    }
-
-    #[cold]
-    fn park_unwinding(&self, cell: &FiberCell) {
-        self.modes.unwinding.set(true);
-        self.switch(cell);
-        self.modes.unwinding.set(false);
-        self.deliver_delayed();
+        cell.next.set(PARKED);
+        self.leave(cell);
     }
 
     /// Switches away from the running fiber and leaves it ready.
@@ -91,7 +72,7 @@ impl Inner {
     /// Lets others run until it is the running fiber's turn again.
     #[inline(always)]
     fn leave(&self, cell: &FiberCell) {
-        if self.hot.nested.get() || !self.host(cell) {
+        if CURRENT.with(|current| current.nested.get()) || !self.host(cell) {
             self.switch(cell);
         }
     }
@@ -105,24 +86,16 @@ impl Inner {
     // Inlined: the registers that a call would save are saved by the switch anyway.
     #[inline(always)]
     fn host(&self, cell: &FiberCell) -> bool {
-        let hot = &self.hot;
-        let own = NonNull::from(cell);
-        hot.nested.set(true);
+        CURRENT.with(|current| current.nested.set(true));
         let own_turn = loop {
-            let Some(next) = hot.next_plain() else { break false };
-            if next == own {
-                break true;
-            }
-            // SAFETY: cells live as long as the scheduler.
-            let next = unsafe { next.as_ref() };
-            self.resume(next);
-            if next.state.get() == State::Ended {
-                self.ended.set(Some(NonNull::from(next)));
-                break false;
+            match self.hot.next_hosted(cell) {
+                Hosted::Nothing => break false,
+                Hosted::Own => break true,
+                Hosted::Other(next) => self.resume(next),
             }
         };
-        hot.current.set(Some(own));
-        hot.nested.set(false);
+        Inner::set_running(Some(cell));
+        CURRENT.with(|current| current.nested.set(false));
         own_turn
     }
 
@@ -130,19 +103,24 @@ impl Inner {
     #[inline(always)]
     pub(super) fn resume(&self, cell: &FiberCell) {
         debug_assert_eq!(cell.state.get(), State::Active, "only a fiber that is ready and has a stack is switched to");
-        self.hot.current.set(Some(NonNull::from(cell)));
+        Inner::set_running(Some(cell));
         // SAFETY: a coroutine is touched here, when it is put into its cell and when it is taken out. A fiber that runs or
         // runs others is not in the queues, so it is not switched to a second time.
         let slot = unsafe { &mut *cell.coroutine.get() };
         // SAFETY: `prepare` gave the fiber its coroutine before it made it active, and `retire` takes it after its end.
         let coroutine = unsafe { slot.as_mut().unwrap_unchecked() };
+        // SAFETY: a strand does not return.
+        unsafe { std::hint::assert_unchecked(!coroutine.done()) };
         let _ = coroutine.resume(());
     }
 
     /// Switches from the running fiber to whoever resumed it.
     #[inline(always)]
     fn switch(&self, cell: &FiberCell) {
-        debug_assert!(self.hot.current.get() == Some(NonNull::from(cell)), "only the running fiber switches away");
+        debug_assert!(
+            self.current().is_some_and(|running| std::ptr::eq(running, cell)),
+            "only the running fiber switches away"
+        );
         // SAFETY: the yielder lies at the base of the running fiber's stack, for as long as the fiber.
         let yielder = unsafe { &*cell.seat.yielder.get() };
         yielder.suspend(());
@@ -177,15 +155,21 @@ impl Inner {
         }
     }
 
-    /// Wakes the fibers whose cancellation was held back.
+    /// Wakes the fibers whose cancellation was held back, if the thread does not unwind any more.
+    #[inline]
+    pub(super) fn deliver_delayed(&self) {
+        if self.modes.delayed.get() && !thread::panicking() {
+            self.wake_delayed();
+        }
+    }
+
     #[cold]
-    fn deliver_delayed(&self) {
-        if self.modes.delayed.replace(false) {
-            for cell in (0..self.cells.len() as u32).filter_map(|index| self.cells.at(index)) {
-                if cell.has(DELAYED) {
-                    cell.clear(DELAYED);
-                    self.wake_cell(cell, false);
-                }
+    fn wake_delayed(&self) {
+        self.modes.delayed.set(false);
+        for cell in (0..self.cells.len() as u32).filter_map(|index| self.cells.at(index)) {
+            if cell.has(DELAYED) {
+                cell.clear(DELAYED);
+                self.wake_cell(cell, false);
             }
         }
     }

@@ -15,7 +15,7 @@ use warpline_ring::WakeSet;
 
 impl Inner {
     pub(crate) fn turn(&self, budget: usize) -> Turn {
-        assert!(self.hot.current.get().is_none(), "a fiber cannot run a turn of its scheduler: wait instead");
+        assert!(self.current().is_none(), "a fiber cannot run a turn of its scheduler: wait instead");
         assert!(!self.modes.in_turn.replace(true), "a callback cannot run a turn of its scheduler");
         struct Reset<'a>(&'a Cell<bool>);
         impl Drop for Reset<'_> {
@@ -38,27 +38,28 @@ impl Inner {
             watch.idle();
         }
         self.counts.switches.set(self.counts.switches.get() + ran as u64);
+        self.deliver_delayed();
         drop(reset);
-        Turn { ran, ready: self.hot.ready_count(), live: self.counts.live() }
+        Turn { ran, ready: !self.hot.is_idle(), live: self.counts.live() }
     }
 
     /// Runs up to `budget` ready fibers and says how many.
     fn run_ready(&self, budget: usize) -> usize {
         let hot = &self.hot;
-        let first = hot.ran.get();
-        hot.stop.set(first.wrapping_add(budget.min(i32::MAX as usize) as u32));
+        let budget = budget.min(i32::MAX as usize) as u32;
+        hot.budget.set(budget);
         let mut io_in_a_row = 0;
-        while hot.ran.get() != hot.stop.get() {
+        while hot.budget.get() != 0 {
             let io = !hot.ready_io.is_empty() && (io_in_a_row < limits::IO_SHARE || hot.ready.is_empty());
             io_in_a_row = if io { io_in_a_row + 1 } else { 0 };
             let queue = if io { &hot.ready_io } else { &hot.ready };
             let Some(cell) = queue.pop() else { break };
-            hot.count_run();
+            hot.budget.set(hot.budget.get() - 1);
             // SAFETY: cells live as long as the scheduler.
             self.run_fiber(unsafe { cell.as_ref() });
         }
-        hot.current.set(None);
-        hot.ran.get().wrapping_sub(first) as usize
+        Inner::set_running(None);
+        (budget - hot.budget.replace(0)) as usize
     }
 
     #[inline(always)]
@@ -69,10 +70,10 @@ impl Inner {
         if let Some(watch) = &self.watch {
             watch.enter(cell);
         }
+        self.hot.allow_hosting();
         self.resume(cell);
-        if cell.state.get() == State::Ended {
-            self.retire(cell);
-        } else if let Some(ended) = self.ended.take() {
+        self.hot.end_hosting();
+        if let Some(ended) = self.ended.take() {
             // SAFETY: cells live as long as the scheduler.
             self.retire(unsafe { NonNull::as_ref(&ended) });
         }
@@ -136,7 +137,7 @@ impl Inner {
     }
 
     pub(crate) fn block_on<F: Future>(&self, mut future: Pin<&mut F>) -> F::Output {
-        assert!(self.hot.current.get().is_none(), "block_on inside a fiber: use Wait::wait");
+        assert!(self.current().is_none(), "block_on inside a fiber: use Wait::wait");
         let waker = Waker::from(self.shared.clone());
         let mut context = Context::from_waker(&waker);
         let mut output = None;
