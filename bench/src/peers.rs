@@ -67,7 +67,7 @@ pub const PEERS: &[Peer] = &[
     Peer { has_bbr: true, ..other("quinn", "warpline-peer-quinn", "quinn") },
     Peer { has_bbr: true, ..other("noq", "warpline-peer-noq", "noq") },
     Peer { lacks: &[Scenario::ZeroRtt], ..other("s2n-quic", "warpline-peer-s2n-quic", "s2n-quic") },
-    other("quiche", "warpline-peer-quiche", "quiche"),
+    Peer { has_bbr: true, ..other("quiche", "warpline-peer-quiche", "quiche") },
     Peer { lacks: &[Scenario::Datagram, Scenario::DatagramEcho], ..other("tquic", "warpline-peer-tquic", "tquic") },
     Peer { has_bbr: true, payload_max: MSQUIC_PAYLOAD_MAX, ..other("msquic", "warpline-peer-msquic", "msquic") },
     Peer { lacks: TCP_LACKS, ..other(TCP, "warpline-peer-tcp", "rustls") },

@@ -12,6 +12,7 @@ use warpline_peer_kit::{ClientArgs, Result, SERVER_NAME, Scenario, exit_on_stdin
 
 use crate::config;
 use crate::link::QuicheLink;
+use crate::pace;
 use crate::timers::Timers;
 
 /// Batches read before answers go out.
@@ -178,16 +179,16 @@ impl Client {
         peer.dirty = false;
         let mut replace = false;
         if !peer.connection.is_closed() && !peer.connection.is_draining() {
-            flush(&mut peer.connection, wire, train, self.payload)?;
+            pace::flush(&mut peer.connection, wire, train, self.payload)?;
             if serve(peer, &mut self.buffer)? == Step::Replace {
                 replace = true;
                 peer.connection.close(true, 0, b"")?;
             }
-            flush(&mut peer.connection, wire, train, self.payload)?;
+            pace::flush(&mut peer.connection, wire, train, self.payload)?;
             let Peer { connection, session, next_stream, .. } = peer;
             let mut pumps = 0;
             while !replace && session.pump(&mut QuicheLink { connection, next_stream })? {
-                flush(connection, wire, train, self.payload)?;
+                pace::flush(connection, wire, train, self.payload)?;
                 pumps += 1;
                 if pumps == PUMPS {
                     peer.dirty = true;
@@ -204,7 +205,7 @@ impl Client {
             return self.open(ticket.as_deref().filter(|_| wanted));
         }
         if !peer.connection.is_closed() {
-            self.timers.set(index, peer.connection.timeout_instant());
+            self.timers.set(index, pace::deadline(&peer.connection, Instant::now()));
             return Ok(());
         }
         let closed_by_us = peer.connection.local_error().is_some_and(|error| error.is_app && error.error_code == 0);
@@ -217,14 +218,6 @@ impl Client {
         self.vacant.push(index);
         Ok(())
     }
-}
-
-fn flush(connection: &mut Connection, wire: &Wire, train: &mut Train, payload: usize) -> Result<()> {
-    wire.send_all(train, payload, |buffer| match connection.send(buffer) {
-        Ok((length, info)) => Ok(Some((length, info.to))),
-        Err(quiche::Error::Done) => Ok(None),
-        Err(error) => Err(error.into()),
-    })
 }
 
 fn serve(peer: &mut Peer, buffer: &mut [u8]) -> Result<Step> {

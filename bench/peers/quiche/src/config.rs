@@ -48,10 +48,11 @@ fn common(mut tls: SslContextBuilder, payload: u16, window: u64, congestion: Opt
     config.set_cc_algorithm(match congestion {
         None | Some(Congestion::Cubic) => CongestionControlAlgorithm::CUBIC,
         Some(Congestion::NewReno) => CongestionControlAlgorithm::Reno,
-        // Its BBR is nothing without pacing, and this loop does not keep release times.
-        Some(Congestion::Bbr) => return Err("no congestion control bbr: this program does not pace".into()),
+        // BBRv2 with Google's changes, the only BBR that it has.
+        Some(Congestion::Bbr) => CongestionControlAlgorithm::Bbr2Gcongestion,
     });
-    config.enable_pacing(false);
+    // Of its controllers only BBR has release times.
+    config.enable_pacing(congestion == Some(Congestion::Bbr));
     config.enable_dgram(true, DATAGRAMS_RECV, DATAGRAMS_SEND);
     config.enable_early_data();
     Ok(config)

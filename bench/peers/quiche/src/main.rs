@@ -1,10 +1,11 @@
-//! quiche as a peer of the comparison: a loop of our own, as quiche wants it, with GSO and GRO, BoringSSL, CUBIC, no
-//! pacing (nothing here would keep the release times), the packet size of the run from the first packet on.
+//! quiche as a peer of the comparison: a loop of our own, as quiche wants it, with GSO and GRO, BoringSSL, CUBIC, which it does
+//! not pace, or BBR with its release times kept, the packet size of the run from the first packet on.
 #![forbid(unsafe_code)]
 
 mod client;
 mod config;
 mod link;
+mod pace;
 mod server;
 mod timers;
 

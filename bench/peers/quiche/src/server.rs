@@ -10,6 +10,7 @@ use warpline_peer_kit::{Result, ServerArgs, announce, exit_on_stdin_eof};
 
 use crate::config;
 use crate::link::QuicheLink;
+use crate::pace;
 use crate::timers::Timers;
 
 /// Longest sleep: nothing but packets and timers ends one.
@@ -133,12 +134,7 @@ impl Server {
             // The client sees the connection end, and reports it. That it may be closed already is no error either.
             let _ = peer.connection.close(true, 1, b"");
         }
-        let connection = &mut peer.connection;
-        wire.send_all(train, self.payload, |buffer| match connection.send(buffer) {
-            Ok((length, info)) => Ok(Some((length, info.to))),
-            Err(quiche::Error::Done) => Ok(None),
-            Err(error) => Err(error.into()),
-        })?;
+        pace::flush(&mut peer.connection, wire, train, self.payload)?;
         if peer.connection.is_closed() {
             for id in &peer.ids {
                 self.ids.remove(id);
@@ -146,7 +142,7 @@ impl Server {
             self.peers[index] = None;
             self.vacant.push(index);
         } else {
-            self.timers.set(index, peer.connection.timeout_instant());
+            self.timers.set(index, pace::deadline(&peer.connection, Instant::now()));
         }
         Ok(())
     }
