@@ -20,7 +20,7 @@ fn both_fill_an_ordinary_link() {
 
 #[test]
 fn bbr_holds_a_link_that_loses_a_packet_in_a_hundred() {
-    for (rate, queue) in [(100, 1.0), (10, 1.0), (10, 5.0)] {
+    for (rate, queue) in [(100, 1.0), (100, 0.1), (10, 0.1), (10, 1.0), (10, 5.0)] {
         let link = Link::new(rate, 100, 1.0, queue);
         let shares: Vec<f64> = (1..=3).map(|seed| one(&link, CongestionAlgorithm::Bbr, 20, seed).share).collect();
         let mean = shares.iter().sum::<f64>() / shares.len() as f64;

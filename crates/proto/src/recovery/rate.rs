@@ -12,6 +12,8 @@ pub struct RateSample {
     pub delivered_bytes: u64,
     /// The longer of the time to send them and the time to have them acknowledged.
     pub interval: Duration,
+    /// The time to send them: `RS.send_elapsed`.
+    pub send_elapsed: Duration,
     /// The sender had nothing to send for a part of it: the path may be faster than the sample says.
     pub app_limited: bool,
     /// Bytes delivered on the path before the packet was sent: `RS.prior_delivered`.
@@ -86,9 +88,11 @@ impl DeliveryRate {
         if self.app_limited_until < self.delivered {
             self.app_limited_until = 0;
         }
+        let send_elapsed = sent_at - then.first_sent_at;
         RateSample {
             delivered_bytes: self.delivered.saturating_sub(then.delivered),
-            interval: (sent_at - then.first_sent_at).max(now - then.delivered_at),
+            interval: send_elapsed.max(now - then.delivered_at),
+            send_elapsed,
             app_limited: false,
             prior_delivered: then.delivered,
             total_delivered: self.delivered,

@@ -16,6 +16,8 @@ pub(super) struct LossRound {
     pub(super) round_start: bool,
     /// `BBR.is_loss_in_round`.
     pub(super) in_round: bool,
+    /// Some of it were marks, not losses.
+    pub(super) marked_in_round: bool,
     /// Ranges of packet numbers lost in the round.
     pub(super) ranges: u32,
     last_lost: Option<u64>,
@@ -113,6 +115,7 @@ impl Bbr {
     /// `marks` more packets carry a CE mark: each counts as a datagram lost.
     pub(super) fn handle_marks(&mut self, now: Instant, marks: u64) {
         self.note_loss();
+        self.loss.marked_in_round = true;
         self.loss.ranges += 1;
         let tx_in_flight = self.loss.last_tx_in_flight;
         if self.delivered > self.loss.marks_from.saturating_add(tx_in_flight) {

@@ -6,8 +6,9 @@
 //! [`control`] turns the model into a window and a rate. All of it runs once per ACK frame, in the order of the
 //! draft's section 5.2.3.
 //!
-//! Differences from the draft, all but the first where it leaves the choice to the transport:
+//! Differences from the draft, all but the first two where it leaves the choice to the transport:
 //! - The loss threshold has room for chance (`is_inflight_too_high`).
+//! - The short-term bounds fall with what the path did not pass, not with what was not sent (`adapt_lower_bounds`).
 //! - A CE mark counts as the loss of one datagram (RFC 3168 section 5).
 //! - Persistent congestion takes the place of TCP's retransmission timeout.
 //! - Waiting times are randomised by hashing the moment and the bytes delivered: a run repeats from its inputs.
@@ -25,6 +26,7 @@ mod tests;
 use core::time::Duration;
 
 use super::{AckSample, CongestionControl, LossSample, window};
+use crate::recovery::rate::RateSample;
 use crate::recovery::sent::LostPacket;
 use crate::time::Instant;
 
@@ -105,6 +107,8 @@ struct Sample {
     prior_delivered: u64,
     tx_in_flight: u64,
     lost: u64,
+    /// The rate of delivery as a share of the rate of sending, 1 at most: what the path passed of what it was given.
+    passed: f64,
 }
 
 /// The BBRv3 controller.
@@ -139,6 +143,15 @@ fn nanos(d: Duration) -> u64 {
 #[inline]
 fn scale(value: u64, factor: f64) -> u64 {
     (value as f64 * factor) as u64
+}
+
+/// What arrived of what was sent, by the time that each took. 0 without a usable interval.
+fn passed(rate: &RateSample) -> f64 {
+    let (delivered, lost) = (rate.delivered_bytes as f64, rate.lost_since_sent as f64);
+    if rate.delivered_bytes == 0 || rate.interval.is_zero() {
+        return 0.0;
+    }
+    delivered / (delivered + lost) * (rate.send_elapsed.as_secs_f64() / rate.interval.as_secs_f64())
 }
 
 impl Bbr {
@@ -202,6 +215,7 @@ impl Bbr {
             prior_delivered: rate.prior_delivered,
             tx_in_flight: rate.tx_in_flight,
             lost: rate.lost_since_sent,
+            passed: passed(rate),
         }
     }
 

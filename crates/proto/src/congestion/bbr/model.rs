@@ -27,13 +27,15 @@ pub(super) struct Bandwidth {
     cycles: [u64; 2],
     pub(super) shortterm: u64,
     latest: u64,
+    /// The largest share that the path passed in the present round of loss accounting.
+    passed: f64,
     /// The least of what the above say.
     pub(super) bw: u64,
 }
 
 impl Default for Bandwidth {
     fn default() -> Self {
-        Self { cycles: [0; 2], shortterm: UNBOUNDED, latest: 0, bw: 0 }
+        Self { cycles: [0; 2], shortterm: UNBOUNDED, latest: 0, passed: 0.0, bw: 0 }
     }
 }
 
@@ -117,6 +119,7 @@ impl Bbr {
 
     pub(super) fn update_latest_delivery_signals(&mut self, rs: &Sample) {
         self.bandwidth.latest = self.bandwidth.latest.max(rs.delivery_rate);
+        self.bandwidth.passed = self.bandwidth.passed.max(rs.passed);
         self.volume.latest = self.volume.latest.max(rs.delivered);
         self.loss.round_start = rs.prior_delivered >= self.loss.round_delivered;
         if self.loss.round_start {
@@ -127,6 +130,7 @@ impl Bbr {
     pub(super) fn advance_latest_delivery_signals(&mut self, rs: &Sample) {
         if self.loss.round_start {
             self.bandwidth.latest = rs.delivery_rate;
+            self.bandwidth.passed = rs.passed;
             self.volume.latest = rs.delivered;
         }
     }
@@ -134,6 +138,7 @@ impl Bbr {
     pub(super) fn reset_congestion_signals(&mut self) {
         self.loss.in_round = false;
         self.bandwidth.latest = 0;
+        self.bandwidth.passed = 0.0;
         self.volume.latest = 0;
     }
 
@@ -150,6 +155,12 @@ impl Bbr {
     }
 
     /// `AdaptLowerBoundsFromCongestion`: once per round trip.
+    ///
+    /// The draft lowers the bounds to what the last round delivered. That is no measure of the path where the sender held
+    /// back: in the round after ProbeBW_DOWN it delivers nine tenths of the bandwidth, after ProbeRTT a half, of any path, and
+    /// one lost packet would make a bound of it until the next probe. So the bandwidth falls by the share of what was sent
+    /// that did not arrive, or came late, and the volume no further than what that bandwidth keeps on the way. Marks are the
+    /// word of a queue: after them the draft's rule holds (RFC 3168 section 5).
     fn adapt_lower_bounds(&mut self) {
         if self.state.is_accelerating() || !self.loss.in_round {
             return;
@@ -161,8 +172,15 @@ impl Bbr {
         if volume.shortterm == UNBOUNDED {
             volume.shortterm = self.control.cwnd;
         }
-        bandwidth.shortterm = bandwidth.latest.max(scale(bandwidth.shortterm, BETA));
-        volume.shortterm = volume.latest.max(scale(volume.shortterm, BETA));
+        let is_marked = core::mem::take(&mut self.loss.marked_in_round);
+        let passed = if is_marked { BETA } else { bandwidth.passed.clamp(BETA, 1.0) };
+        bandwidth.shortterm = bandwidth.latest.max(scale(bandwidth.shortterm, passed));
+        let before = volume.shortterm;
+        volume.shortterm = volume.latest.max(scale(before, BETA));
+        if !is_marked {
+            let on_the_way = self.bdp_multiple(self.bandwidth.max().min(self.bandwidth.shortterm), 1.0);
+            self.volume.shortterm = self.volume.shortterm.max(on_the_way.min(before));
+        }
     }
 
     pub(super) fn reset_short_term_model(&mut self) {

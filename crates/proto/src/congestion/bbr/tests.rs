@@ -19,15 +19,21 @@ impl Path {
         Self { bbr: Bbr::new(MTU), now: Instant::from_nanos(1_000_000_000), delivered: 0, lost: 0 }
     }
 
-    /// A round trip in which `bytes` are sent and delivered at `rate`.
+    /// A round trip in which `bytes` are sent as fast as the path is, and delivered at `rate`.
     fn round(&mut self, bytes: u64, rate: u64) {
+        self.round_at(bytes, [25_000_000, rate], 0);
+    }
+
+    /// A round trip in which `bytes` are sent and delivered at `rates`, and `lost` more are not.
+    fn round_at(&mut self, bytes: u64, rates: [u64; 2], lost: u64) {
+        let [send_elapsed, passing] = rates.map(|rate| Duration::from_secs_f64(bytes as f64 / rate as f64));
         let sent_at = self.now;
         let mut in_flight = 0;
         while in_flight < bytes {
             self.bbr.on_sent(sent_at, u64::from(MTU), in_flight, false);
             in_flight += u64::from(MTU);
         }
-        let interval = RTT.max(Duration::from_secs_f64(bytes as f64 / rate as f64));
+        let interval = RTT.max(passing);
         self.now += interval;
         let prior_delivered = self.delivered;
         self.delivered += bytes;
@@ -42,11 +48,12 @@ impl Path {
             rate: RateSample {
                 delivered_bytes: bytes,
                 interval,
+                send_elapsed,
                 app_limited: false,
                 prior_delivered,
                 total_delivered: self.delivered,
                 tx_in_flight: bytes,
-                lost_since_sent: 0,
+                lost_since_sent: lost,
             },
         });
     }
@@ -146,6 +153,27 @@ fn loss_in_cruise_lowers_the_short_term_model_once_a_round() {
     assert_eq!((path.bbr.bandwidth.shortterm, path.bbr.volume.shortterm), (UNBOUNDED, UNBOUNDED));
 }
 
+/// After ProbeBW_DOWN and ProbeRTT the rounds deliver less than the path carries because less was sent.
+#[test]
+fn what_was_not_sent_is_no_news_of_the_path() {
+    let mut path = Path::new();
+    path.until(State::ProbeBwCruise);
+    for _ in 0..3 {
+        path.lose(5, 1, 500_000);
+        path.round_at(500_000, [12_500_000; 2], 5_000);
+    }
+    let (bandwidth, volume) = (path.bbr.bandwidth.shortterm, path.bbr.volume.shortterm);
+    assert!((24_000_000..25_000_000).contains(&bandwidth), "{bandwidth}");
+    assert!(volume >= 960_000, "{volume}");
+    // A mark is a queue's: half the rate was delivered, and the bounds go there.
+    for _ in 0..2 {
+        path.bbr.on_ecn_ce(path.now, 1, path.now);
+        path.round_at(500_000, [12_500_000; 2], 0);
+    }
+    let (bandwidth, volume) = (path.bbr.bandwidth.shortterm, path.bbr.volume.shortterm);
+    assert!(bandwidth < 18_000_000 && volume < 720_000, "{bandwidth} {volume}");
+}
+
 #[test]
 fn startup_ends_on_loss_in_many_places_and_can_be_resumed() {
     let lossy = |count, step| {
@@ -169,6 +197,7 @@ fn startup_ends_on_loss_in_many_places_and_can_be_resumed() {
             rate: RateSample {
                 delivered_bytes: window,
                 interval: RTT,
+                send_elapsed: RTT,
                 app_limited: true,
                 prior_delivered: prior,
                 total_delivered: path.delivered,
