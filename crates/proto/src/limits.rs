@@ -118,3 +118,13 @@ pub const SERVER_SESSIONS: usize = 10_000;
 
 /// `max_datagram_frame_size` that is announced: any that a UDP datagram carries (RFC 9221 section 3).
 pub const DATAGRAM_FRAME_MAX: u64 = 65_535;
+
+/// Paths whose capacity is remembered for careful resume; about 100 bytes each.
+pub const PATHS_REMEMBERED: usize = 10_000;
+
+/// A round-trip time more than so many times what it was is another path's (draft-ietf-tsvwg-careful-resume section 4.2.1).
+pub const RESUME_RTT_GROWTH: u32 = 10;
+
+/// Initial windows that a path must have carried in a round trip to be remembered: below it a jump gains nothing
+/// (draft-ietf-tsvwg-careful-resume section 3.1).
+pub const RESUME_WINDOWS_MIN: u64 = 4;

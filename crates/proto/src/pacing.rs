@@ -43,11 +43,8 @@ pub struct Pacer {
     is_waiting: bool,
     /// The credit above a burst is what is left of a start.
     is_fresh: bool,
-}
-
-#[inline]
-fn burst(rate: u64, mtu: u16) -> u64 {
-    (rate.saturating_mul(BURST_MILLIS) / 1_000).min(BURST_MAX).max(BURST_PACKETS * u64::from(mtu))
+    /// Nothing larger than the initial window goes at once.
+    is_cautious: bool,
 }
 
 #[inline]
@@ -59,7 +56,20 @@ impl Pacer {
     /// A pacer that lets a first burst of ten packets of `mtu` bytes go at once.
     pub fn new(mtu: u16) -> Self {
         let credit = scaled(START_PACKETS * u64::from(mtu));
-        Self { credit, refilled_at: None, used_at: None, is_waiting: false, is_fresh: true }
+        Self { credit, refilled_at: None, used_at: None, is_waiting: false, is_fresh: true, is_cautious: false }
+    }
+
+    /// Whether bursts are no larger than the initial window, however fast the path (draft-ietf-tsvwg-careful-resume
+    /// section 4.2.3).
+    pub fn set_cautious(&mut self, is_cautious: bool) {
+        self.is_cautious = is_cautious;
+    }
+
+    /// Bytes that the rate passes in [`BURST_MILLIS`], within bounds.
+    #[inline]
+    fn burst(&self, rate: u64, mtu: u16) -> u64 {
+        let most = if self.is_cautious { START_PACKETS * u64::from(mtu) } else { BURST_MAX };
+        (rate.saturating_mul(BURST_MILLIS) / 1_000).min(most).max(BURST_PACKETS * u64::from(mtu))
     }
 
     /// Bytes that may be sent now at `rate` bytes per second.
@@ -71,7 +81,7 @@ impl Pacer {
         }
         let elapsed = i64::try_from(elapsed.as_nanos()).unwrap_or(i64::MAX);
         let gained = elapsed.saturating_mul(i64::try_from(rate).unwrap_or(i64::MAX));
-        let (start, usual) = (scaled(START_PACKETS * u64::from(mtu)), scaled(burst(rate, mtu)));
+        let (start, usual) = (scaled(START_PACKETS * u64::from(mtu)), scaled(self.burst(rate, mtu)));
         let most = if core::mem::take(&mut self.is_waiting) {
             usual.max(start)
         } else if self.is_fresh {
@@ -109,7 +119,7 @@ impl Pacer {
     #[inline]
     pub fn next_release(&mut self, now: Instant, rate: u64, mtu: u16) -> Option<Instant> {
         self.allow(now, rate, mtu);
-        let target = (rate / WAKEUPS).min(TRAIN).max(u64::from(mtu));
+        let target = (rate / WAKEUPS).min(TRAIN).min(self.burst(rate, mtu)).max(u64::from(mtu));
         let missing = u64::try_from(scaled(target).saturating_sub(self.credit)).ok().filter(|m| *m > 0)?;
         self.is_waiting = true;
         Some(now + Duration::from_nanos(missing.div_ceil(rate.max(1))))

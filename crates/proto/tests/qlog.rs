@@ -43,6 +43,7 @@ fn required(name: &str) -> &'static [&'static str] {
         "recovery:parameters_set" => &["reordering_threshold", "initial_congestion_window", "max_datagram_size"],
         "recovery:metrics_updated" => &[],
         "recovery:congestion_state_updated" => &["new"],
+        "recovery:careful_resume_phase_updated" => &["new", "state_data"],
         "recovery:packet_lost" => &["header"],
         "recovery:loss_timer_updated" => &["event_type"],
         other => panic!("{other} is not in the schema"),
@@ -157,4 +158,37 @@ fn logs_come_in_pieces_and_only_when_wanted() {
     transfer(&mut pair, client, server);
     let piece = pair.client.poll_log().unwrap();
     assert!((limits::QLOG_PIECE..limits::QLOG_BUFFER_MAX).contains(&piece.text.len()), "{}", piece.text.len());
+}
+
+/// The events of draft-ietf-tsvwg-careful-resume-qlog.
+#[test]
+fn the_phases_of_careful_resume_are_told_with_what_led_to_them() {
+    let resuming = TransportConfig { careful_resume: Some(std::sync::Arc::default()), ..TransportConfig::default() };
+    let mut pair = Pair::logged(&resuming);
+    pair.delay = Duration::from_millis(40);
+    let mut told = Vec::new();
+    for _ in 0..2 {
+        let (client, server) = pair.reconnected();
+        let mut transfer = Transfer::open(&mut pair.client, client, 2 << 20);
+        pair.run_until(Duration::from_secs(60), |p| {
+            transfer.pump(p.now, (&mut p.client, client), (&mut p.server, server));
+            transfer.done
+        });
+        let now = pair.now;
+        pair.client.connection(client).unwrap().close(now, 0, b"");
+        pair.run_for(Duration::from_secs(5));
+        for (name, records) in logs(&mut pair.client) {
+            check(&name, &records);
+            let ours = records.iter().filter(|r| r["name"] == "recovery:careful_resume_phase_updated");
+            told.extend(ours.map(|r| r["data"].clone()));
+        }
+    }
+    let steps: Vec<_> = told.iter().map(|d| (d["new"].as_str().unwrap(), d["trigger"].as_str())).collect();
+    assert_eq!(steps.len(), 4, "{steps:?}");
+    assert_eq!(steps[..2], [("normal", None), ("unvalidated", Some("congestion_window_limited"))]);
+    assert_eq!((steps[2].0, steps[3]), ("validating", ("normal", Some("last_unvalidated_packet_acknowledged"))));
+    let jump = &told[1];
+    let saved = jump["restored_data"]["saved_congestion_window"].as_u64().unwrap();
+    assert!(jump["state_data"]["congestion_window"].as_u64().unwrap() <= saved / 2);
+    assert!(jump["restored_data"]["saved_rtt"].as_f64().unwrap() >= 80.0);
 }

@@ -91,8 +91,8 @@ pub use warpline_frame::Chunk;
 pub use warpline_pktio::xdp::{InterfaceName, QueueSet, XdpConfig, XdpFrames, XdpMode, XdpModes, XdpStatus};
 pub use warpline_pktio::{Backend, Choice, IoConfig, IoKind, IoStats};
 pub use warpline_proto::config::{
-    AddressDiscovery, ClientAuth, ClientConfig, ClientMemory, Extensions, MemoryError, MemoryStats, PreferredAddress,
-    RetryPolicy, ServerConfig, TlsOptions, TransportConfig, Trust,
+    AddressDiscovery, ClientAuth, ClientConfig, ClientMemory, Extensions, MemoryError, MemoryStats, PathMemory,
+    PreferredAddress, RetryPolicy, ServerConfig, TlsOptions, TransportConfig, Trust,
 };
 pub use warpline_proto::congestion::{self, CongestionAlgorithm};
 pub use warpline_proto::{

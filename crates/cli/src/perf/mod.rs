@@ -104,6 +104,9 @@ pub struct Common {
     /// Congestion controller; CUBIC if not given. It governs what this side sends.
     #[arg(long, value_enum)]
     pub congestion: Option<Congestion>,
+    /// Begins connections with half of what their path carried in one before (careful resume). It governs what this side sends.
+    #[arg(long)]
+    pub careful_resume: bool,
     /// Library that seals packets; auto measures which is faster here.
     #[arg(long, value_enum, default_value_t = Crypto::Auto)]
     pub crypto: Crypto,

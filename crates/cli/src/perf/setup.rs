@@ -36,6 +36,7 @@ fn transport(common: &Common) -> TransportConfig {
         stream_window_max: common.window,
         connection_window: common.window * 16,
         connection_window_max: common.window * 16,
+        careful_resume: common.careful_resume.then(Arc::default),
         congestion: common.congestion.map_or_else(CongestionAlgorithm::default, algorithm),
         max_concurrent_bidi: 10_000,
         max_idle_timeout: Some(Duration::from_secs(60)),

@@ -16,7 +16,7 @@ pub use self::tls::{ClientAuth, TlsOptions, Trust};
 pub use self::transport::{AddressDiscovery, Extensions, TransportConfig};
 use crate::crypto::{FleetKeys, ResetKey, TokenKey, TokenScope};
 pub use crate::ids::QuicLb;
-pub use crate::resume::{ClientMemory, MemoryError, MemoryStats};
+pub use crate::resume::{ClientMemory, MemoryError, MemoryStats, PathMemory};
 use crate::time::Instant;
 
 /// What all connections of an endpoint share.

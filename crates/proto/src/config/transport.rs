@@ -1,12 +1,14 @@
 //! Settings of the transport, the same for both roles.
 
 use core::time::Duration;
+use std::sync::Arc;
 
 use warpline_wire::varint;
 
 use crate::congestion::{CongestionAlgorithm, CustomCongestion};
 use crate::error::ConfigError;
 use crate::limits::{DATAGRAM_MAX, INITIAL_DATAGRAM_MIN};
+use crate::resume::PathMemory;
 use crate::streams::stream_share;
 
 /// Settings of the transport. The defaults fill a path of 1 Gbit/s and 100 ms without any setting.
@@ -47,6 +49,9 @@ pub struct TransportConfig {
     pub congestion: CongestionAlgorithm,
     /// Controllers from outside; they take the place of [`congestion`](Self::congestion).
     pub custom_congestion: Option<CustomCongestion>,
+    /// What paths are remembered in, so that later connections begin with half of what they carried
+    /// (draft-ietf-tsvwg-careful-resume). `None`, the default, for no careful resume. Wants [`pacing`](Self::pacing).
+    pub careful_resume: Option<Arc<PathMemory>>,
     /// RTT that is assumed before one was measured (RFC 9002 section 6.2.2).
     pub initial_rtt: Duration,
     /// Longest time an acknowledgement is held back, below 2^14 ms.
@@ -131,6 +136,7 @@ impl Default for TransportConfig {
             datagram_send_buffer: 1 << 20,
             congestion: CongestionAlgorithm::default(),
             custom_congestion: None,
+            careful_resume: None,
             initial_rtt: Duration::from_millis(333),
             max_ack_delay: Duration::from_millis(25),
             ecn: true,
@@ -170,6 +176,11 @@ impl TransportConfig {
         check(self.max_ack_delay < Duration::from_millis(1 << 14), "max_ack_delay", "must be below 2^14 ms")?;
         check(self.packets_per_key.is_none_or(|n| n >= 16), "packets_per_key", "must be at least 16")?;
         check(self.forgeries_max.is_none_or(|n| n >= 1), "forgeries_max", "must be at least 1")?;
+        check(
+            self.careful_resume.is_none() || self.pacing,
+            "careful_resume",
+            "wants pacing: what it sends must not leave at once",
+        )?;
         check(!self.initial_rtt.is_zero(), "initial_rtt", "must not be zero")
     }
 }

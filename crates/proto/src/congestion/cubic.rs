@@ -4,7 +4,7 @@ use core::time::Duration;
 
 use super::hystart::{CSS_GROWTH_DIVISOR, HyStart, Verdict};
 use super::window::{self, Recovery};
-use super::{AckSample, CongestionControl, LossSample};
+use super::{AckSample, CongestionControl, LossSample, ResumeStep};
 use crate::recovery::sent::LostPacket;
 use crate::time::Instant;
 
@@ -57,6 +57,8 @@ pub struct Cubic {
     recovery: Recovery,
     hystart: Option<HyStart>,
     undo: Option<Undo>,
+    /// Careful resume holds the window where it is.
+    held: bool,
 }
 
 impl Cubic {
@@ -72,6 +74,7 @@ impl Cubic {
             recovery: Recovery::default(),
             hystart: Some(HyStart::new()),
             undo: None,
+            held: false,
         }
     }
 
@@ -158,7 +161,7 @@ impl CongestionControl for Cubic {
 
     #[inline]
     fn on_ack(&mut self, ack: &AckSample) {
-        if self.recovery.covers(ack.newest_sent_at) {
+        if self.held || self.recovery.covers(ack.newest_sent_at) {
             return;
         }
         let in_slow_start = self.in_slow_start();
@@ -226,6 +229,25 @@ impl CongestionControl for Cubic {
         self.undo = None;
     }
 
+    fn careful_resume(&mut self, now: Instant, step: ResumeStep) -> bool {
+        self.held = matches!(step, ResumeStep::Jump { .. } | ResumeStep::Retreat { .. });
+        match step {
+            ResumeStep::Jump { window, .. } | ResumeStep::Validate { window } => self.window = self.segments(window),
+            ResumeStep::Retreat { window } => {
+                self.recovery.enter(now);
+                self.window = self.segments(window).min(self.window).max(2.0);
+                self.ssthresh = self.window();
+                // The curve begins where slow start ends, and there is nothing to go back to: the window was not this
+                // connection's own.
+                (self.w_max, self.cwnd_prior, self.epoch) = (0.0, self.window, None);
+                (self.hystart, self.undo) = (None, None);
+            }
+            ResumeStep::Recover { ssthresh } => self.ssthresh = ssthresh.max(window::minimum(self.mtu)),
+            ResumeStep::Stop => {}
+        }
+        true
+    }
+
     #[inline]
     fn window(&self) -> u64 {
         (self.window * f64::from(self.mtu)).round() as u64
@@ -233,6 +255,9 @@ impl CongestionControl for Cubic {
 
     #[inline]
     fn pacing_rate(&self, srtt: Duration) -> u64 {
+        if self.held {
+            return window::even_rate(self.window(), srtt);
+        }
         window::pacing_rate(self.window(), srtt, self.in_slow_start())
     }
 

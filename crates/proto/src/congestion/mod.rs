@@ -12,8 +12,10 @@
 //! | losses were declared | [`Controller::on_congestion`], once after the packets |
 //! | bytes in flight were acknowledged | [`Controller::on_ack`], once per ACK frame, after the losses that it showed |
 //! | all losses of an episode turned out to be none | [`Controller::on_spurious_loss`] |
+//! | the path was taken before, and careful resume is on | [`Controller::careful_resume`], which takes the place of `on_congestion` where what it did was too much |
 
 mod bbr;
+mod careful_resume;
 mod cubic;
 mod hystart;
 mod new_reno;
@@ -25,12 +27,19 @@ use core::time::Duration;
 use std::sync::Arc;
 
 pub use bbr::Bbr;
+pub(crate) use careful_resume::{CarefulResume, Congestion, Situation, Transition};
+pub use careful_resume::{ResumePhase, ResumeState, ResumeStep};
 pub use cubic::Cubic;
 pub use new_reno::NewReno;
 pub use sample::{AckSample, LossSample};
 
 use crate::recovery::sent::LostPacket;
 use crate::time::Instant;
+
+/// The initial window of RFC 9002 section 7.2 in bytes, for datagrams of `mtu` bytes.
+pub(crate) fn initial_window(mtu: u16) -> u64 {
+    window::initial(mtu)
+}
 
 /// Which controller a connection uses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -81,6 +90,11 @@ pub trait CongestionControl: Debug + Send {
     fn on_spurious_loss(&mut self, now: Instant);
     /// The largest datagram is now of `mtu` bytes.
     fn on_mtu(&mut self, mtu: u16);
+    /// A step of careful resume. False from a controller that takes no part in it, as those that do not say otherwise; then
+    /// nothing has changed.
+    fn careful_resume(&mut self, _now: Instant, _step: ResumeStep) -> bool {
+        false
+    }
     /// Bytes that may be in flight.
     fn window(&self) -> u64;
     /// Bytes per second that may leave, at a smoothed round-trip time of `srtt`.
@@ -169,6 +183,11 @@ impl Controller {
     /// See [`CongestionControl::on_mtu`].
     pub fn on_mtu(&mut self, mtu: u16) {
         dispatch!(self, c => c.on_mtu(mtu));
+    }
+
+    /// See [`CongestionControl::careful_resume`].
+    pub fn careful_resume(&mut self, now: Instant, step: ResumeStep) -> bool {
+        dispatch!(self, c => c.careful_resume(now, step))
     }
 
     /// Bytes that may be in flight.

@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use super::window::{self, Recovery};
-use super::{AckSample, CongestionControl, LossSample};
+use super::{AckSample, CongestionControl, LossSample, ResumeStep};
 use crate::recovery::sent::LostPacket;
 use crate::time::Instant;
 
@@ -24,6 +24,8 @@ pub struct NewReno {
     /// Bytes acknowledged since the window last grew in congestion avoidance.
     credit: u64,
     undo: Option<Undo>,
+    /// Careful resume holds the window where it is.
+    held: bool,
 }
 
 impl NewReno {
@@ -36,6 +38,7 @@ impl NewReno {
             recovery: Recovery::default(),
             credit: 0,
             undo: None,
+            held: false,
         }
     }
 
@@ -54,7 +57,7 @@ impl CongestionControl for NewReno {
 
     #[inline]
     fn on_ack(&mut self, ack: &AckSample) {
-        if self.recovery.covers(ack.newest_sent_at) {
+        if self.held || self.recovery.covers(ack.newest_sent_at) {
             return;
         }
         let in_slow_start = self.in_slow_start();
@@ -108,6 +111,24 @@ impl CongestionControl for NewReno {
         self.window = self.window.max(window::minimum(mtu));
     }
 
+    fn careful_resume(&mut self, now: Instant, step: ResumeStep) -> bool {
+        self.held = matches!(step, ResumeStep::Jump { .. } | ResumeStep::Retreat { .. });
+        match step {
+            ResumeStep::Jump { window, .. } | ResumeStep::Validate { window } => self.window = window,
+            ResumeStep::Retreat { window } => {
+                self.recovery.enter(now);
+                self.window = window.min(self.window).max(window::minimum(self.mtu));
+                self.ssthresh = self.window;
+                self.credit = 0;
+                // There is nothing to go back to: the window was not this connection's own.
+                self.undo = None;
+            }
+            ResumeStep::Recover { ssthresh } => self.ssthresh = ssthresh.max(window::minimum(self.mtu)),
+            ResumeStep::Stop => {}
+        }
+        true
+    }
+
     #[inline]
     fn window(&self) -> u64 {
         self.window
@@ -115,6 +136,9 @@ impl CongestionControl for NewReno {
 
     #[inline]
     fn pacing_rate(&self, srtt: Duration) -> u64 {
+        if self.held {
+            return window::even_rate(self.window, srtt);
+        }
         window::pacing_rate(self.window, srtt, self.in_slow_start())
     }
 

@@ -39,8 +39,14 @@ pub(super) fn was_used(ack: &AckSample, window: u64, in_slow_start: bool, mtu: u
 /// not hold the doubling back, and 1.25 times it afterwards (RFC 9002 section 7.7).
 pub(super) fn pacing_rate(window: u64, srtt: Duration, in_slow_start: bool) -> u64 {
     let per_round = if in_slow_start { window.saturating_mul(2) } else { window.saturating_add(window / 4) };
-    let nanos = u128::from(u64::try_from(srtt.as_nanos()).unwrap_or(u64::MAX).max(1));
-    u64::try_from(u128::from(per_round) * 1_000_000_000 / nanos).unwrap_or(u64::MAX)
+    even_rate(per_round, srtt)
+}
+
+/// The rate at which a window leaves within a round trip, as what a path has not validated must
+/// (draft-ietf-tsvwg-careful-resume section 3.3).
+pub(super) fn even_rate(window: u64, rtt: Duration) -> u64 {
+    let nanos = u128::from(u64::try_from(rtt.as_nanos()).unwrap_or(u64::MAX).max(1));
+    u64::try_from(u128::from(window) * 1_000_000_000 / nanos).unwrap_or(u64::MAX)
 }
 
 /// The recovery period (RFC 9002 section 7.3.2): one reaction for all that was sent before it.

@@ -187,6 +187,7 @@ impl Connection {
             cwnd: path.congestion.window(),
             bytes_in_flight: self.spaces.bytes_in_flight(),
             mtu: path.mtu.current(),
+            careful_resume: path.resume.as_ref().map(|resume| resume.state()),
             ..self.stats
         }
     }

@@ -329,6 +329,9 @@ impl Connection {
             path.congestion.on_sent(cx.now, len as u64, total_in_flight, path.delivery.is_app_limited());
             path.pacer.on_sent(len);
             path.ecn.on_sent();
+            if path.resume.as_ref().is_some_and(|resume| resume.is_unvalidated()) {
+                self.resume_on_sent(cx.now);
+            }
         }
         if eliciting {
             if let Some(space) = self.spaces.at(level) {

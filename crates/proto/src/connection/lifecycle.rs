@@ -139,6 +139,7 @@ impl Connection {
     }
 
     fn start_closing(&mut self, now: Instant, why: CloseReason) {
+        self.resume_finish(now);
         self.lifecycle.state = State::Closing { why, to_send: true, heard: 0, answer_at: 1 };
         self.start_close_timer(now);
     }
@@ -164,6 +165,7 @@ impl Connection {
     fn start_draining(&mut self, now: Instant, error: ConnectionError, to_answer: bool) {
         match self.lifecycle.state {
             State::Open => {
+                self.resume_finish(now);
                 self.log_closed(now, true, &error.to_string());
                 self.emit(Event::Closed(error));
                 self.lifecycle.state = State::Draining { to_answer };

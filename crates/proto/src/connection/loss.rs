@@ -8,7 +8,7 @@ use warpline_wire::{Side, TransportErrorCode};
 
 use super::Connection;
 use super::timers::Timer;
-use crate::congestion::{AckSample, LossSample};
+use crate::congestion::{AckSample, Congestion, LossSample};
 use crate::crypto::Level;
 use crate::cx::Cx;
 use crate::error::TransportError;
@@ -80,7 +80,9 @@ impl Connection {
         if outcome.acked_bytes > 0 {
             let in_flight_before = self.spaces.bytes_in_flight() + outcome.acked_bytes;
             let path = &mut self.paths.current;
-            path.congestion.on_ack(&AckSample::new(cx.now, in_flight_before, &path.rtt, &outcome));
+            let sample = AckSample::new(cx.now, in_flight_before, &path.rtt, &outcome);
+            path.congestion.on_ack(&sample);
+            self.resume_on_ack(level, &sample);
         }
         if outcome.spurious_losses > 0 {
             self.stats.packets_lost_spuriously += u64::from(outcome.spurious_losses);
@@ -112,7 +114,10 @@ impl Connection {
             Ok(0) => {}
             Ok(marks) => {
                 self.stats.congestion_events += 1;
-                path.congestion.on_ecn_ce(now, marks, outcome.largest_sent_at.unwrap_or(now));
+                let sent_at = outcome.largest_sent_at.unwrap_or(now);
+                if !self.resume_on_congestion(now, Congestion::Marks) {
+                    self.paths.current.congestion.on_ecn_ce(now, marks, sent_at);
+                }
             }
             Err(why) => tracing::debug!(?why, "the path does not pass ECN marks"),
         }
@@ -149,7 +154,9 @@ impl Connection {
         }
         if outcome.lost_bytes > 0 {
             self.stats.congestion_events += 1;
-            path.congestion.on_congestion(&LossSample::new(now, &outcome));
+            if !self.resume_on_congestion(now, Congestion::Loss { persistent: outcome.persistent }) {
+                self.paths.current.congestion.on_congestion(&LossSample::new(now, &outcome));
+            }
         }
     }
 

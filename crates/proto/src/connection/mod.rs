@@ -6,6 +6,7 @@
 mod ack_frequency;
 mod address_discovery;
 mod api;
+mod careful_resume;
 mod close_frame;
 mod early;
 mod egress;

@@ -14,6 +14,7 @@ use super::timers::Timers;
 use super::versions::offered;
 use super::{Connection, ConnectionStats, Identity, Paths, PtoState, Spaces};
 use crate::config::{ClientConfig, ServerConfig, TransportConfig};
+use crate::congestion::CarefulResume;
 use crate::crypto::{Keys, Level, Session};
 use crate::cx::Cx;
 use crate::datagram::Datagrams;
@@ -21,7 +22,7 @@ use crate::event::Event;
 use crate::ids::{LocalCids, RemoteCids};
 use crate::limits::{DATAGRAM_FRAME_MAX, MIN_ACK_DELAY, REMOTE_CIDS_MAX};
 use crate::path::Path;
-use crate::resume::{ServerKey, SessionView};
+use crate::resume::{PathKey, ServerKey, SessionView};
 use crate::space::PacketSpace;
 use crate::streams::{Streams, StreamsConfig};
 
@@ -146,7 +147,11 @@ impl Connection {
         let ids = (&opening.local_cid.clone(), &opening.remote_cid.clone());
         let tls_side = if side == Side::Client { rustls::Side::Client } else { rustls::Side::Server };
         let initial = suite.keys(&opening.initial_dcid, tls_side, tls_version);
-        let path = Path::new(opening.remote, opening.local, &config, side == Side::Client || opening.validated);
+        let mut path = Path::new(opening.remote, opening.local, &config, side == Side::Client || opening.validated);
+        path.resume = config.careful_resume.as_ref().map(|memory| {
+            let key = PathKey { local: opening.local, remote: opening.remote.ip() };
+            Box::new(CarefulResume::new(memory.clone(), key))
+        });
         let streams = Streams::new(&StreamsConfig::new(side, &config, cx.rng.u64()));
         let datagrams = Datagrams::new(config.datagram_receive_buffer, config.datagram_send_buffer);
         let mut connection = Self {

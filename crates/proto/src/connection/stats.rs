@@ -2,6 +2,7 @@
 
 use core::time::Duration;
 
+use crate::congestion::ResumeState;
 use crate::qlog::Trigger;
 
 /// Counters and the state of the path. Bytes are UDP payload bytes unless said otherwise.
@@ -53,6 +54,8 @@ pub struct ConnectionStats {
     pub bytes_in_flight: u64,
     /// UDP payload that the path carries, in bytes.
     pub mtu: u16,
+    /// Where careful resume stands, if it is on.
+    pub careful_resume: Option<ResumeState>,
 }
 
 /// Received packets that were dropped, by reason; whole datagrams count as one. Datagrams that lead to no connection are in

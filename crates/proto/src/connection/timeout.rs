@@ -19,6 +19,7 @@ impl Connection {
         }
         if self.timers.take_due(Timer::Idle, now) {
             self.log_closed(now, false, "nothing heard from the peer");
+            self.resume_finish(now);
             return self.abandon(ConnectionError::TimedOut);
         }
         self.update_deadlines();

@@ -14,7 +14,7 @@ use warpline_wire::header::PacketKind;
 
 use warpline_wire::{ConnectionId, Side, TransportParameters};
 
-use crate::congestion::Controller;
+use crate::congestion::{CarefulResume, Controller, ResumePhase, Transition};
 use crate::limits::{QLOG_BUFFER_MAX, QLOG_PIECE};
 use crate::recovery::rtt::RttEstimator;
 use crate::time::Instant;
@@ -310,6 +310,35 @@ impl Log {
                 o.text("new", state);
             });
         }
+    }
+
+    /// A phase of careful resume begins (draft-ietf-tsvwg-careful-resume-qlog).
+    pub(crate) fn careful_resume(
+        &mut self,
+        now: Instant,
+        transition: &Transition,
+        resume: &CarefulResume,
+        congestion: &Controller,
+    ) {
+        let (state, [first, last]) = (resume.state(), resume.unvalidated());
+        self.event(now, "recovery:careful_resume_phase_updated", |o| {
+            o.text("old", transition.old.name()).text("new", transition.new.name());
+            o.object("state_data", |o| {
+                o.number("pipesize", state.pipe_size).number("first_unvalidated_packet", first);
+                o.number("last_unvalidated_packet", last).number("congestion_window", congestion.window());
+                if congestion.ssthresh() != u64::MAX {
+                    o.number("ssthresh", congestion.ssthresh());
+                }
+            });
+            if let Some(rtt) = resume.saved_rtt().filter(|_| transition.new == ResumePhase::Unvalidated) {
+                o.object("restored_data", |o| {
+                    o.number("saved_congestion_window", state.saved_window).millis("saved_rtt", rtt);
+                });
+            }
+            if let Some(trigger) = transition.trigger {
+                o.text("trigger", trigger);
+            }
+        });
     }
 
     pub(crate) fn lost(&mut self, now: Instant, kind: PacketKind, number: u64) {

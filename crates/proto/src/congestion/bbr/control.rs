@@ -104,7 +104,7 @@ impl Bbr {
 
     /// `SetPacingRateWithGain`.
     pub(super) fn set_pacing_rate(&mut self, gain: f64) {
-        let rate = scale(self.bandwidth.bw, gain * PACING_MARGIN);
+        let rate = scale(self.bandwidth.bw, gain * PACING_MARGIN).max(self.probing_rate());
         if rate > 0 && (self.full_pipe.reached || rate > self.control.rate) {
             self.control.rate = rate;
         }
@@ -117,13 +117,15 @@ impl Bbr {
 
     fn max_in_flight(&self) -> u64 {
         let (_, gain) = self.state.gains();
-        let cap = self.bdp_multiple(self.bandwidth.bw, gain).saturating_add(self.aggregation.extra_acked());
+        let bandwidth = self.bandwidth.bw.max(self.probing_rate());
+        let cap = self.bdp_multiple(bandwidth, gain).saturating_add(self.aggregation.extra_acked());
         self.quantized(cap)
     }
 
     fn set_cwnd(&mut self, rs: &Sample) {
         let max_in_flight = self.max_in_flight();
-        let grown = self.control.cwnd + rs.newly_acked;
+        // What careful resume took back is not given again before the queue is gone.
+        let grown = if self.is_tainted() { self.control.cwnd } else { self.control.cwnd + rs.newly_acked };
         if self.full_pipe.reached {
             self.control.cwnd = grown.min(max_in_flight);
         } else if self.control.cwnd < max_in_flight || self.delivered < self.control.initial_cwnd {

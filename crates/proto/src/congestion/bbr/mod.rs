@@ -19,13 +19,14 @@ mod loss;
 mod model;
 mod probe_bw;
 mod probe_rtt;
+mod resume;
 mod startup;
 #[cfg(test)]
 mod tests;
 
 use core::time::Duration;
 
-use super::{AckSample, CongestionControl, LossSample, window};
+use super::{AckSample, CongestionControl, LossSample, ResumeStep, window};
 use crate::recovery::rate::RateSample;
 use crate::recovery::sent::LostPacket;
 use crate::time::Instant;
@@ -35,6 +36,7 @@ use loss::{LossRound, Undo};
 use model::{Aggregation, Bandwidth, Round, Volume};
 use probe_bw::Probe;
 use probe_rtt::MinRtt;
+use resume::Resuming;
 use startup::FullPipe;
 
 /// `LossThresh`: the loss rate per round trip that is tolerated while probing.
@@ -130,6 +132,8 @@ pub struct Bbr {
     /// `C.inflight`.
     in_flight: u64,
     idle_restart: bool,
+    /// Careful resume is under way: the draft's "carefully-resuming".
+    resuming: Option<Resuming>,
     /// Set with the first packet.
     started: bool,
 }
@@ -172,6 +176,7 @@ impl Bbr {
             delivered: 0,
             in_flight: 0,
             idle_restart: false,
+            resuming: None,
             started: false,
         }
     }
@@ -210,7 +215,7 @@ impl Bbr {
             rtt: nanos(ack.newest_rtt()),
             newly_acked: ack.acked_bytes,
             delivered: rate.delivered_bytes,
-            delivery_rate: rate.bytes_per_second().filter(|_| is_reliable).unwrap_or(0),
+            delivery_rate: rate.bytes_per_second().filter(|_| is_reliable && !self.is_tainted()).unwrap_or(0),
             app_limited: rate.app_limited || self.min_rtt.is_sample_limited(rate.prior_delivered),
             prior_delivered: rate.prior_delivered,
             tx_in_flight: rate.tx_in_flight,
@@ -231,6 +236,7 @@ impl Bbr {
         self.update_min_rtt(rs);
         self.check_probe_rtt(rs);
         self.advance_latest_delivery_signals(rs);
+        self.update_resuming();
         self.bandwidth.bound();
     }
 }
@@ -277,6 +283,10 @@ impl CongestionControl for Bbr {
 
     fn on_mtu(&mut self, mtu: u16) {
         self.control.set_mtu(mtu);
+    }
+
+    fn careful_resume(&mut self, _now: Instant, step: ResumeStep) -> bool {
+        self.handle_resume_step(step)
     }
 
     #[inline]

@@ -56,9 +56,13 @@ impl Bbr {
     pub(super) fn check_startup_done(&mut self, rs: &Sample) {
         self.check_startup_high_loss(rs);
         if self.state == State::Startup && self.full_pipe.reached {
-            self.state = State::Drain;
-            self.full_pipe.drain_start_round = self.round.count;
+            self.enter_drain();
         }
+    }
+
+    pub(super) fn enter_drain(&mut self) {
+        self.state = State::Drain;
+        self.full_pipe.drain_start_round = self.round.count;
     }
 
     /// A round that began with a loss is over, and too much was lost in it in too many places.
