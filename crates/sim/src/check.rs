@@ -6,6 +6,7 @@
 mod amplification;
 mod buffers;
 mod delivery;
+mod jump;
 mod liveness;
 mod order;
 mod volume;
@@ -13,6 +14,7 @@ mod volume;
 pub use amplification::AntiAmplification;
 pub use buffers::BufferLimit;
 pub use delivery::check_delivery;
+pub use jump::JumpLimit;
 pub use liveness::Liveness;
 pub use order::Pattern;
 pub use volume::VolumeLimit;

@@ -5,6 +5,7 @@
 
 mod grid;
 mod picture;
+mod resume;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -16,14 +17,15 @@ use warpline_proto::config::{RetryPolicy, TransportConfig};
 use warpline_proto::congestion::CongestionAlgorithm;
 
 pub use grid::{ALGORITHMS, Fairness, Link, fairness, grid};
-pub use picture::{heat_map, table};
+pub use picture::{heat_map, resume_table, table};
+pub use resume::{Times, Visit, resume_report, visits};
 
 use crate::app::Workload;
 use crate::hop::{Bottleneck, BottleneckConfig, Delay, Direction, Hop, Loss, Shared, Ways};
 use crate::run::build;
 use crate::scenario::Setup;
 use crate::world::{NodeId, World};
-use crate::{Instant, Rng};
+use crate::{Instant, Rng, Tally};
 
 /// UDP payload of a full packet.
 const PAYLOAD: u16 = 1_452;
@@ -33,6 +35,8 @@ const CONTENT: f64 = 1_452.0 - 32.0;
 const WIRE: f64 = 1_480.0;
 /// The least queue: two full packets.
 const QUEUE_MIN: u64 = 3_000;
+/// The least buffer of a sender whose flow is measured by what its buffer takes.
+const BUFFER_MIN: u64 = 128 << 10;
 /// Windows and buffers are at least this large, and as large as the link and its queue several times over.
 const WINDOW_MIN: u64 = 32 << 20;
 
@@ -65,17 +69,55 @@ pub fn name(algorithm: CongestionAlgorithm) -> &'static str {
 pub fn measure(link: &Link, algorithm: CongestionAlgorithm, flows: &Flows, seed: u64) -> Result<Outcome, String> {
     let mut rng = Rng::new(seed);
     let mut world = world(link, algorithm, flows, &mut rng)?;
+    let delivered = |tally: Tally| tally.delivered_bytes;
+    let goodput = observed(&mut world, flows, delivered)?;
+    Ok(Outcome::new(goodput, link))
+}
+
+/// The same for two flows that may differ: in the controller, and in the round-trip time. The flows are uploads, so that each has a sender of
+/// its own.
+///
+/// # Errors
+///
+/// As [`measure`].
+pub fn measure_pair(pair: &Fairness, seed: u64) -> Result<Outcome, String> {
+    let mut rng = Rng::new(seed);
+    let link = &pair.link;
+    let bottleneck = bottleneck(link);
+    let rtts = [link.rtt, pair.other_rtt];
+    let mut setup = setup(link, pair.algorithms[0], &pair.flows);
+    setup.paths = rtts.iter().map(|rtt| hops(link, *rtt, &bottleneck)).collect();
+    setup.client_congestion = pair.algorithms.to_vec();
+    for exchange in &mut setup.workload.exchanges {
+        (exchange.upload, exchange.download) = (exchange.download, 0);
+    }
+    // What the buffer takes is what was acknowledged, once it is full: it holds what a window does, and no more.
+    setup.client.send_buffer = BUFFER_MIN.max(4 * link.product() + 2 * link.queue_bytes());
+    let mut world = build(setup, &mut rng, false)?;
+    let goodput = observed(&mut world, &pair.flows, |tally| tally.accepted_bytes)?;
+    Ok(Outcome::new(goodput, link))
+}
+
+/// Bits per second of each client, of what `count` says, in the measured part.
+fn observed(world: &mut World, flows: &Flows, count: impl Fn(Tally) -> u64) -> Result<Vec<f64>, String> {
+    let all = |world: &World| -> Vec<u64> {
+        (0..world.clients_len()).map(|index| count(world.node(NodeId::client(index)).tally())).collect()
+    };
     let start = Instant::from_nanos(0);
     world.run_until(start + flows.from)?;
-    let before: Vec<u64> = delivered(&world);
+    let before = all(world);
     world.run_until(start + flows.until)?;
     let seconds = (flows.until - flows.from).as_secs_f64();
-    let goodput: Vec<f64> =
-        delivered(&world).iter().zip(&before).map(|(after, before)| (after - before) as f64 * 8.0 / seconds).collect();
-    let sum: f64 = goodput.iter().sum();
-    let squares: f64 = goodput.iter().map(|g| g * g).sum();
-    let jain = if squares > 0.0 { sum * sum / (goodput.len() as f64 * squares) } else { 0.0 };
-    Ok(Outcome { share: sum / (link.bits_per_s as f64 * CONTENT / WIRE), goodput, jain })
+    Ok(all(world).iter().zip(&before).map(|(after, before)| (after - before) as f64 * 8.0 / seconds).collect())
+}
+
+impl Outcome {
+    fn new(goodput: Vec<f64>, link: &Link) -> Self {
+        let sum: f64 = goodput.iter().sum();
+        let squares: f64 = goodput.iter().map(|g| g * g).sum();
+        let jain = if squares > 0.0 { sum * sum / (goodput.len() as f64 * squares) } else { 0.0 };
+        Self { share: sum / (link.bits_per_s as f64 * CONTENT / WIRE), goodput, jain }
+    }
 }
 
 /// How many flows, and when they are measured.
@@ -98,21 +140,28 @@ impl Flows {
     }
 }
 
-fn delivered(world: &World) -> Vec<u64> {
-    (0..world.clients_len()).map(|index| world.node(NodeId::client(index)).tally().delivered_bytes).collect()
+/// The link's queue, for all that go over it.
+fn bottleneck(link: &Link) -> Shared {
+    let config =
+        BottleneckConfig { bits_per_s: link.bits_per_s, queue_bytes: link.queue_bytes(), ce_above_bytes: None };
+    Shared::new(Bottleneck::new(config))
+}
+
+/// A path over the link with a round-trip time of its own.
+fn hops(link: &Link, rtt: Duration, bottleneck: &Shared) -> Vec<Box<dyn Hop>> {
+    let mut hops: Vec<Box<dyn Hop>> = vec![Box::new(Delay::new(rtt / 2)), Box::new(bottleneck.clone())];
+    if link.loss > 0.0 {
+        hops.push(Box::new(Loss::new(Ways::Only(Direction::Down), link.loss)));
+    }
+    hops
 }
 
 fn world(link: &Link, algorithm: CongestionAlgorithm, flows: &Flows, rng: &mut Rng) -> Result<World, String> {
-    let config =
-        BottleneckConfig { bits_per_s: link.bits_per_s, queue_bytes: link.queue_bytes(), ce_above_bytes: None };
-    let bottleneck = Shared::new(Bottleneck::new(config));
-    let hops = || -> Vec<Box<dyn Hop>> {
-        let mut hops: Vec<Box<dyn Hop>> = vec![Box::new(Delay::new(link.rtt / 2)), Box::new(bottleneck.clone())];
-        if link.loss > 0.0 {
-            hops.push(Box::new(Loss::new(Ways::Only(Direction::Down), link.loss)));
-        }
-        hops
-    };
+    build(setup(link, algorithm, flows), rng, false)
+}
+
+fn setup(link: &Link, algorithm: CongestionAlgorithm, flows: &Flows) -> Setup {
+    let bottleneck = bottleneck(link);
     let volume = link.bits_per_s / 8 * (flows.until.as_secs() + 1);
     let mut workload = Workload::streams(1, 0, volume);
     workload.chunk_max = 64 << 10;
@@ -129,18 +178,18 @@ fn world(link: &Link, algorithm: CongestionAlgorithm, flows: &Flows, rng: &mut R
         congestion: algorithm,
         ..TransportConfig::default()
     };
-    let setup = Setup {
-        paths: (0..flows.count).map(|_| hops()).collect(),
+    Setup {
+        paths: (0..flows.count).map(|_| hops(link, link.rtt, &bottleneck)).collect(),
         workload,
         client: transport.clone(),
+        client_congestion: Vec::new(),
         server: transport,
         retry: RetryPolicy::Never,
         deadline: flows.until,
         stall_max: flows.until,
         server_sends_max: None,
         buffered_max: None,
-    };
-    build(setup, rng, false)
+    }
 }
 
 /// Runs the grid and the fairness cells, `jobs` at a time, and returns everything as JSON.
@@ -154,9 +203,11 @@ pub fn report(links: &[(Link, CongestionAlgorithm)], pairs: &[Fairness], jobs: u
         value
     });
     let pairs = in_parallel(pairs, jobs, |pair| {
-        let outcome = measure(&pair.link, pair.algorithm, &pair.flows, seed);
+        let outcome = measure_pair(pair, seed);
         let mut value = pair.link.json();
-        value["congestion"] = name(pair.algorithm).into();
+        let [one, other] = pair.algorithms.map(name);
+        value["congestion"] = if one == other { one.to_owned() } else { format!("{one}+{other}") }.into();
+        value["other_rtt_ms"] = (pair.other_rtt.as_millis() as u64).into();
         value["seconds"] = pair.flows.until.as_secs_f64().into();
         fill(&mut value, &outcome);
         value

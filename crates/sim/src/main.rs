@@ -54,6 +54,12 @@ struct CongestionArgs {
     /// Leave out the rates above 100 Mbit/s
     #[arg(long)]
     quick: bool,
+    /// Instead: downloads by servers that remember the path from a connection before, and by such that do not
+    #[arg(long, conflicts_with_all = ["quick", "link", "svg", "from"])]
+    resume: bool,
+    /// Only how two flows share a link
+    #[arg(long, conflicts_with_all = ["link", "svg", "resume", "from"])]
+    fairness: bool,
     /// One link, such as 100,50,1,0.5: Mbit/s, milliseconds of round trip, percent of loss, queue in bandwidth-delay products
     #[arg(long, value_parser = link)]
     link: Option<congestion::Link>,
@@ -166,6 +172,11 @@ fn one_seed(scenario: &Scenario, seed: u64, verbose: bool) -> Tally {
 }
 
 fn measure_congestion(args: &CongestionArgs) -> Result<(), Box<dyn std::error::Error>> {
+    if args.resume {
+        let report = congestion::resume_report(&congestion::visits(), args.seed);
+        println!("{}", congestion::resume_table(&report));
+        return write_json(args, &report);
+    }
     let report = match &args.from {
         Some(path) => serde_json::from_str(&std::fs::read_to_string(path)?)?,
         None => {
@@ -175,13 +186,14 @@ fn measure_congestion(args: &CongestionArgs) -> Result<(), Box<dyn std::error::E
                 cells.truncate(0);
                 cells.extend(congestion::ALGORITHMS.map(|algorithm| (link, algorithm)));
             }
+            if args.fairness {
+                cells.clear();
+            }
             congestion::report(&cells, &pairs, args.jobs, args.seed)
         }
     };
     println!("{}", congestion::table(&report));
-    if let Some(path) = &args.json {
-        std::fs::write(path, serde_json::to_string_pretty(&report)?)?;
-    }
+    write_json(args, &report)?;
     if let Some(directory) = &args.svg {
         for algorithm in congestion::ALGORITHMS.map(congestion::name) {
             std::fs::write(
@@ -189,6 +201,13 @@ fn measure_congestion(args: &CongestionArgs) -> Result<(), Box<dyn std::error::E
                 congestion::heat_map(&report, algorithm),
             )?;
         }
+    }
+    Ok(())
+}
+
+fn write_json(args: &CongestionArgs, report: &serde_json::Value) -> Result<(), Box<dyn std::error::Error>> {
+    if let Some(path) = &args.json {
+        std::fs::write(path, serde_json::to_string_pretty(report)?)?;
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use warpline_proto::Endpoint;
-use warpline_proto::config::{ClientConfig, EndpointConfig, ServerConfig};
+use warpline_proto::config::{ClientConfig, EndpointConfig, ServerConfig, TransportConfig};
 
 use crate::app::{ALPN, Client, Server};
 use crate::check::{AntiAmplification, BufferLimit, Liveness, VolumeLimit, check_delivery};
@@ -105,7 +105,8 @@ fn reports(world: &World) -> Vec<Report> {
 
 /// The world of a setup, watched by the checkers.
 pub(crate) fn build(setup: Setup, rng: &mut Rng, verbose: bool) -> Result<World, String> {
-    let Setup { paths, workload, client, server, retry, deadline, stall_max, server_sends_max, buffered_max } = setup;
+    let Setup { paths, workload, client, client_congestion, server, retry, .. } = setup;
+    let Setup { deadline, stall_max, server_sends_max, buffered_max, .. } = setup;
     let endpoint_config = Arc::new(EndpointConfig::new(&rng.seed()));
     let (certificate, key) = identity()?;
     let mut server_config =
@@ -119,7 +120,9 @@ pub(crate) fn build(setup: Setup, rng: &mut Rng, verbose: bool) -> Result<World,
     let mut clients: Vec<(Box<dyn Node>, Path)> = Vec::new();
     for (index, hops) in (0u16..).zip(paths) {
         // One TLS configuration each: it holds the session tickets, which must not leak from run to run.
-        let config = ClientConfig::insecure(&[ALPN]).and_then(|config| config.transport(client.clone()));
+        let congestion = client_congestion.get(usize::from(index)).copied().unwrap_or(client.congestion);
+        let transport = TransportConfig { congestion, ..client.clone() };
+        let config = ClientConfig::insecure(&[ALPN]).and_then(|config| config.transport(transport));
         let config = Arc::new(config.map_err(|error| error.to_string())?);
         let endpoint = Endpoint::new(Arc::new(EndpointConfig::new(&rng.seed())), None, rng.seed());
         let starts_at = Instant::from_nanos(0) + workload.apart * u32::from(index);

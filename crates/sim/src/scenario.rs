@@ -12,6 +12,7 @@ mod rate;
 use std::time::Duration;
 
 use warpline_proto::config::{RetryPolicy, TransportConfig};
+use warpline_proto::congestion::CongestionAlgorithm;
 
 use crate::app::Workload;
 use crate::hop::{Bottleneck, BottleneckConfig, Delay, Hop};
@@ -39,6 +40,8 @@ pub struct Setup {
     pub client: TransportConfig,
     /// The server's transport.
     pub server: TransportConfig,
+    /// The controllers of the clients, one each; those that have none here take their transport's.
+    pub client_congestion: Vec<CongestionAlgorithm>,
     /// When the server validates addresses.
     pub retry: RetryPolicy,
     /// Virtual time for everything.
@@ -58,6 +61,7 @@ impl Setup {
             paths: vec![hops],
             workload,
             client: TransportConfig::default(),
+            client_congestion: Vec::new(),
             server: TransportConfig::default(),
             retry: RetryPolicy::Never,
             deadline: Duration::from_secs(300),

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use warpline_proto::congestion::CongestionAlgorithm;
-use warpline_sim::congestion::{Flows, Link, Outcome, heat_map, measure, report, table};
+use warpline_sim::congestion::{
+    Fairness, Flows, Link, Outcome, Times, Visit, heat_map, measure, measure_pair, report, table,
+};
 
 fn one(link: &Link, algorithm: CongestionAlgorithm, seconds: u64, seed: u64) -> Outcome {
     measure(link, algorithm, &Flows::one(Duration::from_secs(seconds)), seed).expect("the run goes to its end")
@@ -56,4 +58,50 @@ fn a_report_is_drawn_and_tabulated() {
     assert!(results["grid"][0]["share"].as_f64().is_some_and(|share| share > 0.5), "{results}");
     assert!(table(&results).contains("| 0 % | 1 BDP | 10 ms |"), "{}", table(&results));
     assert_eq!(heat_map(&results, "cubic").matches("<rect x=").count(), 1);
+}
+
+/// A server that remembers the path sends half of what it carries in the third round trip; the checker sees that it is not
+/// more.
+#[test]
+fn a_second_visit_begins_where_the_first_ended() {
+    for algorithm in [CongestionAlgorithm::NewReno, CongestionAlgorithm::Cubic, CongestionAlgorithm::Bbr] {
+        let visit = Visit::again(Link::new(50, 300, 0.0, 1.0), algorithm, 4 << 20);
+        let Times { fresh, resumed } = visit.measure(1).expect("nothing exceeds the jump");
+        assert!(resumed + Duration::from_millis(400) < fresh, "{algorithm:?}: {resumed:?}, {fresh:?} without");
+    }
+}
+
+/// A tenth of the capacity that is remembered: the jump loses much of itself, and the connection takes it back.
+#[test]
+fn a_path_that_became_narrower_is_left_to_others() {
+    for algorithm in [CongestionAlgorithm::NewReno, CongestionAlgorithm::Cubic, CongestionAlgorithm::Bbr] {
+        let (first, second) = (Link::new(50, 100, 0.0, 1.0), Link::new(5, 100, 0.0, 1.0));
+        let Times { fresh, resumed } =
+            Visit { first, second, algorithm, bytes: 2 << 20 }.measure(1).expect("nothing exceeds the jump");
+        assert!(resumed < fresh * 2, "{algorithm:?}: {resumed:?}, {fresh:?} without");
+    }
+}
+
+/// With another round-trip time it is another path: everything is as without a memory.
+#[test]
+fn another_round_trip_time_is_another_path() {
+    for rtt in [40, 1_100] {
+        let (first, second) = (Link::new(20, 100, 0.0, 1.0), Link::new(20, rtt, 0.0, 1.0));
+        let visit = Visit { first, second, algorithm: CongestionAlgorithm::Cubic, bytes: 1 << 20 };
+        let Times { fresh, resumed } = visit.measure(1).expect("nothing exceeds the jump");
+        assert_eq!(fresh, resumed);
+    }
+}
+
+#[test]
+fn two_controllers_on_one_link_are_measured_one_by_one() {
+    let until = Duration::from_secs(20);
+    let pair = Fairness {
+        link: Link::new(10, 50, 0.0, 1.0),
+        other_rtt: Duration::from_millis(20),
+        algorithms: [CongestionAlgorithm::Cubic, CongestionAlgorithm::Bbr],
+        flows: Flows { count: 2, apart: until / 8, from: until / 2, until },
+    };
+    let outcome = measure_pair(&pair, 1).expect("the run goes to its end");
+    assert!(outcome.goodput.iter().all(|bits| *bits > 100_000.0) && outcome.share > 0.9, "{outcome:?}");
 }

@@ -63,8 +63,10 @@ impl Link {
 pub struct Fairness {
     /// The link that they share.
     pub link: Link,
-    /// The controller of both.
-    pub algorithm: CongestionAlgorithm,
+    /// The round-trip time of the second flow; the link's own is the first one's.
+    pub other_rtt: Duration,
+    /// The controllers of both.
+    pub algorithms: [CongestionAlgorithm; 2],
     /// When they begin and are measured.
     pub flows: Flows,
 }
@@ -96,20 +98,27 @@ pub fn grid(quick: bool) -> Vec<(Link, CongestionAlgorithm)> {
     cells
 }
 
-/// Two flows, the second one fifth of the time later, measured in the last half.
+/// Two flows, the second one fifth of the time later, measured in the last half: alike, with other round-trip times, and with
+/// other controllers. `quick` leaves the rate of 100 Mbit/s out.
 pub fn fairness(quick: bool) -> Vec<Fairness> {
-    let rates: &[(u64, u64)] = if quick { &[(10, 100)] } else { &[(10, 100), (100, 60)] };
+    let rates: &[(u64, u64)] = if quick { &[(1, 200), (10, 100)] } else { &[(1, 200), (10, 100), (100, 60)] };
     let mut cells = Vec::new();
-    for &algorithm in &ALGORITHMS {
+    let mut add = |algorithms, rtts: &[(u64, u64)], buffers: &[f64]| {
         for &(rate, seconds) in rates {
-            for rtt in [10, 100] {
-                for buffer in [0.5, 1.0, 5.0] {
+            for &(rtt, other) in rtts {
+                for &buffer in buffers {
                     let until = Duration::from_secs(seconds);
                     let flows = Flows { count: 2, apart: until / 5, from: until / 2, until };
-                    cells.push(Fairness { link: Link::new(rate, rtt, 0.0, buffer), algorithm, flows });
+                    let (link, other_rtt) = (Link::new(rate, rtt, 0.0, buffer), Duration::from_millis(other));
+                    cells.push(Fairness { link, other_rtt, algorithms, flows });
                 }
             }
         }
+    };
+    for algorithm in ALGORITHMS {
+        add([algorithm; 2], &[(10, 10), (100, 100)], &[0.5, 1.0, 5.0]);
+        add([algorithm; 2], &[(100, 20)], &[1.0]);
     }
+    add(ALGORITHMS, &[(10, 10), (100, 100)], &[0.5, 1.0, 5.0]);
     cells
 }

@@ -124,20 +124,46 @@ pub fn table(report: &Value) -> String {
             }
         }
     }
-    text += "\n| controller | rate | RTT | queue | link used | Jain's index |\n|---|---|---|---|---|---|\n";
-    for congestion in ["cubic", "bbr"] {
-        for cell in of(report, "fairness", congestion) {
-            let number = |key: &str| cell[key].as_f64().unwrap_or(f64::NAN);
-            let _ = writeln!(
-                text,
-                "| {congestion} | {} Mbit/s | {} ms | {} BDP | {:.0} % | {:.3} |",
-                number("rate_mbit"),
-                number("rtt_ms"),
-                number("buffer_bdp"),
-                number("share") * 100.0,
-                number("jain")
-            );
-        }
+    text += "\n| controllers | rate | RTT | queue | link used | of each, Mbit/s | Jain's index |\n|---|---|---|---|---|---|---|\n";
+    for cell in report["fairness"].as_array().map(Vec::as_slice).unwrap_or_default() {
+        let number = |key: &str| cell[key].as_f64().unwrap_or(f64::NAN);
+        let (rtt, other) = (number("rtt_ms"), number("other_rtt_ms"));
+        let rtts = if other.is_nan() || rtt == other { format!("{rtt}") } else { format!("{rtt} and {other}") };
+        let each: Vec<String> = cell["goodput_mbit"].as_array().map_or_else(Vec::new, |flows| {
+            flows.iter().filter_map(Value::as_f64).map(|mbit| format!("{mbit:.2}")).collect()
+        });
+        let _ = writeln!(
+            text,
+            "| {} | {} Mbit/s | {rtts} ms | {} BDP | {:.0} % | {} | {:.3} |",
+            cell["congestion"].as_str().unwrap_or("?"),
+            number("rate_mbit"),
+            number("buffer_bdp"),
+            number("share") * 100.0,
+            each.join(", "),
+            number("jain")
+        );
+    }
+    text
+}
+
+/// Markdown: downloads by servers that remember the path and by such that do not.
+pub fn resume_table(report: &Value) -> String {
+    let mut text = String::from(
+        "| controller | first link | second link | content | fresh | resumed |\n|---|---|---|---|---|---|\n",
+    );
+    for row in report["resume"].as_array().map(Vec::as_slice).unwrap_or_default() {
+        let word = |key: &str| row[key].as_str().unwrap_or("?");
+        let ms = |key: &str| row[key].as_u64().map_or_else(|| "–".to_owned(), |ms| format!("{ms} ms"));
+        let (first, second) = (word("first"), word("second"));
+        let second = if first == second { "the same" } else { second };
+        let _ = writeln!(
+            text,
+            "| {} | {first} | {second} | {} MiB | {} | {} |",
+            word("congestion"),
+            row["mib"],
+            ms("fresh_ms"),
+            ms("resumed_ms")
+        );
     }
     text
 }
