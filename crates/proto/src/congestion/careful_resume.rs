@@ -362,3 +362,110 @@ impl CarefulResume {
         self.observation = Observation::default();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use super::super::CongestionAlgorithm;
+    use super::*;
+    use crate::recovery::rate::RateSample;
+
+    const MTU: u16 = 1_200;
+    const RTT: Duration = Duration::from_millis(100);
+    const START: Instant = Instant::from_nanos(1_000_000_000);
+    const KEY: PathKey = PathKey { local: None, remote: IpAddr::V4(std::net::Ipv4Addr::LOCALHOST) };
+
+    fn ack(bytes: u64) -> AckSample {
+        AckSample {
+            now: START,
+            acked_bytes: bytes,
+            in_flight_before: bytes,
+            newest_sent_at: START,
+            smoothed_rtt: RTT,
+            min_rtt: RTT,
+            latest_rtt: RTT,
+            rate: RateSample::default(),
+        }
+    }
+
+    fn at(in_flight: u64, acked: u64, next: u64) -> Situation {
+        Situation { now: START, in_flight, largest_acked: Some(acked), next_number: next, mtu: MTU }
+    }
+
+    /// A connection that has jumped to 500,000 bytes with packet 10 as the first of the jump.
+    fn jumped(algorithm: CongestionAlgorithm) -> (CarefulResume, Controller, Arc<PathMemory>) {
+        let memory = Arc::new(PathMemory::default());
+        memory.put(KEY, SavedPath { window: 1_000_000, rtt: RTT, at: START });
+        let mut resume = CarefulResume::new(memory.clone(), KEY);
+        let mut controller = Controller::new(algorithm, MTU);
+        let transition = resume.on_ack(&ack(12_000), &at(6_000, 9, 10), true, &mut controller).unwrap();
+        assert_eq!(transition.new, ResumePhase::Unvalidated);
+        assert_eq!((resume.state().jump_window, resume.state().pipe_size), (500_000, 6_000));
+        (resume, controller, memory)
+    }
+
+    #[test]
+    fn the_jump_leaves_evenly_over_a_round_trip() {
+        for algorithm in [CongestionAlgorithm::NewReno, CongestionAlgorithm::Cubic] {
+            let (_, mut controller, _) = jumped(algorithm);
+            assert!(controller.window().abs_diff(500_000) < 2, "{algorithm:?}");
+            assert!(controller.pacing_rate(RTT).abs_diff(5_000_000) < 20, "{algorithm:?}");
+            controller.on_ack(&ack(100_000));
+            assert!(controller.window() < 500_002, "no acknowledgement raises it");
+        }
+    }
+
+    #[test]
+    fn a_mark_while_validating_is_a_retreat_until_the_jump_has_left_the_path() {
+        let (mut resume, mut controller, memory) = jumped(CongestionAlgorithm::NewReno);
+        let full = at(499_000, 9, 400);
+        assert_eq!(resume.on_sent(&full, &mut controller).unwrap().trigger, Some("last_unvalidated_packet_sent"));
+        assert_eq!((controller.window(), resume.unvalidated()), (499_000, [10, 399]));
+        resume.on_ack(&ack(94_000), &at(405_000, 90, 410), false, &mut controller);
+        let (handled, transition) = resume.on_congestion(Congestion::Marks, &at(405_000, 90, 410), &mut controller);
+        assert_eq!((handled, transition.unwrap().trigger), (true, Some("ECN_CE")));
+        assert_eq!(controller.window(), 50_000, "half of 6,000 and 94,000");
+        assert_eq!(resume.on_ack(&ack(100_000), &at(300_000, 398, 420), false, &mut controller), None);
+        assert_eq!(controller.window(), 50_000);
+        let over = resume.on_ack(&ack(100_000), &at(200_000, 410, 420), false, &mut controller).unwrap();
+        assert_eq!((over.new, over.trigger), (ResumePhase::Normal, Some("exit_recovery")));
+        assert_eq!((controller.window(), controller.ssthresh()), (50_000, 150_000));
+        assert!(memory.is_empty(), "what led to it is forgotten");
+    }
+
+    #[test]
+    fn persistent_congestion_is_the_controllers_own() {
+        let (mut resume, mut controller, memory) = jumped(CongestionAlgorithm::Cubic);
+        let what = Congestion::Loss { persistent: true };
+        let (handled, transition) = resume.on_congestion(what, &at(400_000, 9, 300), &mut controller);
+        assert_eq!((handled, transition.unwrap().new), (false, ResumePhase::Normal));
+        assert!(memory.is_empty());
+        assert_eq!(resume.on_congestion(what, &at(0, 9, 300), &mut controller), (false, None));
+    }
+
+    #[test]
+    fn a_round_trip_without_an_acknowledgement_ends_the_jump() {
+        let (mut resume, mut controller, _) = jumped(CongestionAlgorithm::NewReno);
+        let later = |ms| Situation { now: START + Duration::from_millis(ms), ..at(200_000, 9, 170) };
+        assert_eq!(resume.on_sent(&later(100), &mut controller), None);
+        assert_eq!(resume.on_sent(&later(101), &mut controller).unwrap().trigger, Some("rtt_exceeded"));
+        assert_eq!(controller.window(), 200_000, "what is in flight");
+    }
+
+    #[test]
+    fn loss_or_another_round_trip_time_before_it_is_the_end_of_it() {
+        let memory = Arc::new(PathMemory::default());
+        memory.put(KEY, SavedPath { window: 1_000_000, rtt: RTT * 3, at: START });
+        let mut controller = Controller::new(CongestionAlgorithm::Cubic, MTU);
+        let window = controller.window();
+        let mut other = CarefulResume::new(memory.clone(), KEY);
+        let transition = other.on_ack(&ack(12_000), &at(6_000, 9, 10), true, &mut controller).unwrap();
+        assert_eq!((transition.new, transition.trigger), (ResumePhase::Normal, Some("rtt_not_validated")));
+        let mut lossy = CarefulResume::new(memory.clone(), KEY);
+        let (handled, transition) =
+            lossy.on_congestion(Congestion::Loss { persistent: false }, &at(0, 9, 10), &mut controller);
+        assert_eq!((handled, transition.unwrap().trigger), (false, Some("packet_loss")));
+        assert_eq!((controller.window(), memory.len()), (window, 1), "both leave everything as it is");
+    }
+}
