@@ -4,6 +4,7 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 
+use crate::ahead::prefetch_line;
 use crate::chunk::Chunk;
 use crate::hold::Hold;
 
@@ -117,12 +118,8 @@ impl Frame {
     /// wrote them, so they are in no cache of this core. Only a hint, and nothing at all on processors other than x86-64.
     #[inline]
     pub fn prefetch(&self) {
-        #[cfg(target_arch = "x86_64")]
         for line in [0, 64] {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            let address = self.base.as_ptr().wrapping_add(line);
-            // SAFETY: a prefetch reads nothing as far as the program can tell, whatever the address.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) };
+            prefetch_line(self.base.as_ptr().wrapping_add(line));
         }
     }
 

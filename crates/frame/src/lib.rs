@@ -41,6 +41,7 @@
 //! The two lock-free parts (the count and the return stack) are model-checked:
 //! `RUSTFLAGS="--cfg loom" cargo test -p warpline-frame --release --lib`.
 
+mod ahead;
 mod chunk;
 mod count;
 mod frame;
@@ -55,6 +56,7 @@ mod sync;
 #[cfg(all(test, loom))]
 mod model;
 
+pub use ahead::{prefetch, prefetch_line};
 pub use chunk::Chunk;
 pub use frame::Frame;
 pub use memory::Pages;

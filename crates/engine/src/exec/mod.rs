@@ -105,9 +105,22 @@ impl Executor {
         in_hurry.set(false);
         while polled < budget && !in_hurry.get() {
             let Some(key) = queue::pop_local() else { break };
+            self.look_ahead();
             polled += usize::from(self.poll(key));
         }
         polled
+    }
+
+    /// Has what the next polls touch brought into the caches: where there are many tasks, each waits in none.
+    #[inline]
+    fn look_ahead(&self) {
+        let tasks = self.tasks.borrow();
+        if let Some(next) = queue::peek_local(0) {
+            tasks.prefetch_task(next);
+        }
+        if let Some(later) = queue::peek_local(1) {
+            tasks.prefetch_slot(later);
+        }
     }
 
     /// Queues a task whose wake-up came through the mailbox.

@@ -76,6 +76,12 @@ pub(super) fn pop_local() -> Option<TaskKey> {
     QUEUE.with(|queue| queue.ready.borrow_mut().pop_front())
 }
 
+/// The task that is polled after as many others as `after` says.
+#[inline]
+pub(super) fn peek_local(after: usize) -> Option<TaskKey> {
+    QUEUE.with(|queue| queue.ready.borrow().get(after).copied())
+}
+
 #[inline]
 pub(super) fn has_local() -> bool {
     QUEUE.with(|queue| !queue.ready.borrow().is_empty())

@@ -6,6 +6,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use warpline_frame::prefetch;
 
 /// A future that may go on another thread.
 pub(crate) type RoamingFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -91,6 +92,26 @@ impl TaskSlab {
     fn slot(&mut self, key: TaskKey) -> Option<&mut Slot> {
         let (generation, slot) = self.slots.get_mut(key.index as usize)?;
         (*generation == key.generation).then_some(slot)
+    }
+
+    /// Has the task's place in the slab brought into the caches.
+    #[inline]
+    pub(super) fn prefetch_slot(&self, key: TaskKey) {
+        if let Some(slot) = self.slots.get(key.index as usize) {
+            prefetch(slot);
+        }
+    }
+
+    /// Has what the task's place points to brought into the caches, its future and its header.
+    #[inline]
+    pub(super) fn prefetch_task(&self, key: TaskKey) {
+        if let Some((_, Slot::Idle(task))) = self.slots.get(key.index as usize) {
+            prefetch(&*task.header);
+            match &task.work {
+                Work::Pinned(future) => prefetch(&**future),
+                Work::Roaming(_, future) => prefetch(&**future),
+            }
+        }
     }
 
     /// Takes a task out to poll it. `None` if it has ended, or is being polled.

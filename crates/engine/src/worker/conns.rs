@@ -9,7 +9,8 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Waker;
-use warpline_proto::{ConnectionError, ConnectionHandle};
+use warpline_frame::prefetch;
+use warpline_proto::{ConnectionError, ConnectionHandle, Fetch};
 use warpline_wire::StreamId;
 
 /// Names a connection: plain data that may be sent anywhere, and means something only on the worker where the
@@ -277,6 +278,27 @@ impl ConnTable {
     pub(crate) fn key_of(&self, handle: ConnectionHandle) -> Option<ConnectionKey> {
         let (known, key) = (*self.by_handle.get(handle.index())?)?;
         (known == handle).then_some(key)
+    }
+
+    /// Has the table's entries for a connection brought into the caches, step by step along with those of the protocol.
+    #[inline]
+    pub(crate) fn prefetch(&self, handle: ConnectionHandle, step: Fetch) {
+        let Some(Some((_, key))) = self.by_handle.get(handle.index()) else { return };
+        let Some(place) = self.slots.get(key.index as usize) else { return };
+        match (step, place) {
+            (Fetch::Connection, place) => prefetch(place),
+            (Fetch::Parts, Some(side)) => side.waiters.datagram_in.prefetch(),
+            (Fetch::Keys, Some(side)) => side.waiters.datagram_in.prefetch_first(),
+            (Fetch::Parts | Fetch::Keys, None) => {}
+        }
+    }
+
+    /// Has the first of these entries brought into the caches.
+    #[inline]
+    pub(crate) fn prefetch_place(&self, handle: ConnectionHandle) {
+        if let Some(place) = self.by_handle.get(handle.index()) {
+            prefetch(place);
+        }
     }
 
     pub(crate) fn remove(&mut self, key: ConnectionKey) -> Option<ConnSide> {

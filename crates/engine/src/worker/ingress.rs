@@ -1,6 +1,6 @@
 //! From the socket and the rings to the connections: whose is a datagram?
 
-use crate::limits::{HELD_PACKETS, HOPS_MAX, SEND_EARLY};
+use crate::limits::{AHEAD, HELD_PACKETS, HOPS_MAX, SEND_EARLY};
 use crate::partition::slot_of;
 use crate::worker::Core;
 use crate::worker::links::{Links, Message, Packet, Stray};
@@ -145,11 +145,17 @@ impl Loop {
         let mut batch = std::mem::take(&mut self.batch);
         let mut fates = Fates::default();
         let mut latest = now;
-        for received in batch.drain(..) {
+        let mut rest = batch.drain(..);
+        for at in 0.. {
+            if at % AHEAD == 0 {
+                self.cx.core.borrow().look_ahead(rest.as_slice());
+            }
+            let Some(received) = rest.next() else { break };
             if self.handle(latest, received, &mut fates) {
                 latest = self.send_early(latest);
             }
         }
+        drop(rest);
         self.batch = batch;
         self.count(&fates);
         self.signals.looked(now, self.setup.clock.now(), fates.handled + fates.passed_on);

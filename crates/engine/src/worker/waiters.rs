@@ -2,6 +2,7 @@
 
 use crate::limits::WAITERS_MAX;
 use std::task::{Context, Waker};
+use warpline_frame::prefetch_line;
 
 /// Tasks that wait for one kind of event. Most often one; all are woken together.
 #[derive(Debug, Default)]
@@ -18,6 +19,22 @@ impl WakerSet {
             self.drain(wakes);
         }
         self.0.push(cx.waker().clone());
+    }
+
+    /// Has the list's memory brought into the caches.
+    #[inline]
+    pub(crate) fn prefetch(&self) {
+        if self.0.capacity() > 0 {
+            prefetch_line(self.0.as_ptr());
+        }
+    }
+
+    /// Has what waking the first one touches brought into the caches.
+    #[inline]
+    pub(crate) fn prefetch_first(&self) {
+        if let Some(waker) = self.0.first() {
+            prefetch_line(waker.data());
+        }
     }
 
     /// Moves all wakers to `wakes`.

@@ -1,7 +1,7 @@
 //! Datagrams out: GSO trains of packets, written and sealed in the transmit buffer.
 
 use warpline_wire::frame;
-use warpline_wire::{Side, Writer};
+use warpline_wire::{ConnectionId, Side, Writer};
 
 use super::Connection;
 use super::lifecycle::State;
@@ -259,7 +259,12 @@ impl Connection {
         }
         let Some(number) = self.spaces.at(level).map(|s| s.next_pn) else { return Built { len: 0, eliciting: false } };
         let largest_acked = self.spaces.at(level).and_then(|s| s.largest_acked);
-        let local_cid = self.local_cids.handshake_cid();
+        // Short headers have none, and looking it up touches memory that nothing else does.
+        let local_cid = if level == Level::OneRtt && !self.sends_zero_rtt() {
+            ConnectionId::EMPTY
+        } else {
+            self.local_cids.handshake_cid()
+        };
         let token = std::mem::take(&mut self.handshake.token);
         let fixed_bit = !self.may_grease() || cx.rng.bit();
         let remote_cid = *self.remote_cids.current();

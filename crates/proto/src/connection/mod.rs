@@ -5,6 +5,7 @@
 
 mod ack_frequency;
 mod address_discovery;
+mod ahead;
 mod api;
 mod careful_resume;
 mod close_frame;

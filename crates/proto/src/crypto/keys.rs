@@ -1,6 +1,7 @@
 //! Packet protection keys of a connection, per level, and key update (RFC 9001 sections 4.9 and 6).
 
 use rustls::quic::{DirectionalKeys, HeaderProtectionKey, PacketKey, PacketKeySet};
+use warpline_frame::prefetch;
 
 use super::packet;
 use super::session::NextKeys;
@@ -100,6 +101,15 @@ impl OneRttKeys {
             not_before: Instant::default(),
             limits,
         }
+    }
+
+    /// Has what both directions' next packets need brought into the caches.
+    #[inline]
+    pub(crate) fn prefetch(&self) {
+        prefetch(&*self.remote_header);
+        prefetch(&*self.current.remote);
+        prefetch(&*self.local_header);
+        prefetch(&*self.current.local);
     }
 
     /// Key phase bit of packets sent now.

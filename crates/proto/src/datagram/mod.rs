@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use warpline_frame::Chunk;
+use warpline_frame::{Chunk, prefetch_line};
 use warpline_wire::{TransportErrorCode, Writer, frame, varint};
 
 use crate::error::TransportError;
@@ -84,6 +84,16 @@ impl Datagrams {
         self.send_len += cost;
         self.send.push_back(data);
         Ok(())
+    }
+
+    /// Has the queues' memory brought into the caches.
+    #[inline]
+    pub(crate) fn prefetch(&self) {
+        for queue in [&self.receive, &self.send] {
+            if queue.capacity() > 0 {
+                prefetch_line(queue.as_slices().0.as_ptr());
+            }
+        }
     }
 
     #[inline]

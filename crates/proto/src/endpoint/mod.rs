@@ -1,6 +1,7 @@
 //! All connections of one worker: routing, accepting, stateless replies, timers, and the five verbs that drive them.
 
 mod accept;
+mod ahead;
 mod deadlines;
 mod early;
 mod half_open;
@@ -18,6 +19,7 @@ use rustls_pki_types::ServerName;
 use warpline_frame::Frame as Memory;
 use warpline_wire::{Version, cid, header};
 
+pub use self::ahead::Fetch;
 use self::deadlines::Deadlines;
 use self::early::EarlyDatagrams;
 use self::half_open::HalfOpen;

@@ -100,6 +100,16 @@ impl Routes {
         Some(handle)
     }
 
+    /// The same, unless it is the connection that was found last.
+    #[inline]
+    pub(crate) fn find_other(&self, id: &[u8]) -> Option<ConnectionHandle> {
+        let word = Self::word(id)?;
+        if self.last.is_some_and(|(last, _)| last == word) {
+            return None;
+        }
+        self.issued.get(&word).copied()
+    }
+
     pub(crate) fn insert_initial(&mut self, id: ConnectionId, handle: ConnectionHandle) {
         self.initial.insert(id, handle);
         self.note(&id, handle, true);

@@ -1,5 +1,7 @@
 //! The slab of connections.
 
+use warpline_frame::prefetch;
+
 use super::half_open::Source;
 use crate::connection::Connection;
 
@@ -90,6 +92,14 @@ impl Slots {
         self.slot_mut(handle)?.connection.as_deref_mut()
     }
 
+    #[inline]
+    pub(super) fn prefetch(&self, handle: ConnectionHandle) {
+        if let Some(slot) = self.slots.get(handle.index as usize) {
+            prefetch(slot);
+        }
+    }
+
+    #[inline]
     pub(super) fn find(&self, handle: ConnectionHandle) -> Option<&Connection> {
         let slot = self.slots.get(handle.index as usize).filter(|s| s.generation == handle.generation)?;
         slot.connection.as_deref()

@@ -8,6 +8,8 @@ use core::ops::RangeInclusive;
 use core::time::Duration;
 use std::collections::VecDeque;
 
+use warpline_frame::prefetch;
+
 use super::rate::{DeliveryRate, Snapshot};
 use super::rtt::RttEstimator;
 use crate::time::Instant;
@@ -146,6 +148,13 @@ impl<T: Copy> Default for SentPackets<T> {
 }
 
 impl<T: Copy> SentPackets<T> {
+    /// Has the oldest packet under way brought into the caches: what an acknowledgement is most often about.
+    #[inline]
+    pub(crate) fn prefetch(&self) {
+        self.records.front().inspect(|record| prefetch(*record));
+        self.tokens.front().inspect(|token| prefetch(*token));
+    }
+
     /// Notes a part of the packet being written; it is handed back when the packet's fate is known.
     #[inline]
     pub fn push_token(&mut self, token: T) {

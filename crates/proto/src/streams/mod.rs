@@ -21,6 +21,7 @@ use std::collections::VecDeque;
 
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
+use warpline_frame::prefetch;
 use warpline_wire::{Dir, Side, StreamId, TransportParameters};
 
 pub(crate) use self::error::StreamError;
@@ -226,6 +227,14 @@ impl Streams {
             peer: PeerWindows::default(),
             control: Control::default(),
             events: VecDeque::new(),
+        }
+    }
+
+    /// Has the stream that was used last, or its slot, brought into the caches.
+    #[inline]
+    pub(crate) fn prefetch(&self) {
+        if let Some(stream) = self.last.and_then(|(_, at)| self.slab.get(at as usize)) {
+            prefetch(stream);
         }
     }
 
