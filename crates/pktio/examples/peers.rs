@@ -2,7 +2,8 @@
 //!
 //! `cargo run --release -p warpline-pktio --example peers -- [datagram bytes] [seconds] [rounds] [peers] [in flight]`
 //!
-//! Needs root: it makes two network namespaces with a veth pair between them, and removes them. The peers are addresses
+//! Without a number in flight there are runs with 1 (one peer at a time, a core that mostly sleeps), 16 and 512 (a core that is
+//! never done). Needs root: it makes two network namespaces with a veth pair between them, and removes them. The peers are addresses
 //! of one AF_XDP end on core 0, the same in all runs; the server is on core 1. Each round has a run of every kind, so
 //! that what drifts on the machine drifts for all of them.
 
@@ -19,7 +20,7 @@ fn main() -> std::io::Result<()> {
         seconds: number(2) as u64,
         rounds: number(3),
         peers: number(64),
-        in_flight: number(512),
+        in_flight: number(0),
     };
     linux::run(load)
 }
@@ -39,7 +40,7 @@ mod linux {
 
     use rustix::thread::{CpuSet, sched_setaffinity};
     use rustix::time::{ClockId, clock_gettime};
-    use warpline_pktio::xdp::{InterfaceName, XdpConfig, XdpModes};
+    use warpline_pktio::xdp::{InterfaceName, XdpConfig, XdpModes, XdpWakeups};
     use warpline_pktio::{Backend, Io, IoConfig, Received, TxMeta};
 
     use super::netns::Pair;
@@ -62,19 +63,25 @@ mod linux {
         /// Packets per busy poll.
         budget: u16,
         modes: XdpModes,
+        wakeups: XdpWakeups,
         /// The server's NAPI on a thread of its own instead of the sender's core.
         threaded: bool,
     }
 
     fn kinds() -> Vec<Kind> {
         let spin = Duration::from_micros(50);
-        let kind =
-            |name, backend, spin, budget| Kind { name, backend, spin, budget, modes: XdpModes::Best, threaded: false };
+        let kind = |name, backend, spin, budget| {
+            let (modes, wakeups) = (XdpModes::Best, XdpWakeups::Send);
+            Kind { name, backend, spin, budget, modes, wakeups, threaded: false }
+        };
+        let xdp = |name, wakeups| Kind { wakeups, ..kind(name, Backend::Xdp, Duration::ZERO, 0) };
         vec![
             kind("udp", Backend::Udp, Duration::ZERO, 0),
             kind("udp spin", Backend::Udp, spin, 0),
             kind("uring", Backend::Uring, Duration::ZERO, 0),
-            kind("xdp sleep", Backend::Xdp, Duration::ZERO, 0),
+            xdp("xdp sendto, poll", XdpWakeups::Send),
+            xdp("xdp poll for both", XdpWakeups::Poll),
+            xdp("xdp sendto, io_uring", XdpWakeups::Ring),
             kind("xdp spin", Backend::Xdp, spin, 0),
             kind("xdp busy poll", Backend::Xdp, spin, 64),
             Kind { threaded: true, ..kind("xdp spin, threaded NAPI", Backend::Xdp, spin, 0) },
@@ -86,6 +93,7 @@ mod linux {
         let xdp = XdpConfig {
             modes: kind.modes,
             busy_poll_budget: kind.budget,
+            wakeups: kind.wakeups,
             ..XdpConfig::new(InterfaceName::new(interface)?)
         };
         Ok(IoConfig { backend: kind.backend, busy_poll: kind.spin, xdp: Some(xdp), ..IoConfig::default() })
@@ -98,12 +106,14 @@ mod linux {
             pair.ip(1, &format!("addr add {}/16 dev wl1", address(peer)));
         }
         pair.ip(0, "addr add 10.77.0.1/16 dev wl0");
-        println!("{} bytes, {} peers, {} in flight, {} s a run", load.size, load.peers, load.in_flight, load.seconds);
-        for round in 1..=load.rounds {
+        println!("{} bytes, {} peers, {} s a run", load.size, load.peers, load.seconds);
+        let loads = if load.in_flight == 0 { vec![1, 16, 512] } else { vec![load.in_flight] };
+        for (round, in_flight) in (1..=load.rounds).flat_map(|round| loads.iter().map(move |&load| (round, load))) {
+            let load = Load { in_flight, ..load };
             for (port, kind) in (4433..).zip(kinds()) {
                 let server =
                     pair.inside(0, || Io::bind(SocketAddr::from(([0, 0, 0, 0], port)), &config(&kind, "wl0")?))?;
-                let generator = Kind { backend: Backend::Xdp, spin: Duration::ZERO, budget: 0, ..kinds().remove(3) };
+                let generator = Kind { name: "generator", backend: Backend::Xdp, ..kinds().remove(0) };
                 let client =
                     pair.inside(1, || Io::bind(SocketAddr::from(([0, 0, 0, 0], 5000)), &config(&generator, "wl1")?))?;
                 if kind.threaded
@@ -138,9 +148,12 @@ mod linux {
         });
         let (served, asked) = (served?, asked?);
         println!(
-            "round {round} {:<24} {:>8.0} echoes/s  server {:>5.0} ns/echo  {:.3} calls/echo  lost {}",
+            "round {round} {:>3} in flight {:<24} {:>8.0} echoes/s  {:>5.0} µs a round  server {:>5.0} ns/echo  \
+             {:.3} calls/echo  lost {}",
+            load.in_flight,
             kind.name,
             asked.echoes as f64 / asked.time.as_secs_f64(),
+            load.in_flight as f64 * asked.time.as_secs_f64() * 1e6 / asked.echoes.max(1) as f64,
             served.cpu.as_nanos() as f64 / served.echoes.max(1) as f64,
             served.calls as f64 / served.echoes.max(1) as f64,
             asked.lost,
@@ -174,7 +187,7 @@ mod linux {
                 echoes += received.count() as u64;
                 io.tx_commit(TxMeta { remote, local, ecn: None, segment_size, len });
             }
-            io.flush()?;
+            io.flush_soon()?;
         }
         let calls = io.stats().snapshot().syscalls();
         Ok(Side { echoes, calls, cpu: cpu_time(), ..Side::default() })

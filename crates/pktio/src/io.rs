@@ -110,6 +110,8 @@ impl Io {
             Io::Uring(uring) => uring.rebind(addr, config),
             #[cfg(target_os = "linux")]
             Io::Udp(udp) => udp.rebind(addr, config),
+            #[cfg(target_os = "linux")]
+            Io::Xdp(xdp) => xdp.rebind(addr, config),
             _ => Err(io::Error::new(io::ErrorKind::Unsupported, "this back end keeps its socket")),
         }
     }
@@ -162,11 +164,14 @@ impl Io {
     }
 
     /// As [`flush`](Self::flush), but what is queued may leave as late as with the next [`recv`](Self::recv) or a
-    /// [`wait`](Self::wait) that sleeps: an io_uring then needs no system call of its own for it.
+    /// [`wait`](Self::wait) that sleeps: an io_uring then needs no system call of its own for it, and on AF_XDP what a few small
+    /// batches of received packets lead to leaves together while more of them are there.
     pub fn flush_soon(&mut self) -> io::Result<()> {
         match self {
             #[cfg(target_os = "linux")]
             Io::Uring(uring) => uring.flush_soon(),
+            #[cfg(target_os = "linux")]
+            Io::Xdp(xdp) => xdp.flush_soon(),
             _ => self.flush(),
         }
     }
@@ -177,6 +182,8 @@ impl Io {
         match self {
             #[cfg(target_os = "linux")]
             Io::Uring(uring) => uring.is_drained(),
+            #[cfg(target_os = "linux")]
+            Io::Xdp(xdp) => xdp.is_drained(),
             _ => false,
         }
     }

@@ -71,6 +71,13 @@ pub const XDP_RECV_BATCH: usize = 64;
 /// of work spread over so many calls cost nothing, and what comes that way is rare.
 pub const XDP_LOOK_AROUND: u32 = 64;
 
+/// Packets that leave together at least while a worker always finds more to receive: beyond that the system call is a small part of
+/// what the kernel does for them.
+pub const XDP_BURST: usize = 64;
+
+/// Turns of a busy worker after which what it has built leaves in any case: some ten microseconds each.
+pub const XDP_PUT_OFF_TURNS: u32 = 4;
+
 /// Attempts to bind to a queue that its last socket is still leaving (16 to 24 ms), 5 ms apart: one second.
 pub const XDP_BIND_RETRIES: u32 = 200;
 

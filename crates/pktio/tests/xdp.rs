@@ -13,7 +13,7 @@ use std::time::Duration;
 use common::{addr, config, train, train_with};
 use ends::{STEERING, backend, by_kernel, collect_driving, echo, udp, xdp};
 use netns::Pair;
-use warpline_pktio::xdp::{InterfaceName, XdpChecksums, XdpConfig, XdpMode, XdpModes, features};
+use warpline_pktio::xdp::{InterfaceName, XdpChecksums, XdpConfig, XdpMode, XdpModes, XdpWakeups, features};
 use warpline_pktio::{Ecn, Io, TxMeta};
 use warpline_wire::net::{Peer, Template, VlanTag};
 
@@ -35,6 +35,104 @@ fn datagrams_travel_between_two_af_xdp_ends() {
         let frames = backend(io).frames();
         assert_eq!((frames.with_program, frames.sending), (0, 0), "{frames:?}");
         assert_eq!(backend(io).kernel_counters().expect("the kernel counts"), Default::default());
+    }
+}
+
+#[test]
+fn a_worker_of_its_own_may_go_over_to_another_port() {
+    let Some(pair) = Pair::new("rebind") else { return };
+    let mut a = xdp(&pair, 0, "10.77.0.1:4000", XdpModes::Best);
+    let mut b = xdp(&pair, 1, "[::]:4001", XdpModes::Best);
+    echo(&mut b, &mut a, addr("10.77.0.1:4000"));
+    for (port, bind) in [(4002, "[::]:4002"), (4003, "10.77.0.2:4003"), (4001, "[::]:4001")] {
+        pair.inside(1, || b.rebind(addr(bind), &config())).expect("it has no workers beside it");
+        assert_eq!(b.local_addr().port(), port);
+        echo(&mut b, &mut a, addr("10.77.0.1:4000"));
+        let back = format!("10.77.0.2:{port}");
+        echo(&mut a, &mut b, addr(&back));
+    }
+    // A port that somebody has leaves everything as it is.
+    let taken = udp(&pair, 1, "[::]:4005");
+    pair.inside(1, || b.rebind(addr("[::]:4005"), &config())).expect_err("it is taken");
+    drop(taken);
+    echo(&mut a, &mut b, addr("10.77.0.2:4001"));
+    // The interface may go and come: the program is for the new port then, too.
+    pair.ip(1, "link set wl1 down");
+    pair.ip(1, "link set wl1 up");
+    echo(&mut b, &mut a, addr("10.77.0.1:4000"));
+    assert_eq!((by_kernel(&a), by_kernel(&b)), ((0, 0), (0, 0)));
+}
+
+/// Each end answers the other, and sleeps until it can: a packet that is left behind, or a wake-up that is lost, shows as a round that
+/// takes as long as the sleep.
+#[test]
+fn each_way_to_wake_and_to_be_woken_moves_packets() {
+    const ROUNDS: u64 = 300;
+    for wakeups in [XdpWakeups::Send, XdpWakeups::Poll, XdpWakeups::Ring] {
+        let Some(pair) = Pair::new("wakeups") else { return };
+        let open = |end: usize, bind| {
+            let name = InterfaceName::new(&pair.interface(end)).expect("a short name");
+            let xdp = XdpConfig { wakeups, ..XdpConfig::new(name) };
+            let group = pair.inside(end, || Io::xdp_group(addr(bind), 1, &config(), xdp, &STEERING));
+            group.map(|mut group| group.pop().expect("one worker"))
+        };
+        let (mut a, mut b) = match (open(0, "10.77.0.1:4000"), open(1, "10.77.0.2:4001")) {
+            (Ok(a), Ok(b)) => (a, b),
+            (Err(error), _) | (_, Err(error)) => {
+                assert_eq!(wakeups, XdpWakeups::Ring, "{error}");
+                println!("skipped: {error}");
+                continue;
+            }
+        };
+        let answer = |io: &mut Io, to, first: bool| {
+            let (mut batch, mut seen, long) = (Vec::new(), 0, Duration::from_secs(5));
+            let send = |io: &mut Io| {
+                train(io, addr(to), 64, 64, 1);
+                io.flush_soon().expect("the socket is usable");
+            };
+            if first {
+                send(io);
+            }
+            while seen < ROUNDS {
+                io.wait(Some(long)).expect("the socket is usable");
+                if io.recv(&mut batch).expect("the socket is usable") > 0 {
+                    seen += batch.drain(..).map(|received| received.count() as u64).sum::<u64>();
+                    if !first || seen < ROUNDS {
+                        send(io);
+                    }
+                }
+                // As a worker does in each turn.
+                io.flush_soon().expect("the socket is usable");
+            }
+            io.flush().expect("the socket is usable");
+        };
+        std::thread::scope(|scope| {
+            let asks = scope.spawn(|| {
+                pair.inside(0, || {
+                    answer(&mut a, "10.77.0.2:4001", true);
+                    answer(&mut a, "10.77.0.2:4002", true);
+                });
+            });
+            pair.inside(1, || {
+                answer(&mut b, "10.77.0.1:4000", false);
+                // What a ring holds of the old socket is taken back.
+                b.rebind(addr("10.77.0.2:4002"), &config()).expect("it is free");
+                answer(&mut b, "10.77.0.1:4000", false);
+            });
+            asks.join().expect("no panic");
+        });
+        // The other end is told of the new port by this test, perhaps before the program is.
+        assert!(by_kernel(&a) == (0, 0) && by_kernel(&b) <= (1, 0), "{:?} {:?}", by_kernel(&a), by_kernel(&b));
+        let sent = b.stats().snapshot();
+        println!(
+            "{wakeups:?}: {} packets sent by {} calls, {} sleeps",
+            sent.tx_datagrams, sent.send_calls, sent.wait_calls
+        );
+        match wakeups {
+            // The sleep that follows sends.
+            XdpWakeups::Poll => assert!(sent.send_calls * 3 < sent.tx_datagrams, "{sent:?}"),
+            XdpWakeups::Send | XdpWakeups::Ring => assert!(sent.send_calls >= ROUNDS, "{sent:?}"),
+        }
     }
 }
 
@@ -85,6 +183,7 @@ fn checksums_are_computed_by_whom_the_status_says() {
         (XdpChecksums::Own, "checksums computed here, as asked for"),
         (XdpChecksums::Kernel, "checksums by the kernel, as asked for"),
         (XdpChecksums::Best, "checksums by the device, as those of the kernel's packets"),
+        (XdpChecksums::Device, "checksums by the device, as those of the kernel's packets"),
     ] {
         let mut a = open(checksums);
         let reason = backend(&a).status().reason.clone();
@@ -108,6 +207,19 @@ fn checksums_are_computed_by_whom_the_status_says() {
     }
     let a = open(XdpChecksums::Best);
     assert!(backend(&a).status().reason.contains("checksums computed here: the device does not"));
+    drop(a);
+    // Who insists is refused.
+    for (checksums, modes, why) in [
+        (XdpChecksums::Device, XdpModes::Best, "the device does not"),
+        (XdpChecksums::Device, XdpModes::ZeroCopy, "the driver does not offer them"),
+        (XdpChecksums::Kernel, XdpModes::ZeroCopy, "in copy mode only"),
+    ] {
+        let name = InterfaceName::new("wl0").expect("a short name");
+        let xdp = XdpConfig { checksums, modes, ..XdpConfig::new(name) };
+        let refused = pair.inside(0, || Io::xdp_group(addr("[::]:4000"), 1, &config(), xdp, &STEERING).map(|_| ()));
+        let error = refused.expect_err(why);
+        assert!(error.kind() == std::io::ErrorKind::Unsupported && error.to_string().contains(why), "{error}");
+    }
 }
 
 #[test]

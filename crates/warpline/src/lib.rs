@@ -88,7 +88,9 @@ pub use remote::{Connection, RecvStream, SendDatagramError, SendStream};
 pub use rustls::{CipherSuite, KeyLog, RootCertStore};
 pub use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 pub use warpline_frame::Chunk;
-pub use warpline_pktio::xdp::{InterfaceName, QueueSet, XdpConfig, XdpFrames, XdpMode, XdpModes, XdpStatus};
+pub use warpline_pktio::xdp::{
+    InterfaceName, QueueSet, XdpChecksums, XdpConfig, XdpFrames, XdpMode, XdpModes, XdpStatus, XdpWakeups,
+};
 pub use warpline_pktio::{Backend, Choice, IoConfig, IoKind, IoStats};
 pub use warpline_proto::config::{
     AddressDiscovery, ClientAuth, ClientConfig, ClientMemory, Extensions, MemoryError, MemoryStats, PathMemory,

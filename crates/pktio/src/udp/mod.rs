@@ -75,10 +75,14 @@ impl Udp {
 
     /// Goes over to a socket of its own at another address; pools, queue and counters stay.
     pub(crate) fn rebind(&mut self, addr: SocketAddr, config: &IoConfig) -> io::Result<()> {
-        let bound = Bound::new(addr, config, false)?;
+        self.go_over(Bound::new(addr, config, false)?);
+        Ok(())
+    }
+
+    /// Uses another socket from now on.
+    pub(crate) fn go_over(&mut self, bound: Bound) {
         self.sender = Sender::new(bound.family(), bound.is_wildcard(), self.sender.segments_max());
         self.bound = Arc::new(bound);
-        Ok(())
     }
 
     pub(crate) fn recv(&mut self, out: &mut Vec<Received>) -> io::Result<usize> {

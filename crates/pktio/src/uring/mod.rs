@@ -16,7 +16,7 @@
 
 mod buffers;
 mod message;
-mod ring;
+pub(crate) mod ring;
 mod setup;
 mod transmit;
 

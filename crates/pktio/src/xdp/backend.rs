@@ -11,7 +11,7 @@ use warpline_wire::net;
 use crate::bell::{Doorbell, Waker};
 use crate::config::IoConfig;
 use crate::kind::IoKind;
-use crate::limits::{SMALL_FRAME, XDP_LOOK_AROUND};
+use crate::limits::{SMALL_FRAME, XDP_BURST, XDP_LOOK_AROUND, XDP_PUT_OFF_TURNS};
 use crate::meta::{Ecn, Received, TxMeta};
 use crate::pools::place;
 use crate::stats::{Stat, StatsHandle};
@@ -28,6 +28,7 @@ use super::lane::{Lane, Opened, Outbound, PAYLOAD_AT, Plot};
 use super::netlink::LinkInfo;
 use super::outlet::{Outlet, View};
 use super::router::{Router, Verdict};
+use super::sleep::Sleep;
 use super::waiting::{Datagram, Waiting};
 
 /// One worker's queues, and the kernel's socket beside them.
@@ -43,6 +44,9 @@ pub struct Xdp {
     copies: Pool,
     pub(super) waiting: Waiting,
     build: Build,
+    /// Turns since packets were first left in the TX ring for the next one, or for the sleep, to send.
+    pub(super) put_off: u32,
+    pub(super) sleep: Sleep,
     /// Calls until the kernel's socket and netlink are looked at.
     pub(super) look_around: u32,
     /// Received by way of the kernel's socket; empty between calls.
@@ -103,7 +107,8 @@ impl Xdp {
         (index, workers): (usize, usize),
         io_config: &IoConfig,
     ) -> io::Result<Xdp> {
-        let name = device.config().interface;
+        let device_config = *device.config();
+        let name = device_config.interface;
         let router = Router::new(name.as_str(), kernel.local_addr().port())?;
         let Some(link) = router.link().cloned() else {
             let what = format!("there is no interface {}", name.as_str());
@@ -130,6 +135,8 @@ impl Xdp {
             copies: place(Pool::new(copies)?, node)?,
             waiting: Waiting::new(),
             build: Build { frame: None, rest: Vec::new(), payload_max: 0 },
+            put_off: 0,
+            sleep: Sleep::new(device_config.wakeups, device_config.busy_poll_budget)?,
             look_around: XDP_LOOK_AROUND,
             aside: Vec::new(),
             bell: Doorbell::new(Waker::event()?),
@@ -202,19 +209,45 @@ impl Xdp {
             self.status.mode = Some(mode);
             let why = if native { &why } else { &attachment.why };
             self.status.reason = format!("{why}; {checksums}");
-            if let Some(socket) = lane.socket() {
-                self.device.register(attachment.ifindex, lane.queue(), std::os::fd::AsFd::as_fd(socket))?;
-            }
-        }
-        for address in self.router.addresses() {
-            self.device.set_address(address, true)?;
         }
         self.opened_on = attachment.ifindex;
+        self.enter()?;
         self.set_mtu(link);
         self.stats.set_xdp_status(&self.status);
         self.tell_guests();
         self.publish_frames();
         Ok(())
+    }
+
+    /// Goes over to another port: queues, memory and what waits in them stay, socket and program are new ones. Fails as binding
+    /// and loading do, and with `Unsupported` where workers share a port; all stays as it was then.
+    pub(crate) fn rebind(&mut self, addr: SocketAddr, config: &IoConfig) -> io::Result<()> {
+        if self.device.is_shared() {
+            return Err(io::Error::new(io::ErrorKind::Unsupported, "workers that share a port keep it"));
+        }
+        let bound = Bound::new(addr, config, false)?;
+        let link = self.router.link().filter(|_| self.status.mode.is_some()).cloned();
+        let device = self.device.move_to(bound.local_addr(), link.as_ref())?;
+        self.device = Arc::new(device);
+        self.sleep.forget();
+        self.kernel.go_over(bound);
+        self.router.set_port(self.kernel.local_addr().port());
+        if link.is_some()
+            && let Err(error) = self.enter()
+        {
+            self.give_up(&error);
+        }
+        Ok(())
+    }
+
+    /// Tells the program of sockets and addresses.
+    fn enter(&self) -> io::Result<()> {
+        for lane in &self.lanes {
+            if let Some(socket) = lane.socket() {
+                self.device.register(self.opened_on, lane.queue(), std::os::fd::AsFd::as_fd(socket))?;
+            }
+        }
+        self.router.addresses().try_for_each(|address| self.device.set_address(address, true))
     }
 
     fn set_mtu(&mut self, link: &LinkInfo) {
@@ -296,7 +329,7 @@ impl Xdp {
             if self.status.mode.take().is_some() {
                 tracing::warn!(interface = self.status.interface, "the interface is gone: the kernel's socket goes on");
                 self.status.reason = "the interface does not exist".to_owned();
-                self.lanes.iter_mut().for_each(Lane::close);
+                self.close();
                 self.stats.set_xdp_status(&self.status);
                 self.tell_guests();
             }
@@ -311,7 +344,7 @@ impl Xdp {
         if is_open && self.status.mode.is_some() && self.opened_on == link.index {
             return;
         }
-        self.lanes.iter_mut().for_each(Lane::close);
+        self.close();
         match self.open(&attachment, &link) {
             Ok(()) => tracing::info!(interface = self.status.interface, "the interface is back"),
             Err(error) => self.give_up(&error),
@@ -323,8 +356,14 @@ impl Xdp {
         self.status.mode = None;
         self.status.reason = error.to_string();
         self.stats.set_xdp_status(&self.status);
-        self.lanes.iter_mut().for_each(Lane::close);
+        self.close();
         self.tell_guests();
+    }
+
+    /// Gives up the queues' sockets.
+    fn close(&mut self) {
+        self.sleep.forget();
+        self.lanes.iter_mut().for_each(Lane::close);
     }
 
     pub(crate) fn tx_buffer(&mut self) -> Option<&mut [u8]> {
@@ -410,7 +449,32 @@ impl Xdp {
         outlet.put_tx(frame);
     }
 
+    /// Puts the call to the kernel off: for one turn, since a worker that then has nothing to do sleeps, by a call that sends;
+    /// and for a few turns and up to a burst while there is more to receive, so that what a busy worker answers in small
+    /// turns leaves together.
+    #[inline]
+    pub(crate) fn flush_soon(&mut self) -> io::Result<()> {
+        if let [lane, ..] = &self.lanes[..]
+            && self.sleep.sends()
+            && self.put_off < XDP_PUT_OFF_TURNS
+            && (1..XDP_BURST).contains(&lane.pending())
+            && !lane.is_blocked()
+            && self.kernel.tx_pending() == 0
+            && (self.put_off == 0 || lane.is_ready())
+        {
+            self.put_off += 1;
+            return Ok(());
+        }
+        self.flush()
+    }
+
+    /// Whether nothing is there to be received, as far as the rings tell, and the sleep has something to send.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.put_off > 0 && !self.lanes.iter().any(Lane::is_ready)
+    }
+
     pub(crate) fn flush(&mut self) -> io::Result<()> {
+        self.put_off = 0;
         Outlet::of(&mut self.lanes, &mut self.guest).flush(&self.stats);
         self.kernel.flush()
     }

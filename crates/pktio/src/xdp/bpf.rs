@@ -12,6 +12,7 @@ const BPF_MAP_UPDATE_ELEM: libc::c_int = 2;
 const BPF_MAP_DELETE_ELEM: libc::c_int = 3;
 const BPF_PROG_LOAD: libc::c_int = 5;
 const BPF_LINK_CREATE: libc::c_int = 28;
+const BPF_LINK_UPDATE: libc::c_int = 29;
 
 const BPF_PROG_TYPE_XDP: u32 = 6;
 const BPF_XDP: u32 = 37;
@@ -97,8 +98,17 @@ struct LinkCreate {
     flags: u32,
 }
 
+#[repr(C)]
+#[derive(Default)]
+struct LinkUpdate {
+    link_fd: u32,
+    new_prog_fd: u32,
+    flags: u32,
+    old_prog_fd: u32,
+}
+
 const _: () = assert!(size_of::<MapCreate>() == 44 && size_of::<MapElem>() == 32);
-const _: () = assert!(size_of::<ProgLoad>() == 72 && size_of::<LinkCreate>() == 16);
+const _: () = assert!(size_of::<ProgLoad>() == 72 && size_of::<LinkCreate>() == 16 && size_of::<LinkUpdate>() == 16);
 
 /// # Safety
 /// `attr` is the beginning of the `union bpf_attr` of the command, and every address in it is valid for what the
@@ -244,15 +254,21 @@ impl Program {
         let prog_fd = raw(self.0.as_fd());
         let mut attr = LinkCreate { prog_fd, target_ifindex: ifindex, attach_type: BPF_XDP, flags };
         // SAFETY: the structure has no addresses.
-        unsafe { bpf_fd(BPF_LINK_CREATE, &mut attr) }.map(|fd| Link { _fd: fd }).map_err(explain_privilege)
+        unsafe { bpf_fd(BPF_LINK_CREATE, &mut attr) }.map(Link).map_err(explain_privilege)
+    }
+
+    /// Takes the place of the program that is attached by the link. Fails as bpf(2) does.
+    pub(super) fn replace_in(&self, link: &Link) -> io::Result<()> {
+        let (link_fd, new_prog_fd) = (raw(link.0.as_fd()), raw(self.0.as_fd()));
+        let mut attr = LinkUpdate { link_fd, new_prog_fd, flags: 0, old_prog_fd: 0 };
+        // SAFETY: the structure has no addresses.
+        unsafe { bpf(BPF_LINK_UPDATE, &mut attr) }.map(drop).map_err(explain_privilege)
     }
 }
 
 /// An attached program.
 #[derive(Debug)]
-pub(super) struct Link {
-    _fd: OwnedFd,
-}
+pub(super) struct Link(OwnedFd);
 
 /// Which privilege is missing.
 fn explain_privilege(error: io::Error) -> io::Error {

@@ -5,6 +5,8 @@
 //! to. In copy mode the kernel does, on any interface: it gives the packet to the driver as it would its own, unfinished
 //! where the interface computes checksums (on virtual links nobody ever does) and finished otherwise.
 
+use std::io;
+
 use super::config::{InterfaceName, XdpChecksums};
 use super::ethtool;
 use super::features::features;
@@ -40,24 +42,55 @@ pub(super) fn request(frame: &mut [u8], start: usize, udp_at: usize) {
     frame[start - METADATA_LEN..start].copy_from_slice(&metadata);
 }
 
-/// Who should compute the checksums of an interface's packets, and why.
-pub(super) fn choose(interface: InterfaceName, wanted: XdpChecksums, zero_copy: bool) -> (Offload, &'static str) {
-    match wanted {
-        XdpChecksums::Own => (Offload::Own, "checksums computed here, as asked for"),
-        XdpChecksums::Kernel if zero_copy => {
-            (Offload::Own, "checksums computed here: in zero-copy mode the kernel does not")
+/// What a socket should be like whose packets' checksums somebody computes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Demand {
+    pub(super) interface: InterfaceName,
+    pub(super) wanted: XdpChecksums,
+    pub(super) zero_copy: bool,
+    /// Packets may span several frames, for which nobody else computes any.
+    pub(super) several_frames: bool,
+}
+
+/// Who should compute the checksums of an interface's packets, and why. Fails with `Unsupported` if that is not who was
+/// asked for.
+pub(super) fn choose(demand: Demand) -> io::Result<(Offload, &'static str)> {
+    match demand.wanted {
+        XdpChecksums::Own => Ok((Offload::Own, "checksums computed here, as asked for")),
+        XdpChecksums::Kernel | XdpChecksums::Device if demand.several_frames => {
+            Err(refusal("packets may span several frames, and then only we compute them"))
         }
-        XdpChecksums::Kernel => (Offload::Kernel, "checksums by the kernel, as asked for"),
-        XdpChecksums::Best if zero_copy => match features(interface) {
+        XdpChecksums::Kernel if demand.zero_copy => Err(refusal("the kernel computes them in copy mode only")),
+        XdpChecksums::Kernel => Ok((Offload::Kernel, "checksums by the kernel, as asked for")),
+        XdpChecksums::Device => match offered(demand) {
+            (Offload::Own, why) => Err(refusal(why)),
+            offer => Ok(offer),
+        },
+        XdpChecksums::Best => Ok(offered(demand)),
+    }
+}
+
+/// What is there without insisting.
+fn offered(demand: Demand) -> (Offload, &'static str) {
+    if demand.several_frames {
+        return (Offload::Own, "checksums computed here: packets may span several frames");
+    }
+    if demand.zero_copy {
+        return match features(demand.interface) {
             Ok(features) if features.tx_checksum => (Offload::Sender, "checksums by the device"),
             Ok(_) => (Offload::Own, "checksums computed here: the driver does not offer them to AF_XDP"),
             Err(_) => (Offload::Own, "checksums computed here: the kernel does not tell what the driver offers"),
-        },
-        XdpChecksums::Best => match ethtool::computes_checksums(interface) {
-            Ok(true) => (Offload::Sender, "checksums by the device, as those of the kernel's packets"),
-            Ok(false) | Err(_) => (Offload::Own, "checksums computed here: the device does not"),
-        },
+        };
     }
+    match ethtool::computes_checksums(demand.interface) {
+        Ok(true) => (Offload::Sender, "checksums by the device, as those of the kernel's packets"),
+        Ok(false) | Err(_) => (Offload::Own, "checksums computed here: the device does not"),
+    }
+}
+
+/// What was asked for is not there.
+pub(super) fn refusal(why: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::Unsupported, format!("the checksums that were asked for cannot be had: {why}"))
 }
 
 #[cfg(test)]
@@ -81,13 +114,23 @@ mod tests {
 
     #[test]
     fn what_is_asked_for_counts_and_zero_copy_asks_the_driver() {
-        let lo = InterfaceName::new("lo").expect("a short name");
-        assert_eq!(choose(lo, XdpChecksums::Own, false).0, Offload::Own);
-        assert_eq!(choose(lo, XdpChecksums::Kernel, false).0, Offload::Kernel);
-        assert_eq!(choose(lo, XdpChecksums::Kernel, true).0, Offload::Own);
-        assert_eq!(choose(lo, XdpChecksums::Best, true).0, Offload::Own, "loopback has no driver");
-        assert_eq!(choose(lo, XdpChecksums::Best, false).0, Offload::Sender, "packets stay on the machine");
-        let none = InterfaceName::new("wl-none").expect("a short name");
-        assert_eq!(choose(none, XdpChecksums::Best, false).0, Offload::Own);
+        let who = |name, wanted, zero_copy, several_frames| {
+            let interface = InterfaceName::new(name).expect("a short name");
+            let chosen = choose(Demand { interface, wanted, zero_copy, several_frames });
+            chosen.map(|(who, _)| who).map_err(|error| error.kind())
+        };
+        let refused = Err(io::ErrorKind::Unsupported);
+        assert_eq!(who("lo", XdpChecksums::Own, false, false), Ok(Offload::Own));
+        assert_eq!(who("lo", XdpChecksums::Kernel, false, false), Ok(Offload::Kernel));
+        assert_eq!(who("lo", XdpChecksums::Kernel, true, false), refused);
+        assert_eq!(who("lo", XdpChecksums::Kernel, false, true), refused);
+        assert_eq!(who("lo", XdpChecksums::Best, true, false), Ok(Offload::Own), "loopback has no driver");
+        assert_eq!(who("lo", XdpChecksums::Device, true, false), refused);
+        assert_eq!(who("lo", XdpChecksums::Best, false, false), Ok(Offload::Sender), "packets stay on the machine");
+        assert_eq!(who("lo", XdpChecksums::Device, false, false), Ok(Offload::Sender));
+        assert_eq!(who("lo", XdpChecksums::Device, false, true), refused);
+        assert_eq!(who("lo", XdpChecksums::Best, false, true), Ok(Offload::Own));
+        assert_eq!(who("wl-none", XdpChecksums::Best, false, false), Ok(Offload::Own));
+        assert_eq!(who("wl-none", XdpChecksums::Device, false, false), refused);
     }
 }

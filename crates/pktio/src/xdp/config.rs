@@ -140,9 +140,25 @@ pub enum XdpChecksums {
     Best,
     /// The worker.
     Own,
-    /// In copy mode the kernel, in software (`XDP_UMEM_TX_SW_CSUM`): the way of a device that computes checksums, on any
-    /// interface. Slower than `Own`; for tests.
+    /// The device, or nothing: binding fails with `Unsupported` where it does not offer to.
+    Device,
+    /// The kernel, in software (`XDP_UMEM_TX_SW_CSUM`): the way of a device that computes checksums, on any interface, in
+    /// copy mode only. Slower than `Own`; for tests, and for captures that have to be right.
     Kernel,
+}
+
+/// How a worker tells the kernel of packets to send, and how it sleeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum XdpWakeups {
+    /// A call for each turn with packets to send, and poll(2) to sleep.
+    #[default]
+    Send,
+    /// poll(2) for both where the worker sleeps after its turn: the kernel sends what is in the ring when it is polled. A call of
+    /// its own only for what cannot wait for that.
+    Poll,
+    /// A call for each turn with packets to send, and an io_uring to sleep, in which descriptors stay registered until
+    /// something comes.
+    Ring,
 }
 
 /// How to use an interface with AF_XDP.
@@ -156,6 +172,8 @@ pub struct XdpConfig {
     /// (`SO_PREFER_BUSY_POLL`); 0 leaves that to the kernel's own threads and interrupts. It pays where a worker has its
     /// core to itself.
     pub busy_poll_budget: u16,
+    /// How a worker wakes the kernel and is woken; with a `busy_poll_budget` it sends by calls in any case.
+    pub wakeups: XdpWakeups,
     /// Frames per queue; at least half a fill ring and the sender's share, at most 2^20.
     pub frames: usize,
     /// Bytes per frame, 2,048 or 4,096. `None`: the smaller one if the interface's packets fit.
@@ -200,6 +218,7 @@ impl XdpConfig {
             interface,
             modes: XdpModes::Best,
             busy_poll_budget: 0,
+            wakeups: XdpWakeups::default(),
             frames: XDP_FRAMES,
             frame_size: None,
             checksums: XdpChecksums::Best,

@@ -35,16 +35,21 @@ pub(super) struct Device {
 /// The program on an interface.
 struct Attached {
     ifindex: u32,
-    shape: Shape,
-    queues: Vec<u32>,
+    loaded: Loaded,
     hook: Hook,
     why: String,
+    link: Link,
+}
+
+/// The program and its maps.
+struct Loaded {
+    shape: Shape,
+    queues: Vec<u32>,
     sockets: Map,
     addresses: Map,
     /// Held for the program only.
     _slots: Map,
-    _program: Program,
-    _link: Link,
+    program: Program,
 }
 
 /// What a worker has to know of the attachment.
@@ -96,13 +101,43 @@ impl Device {
             *attached = None;
             *attached = Some(self.make(link)?);
         }
-        let Some(Attached { ifindex, queues, hook, why, .. }) = &*attached else {
+        let Some(Attached { ifindex, loaded, hook, why, .. }) = &*attached else {
             return Err(io::ErrorKind::NotConnected.into());
         };
-        Ok(Attachment { ifindex: *ifindex, queues: queues.clone(), hook: *hook, why: why.clone() })
+        Ok(Attachment { ifindex: *ifindex, queues: loaded.queues.clone(), hook: *hook, why: why.clone() })
     }
 
     fn make(&self, link: &LinkInfo) -> io::Result<Attached> {
+        let loaded = self.load(link)?;
+        let (attachment, hook, why) = self.hook(&loaded.program, link)?;
+        Ok(Attached { ifindex: link.index, loaded, hook, why, link: attachment })
+    }
+
+    /// Serves another port or address from now on, if this is the only worker; the program changes in one step. What is not
+    /// attached now will be as if it had always been so. The sockets and addresses have to be entered again. Fails as loading
+    /// does; all stays as it was then.
+    pub(super) fn move_to(&self, bound: std::net::SocketAddr, link: Option<&LinkInfo>) -> io::Result<Device> {
+        let service = Service { bound, workers: 1, steering: self.steering };
+        let moved = Device::new(self.config, service);
+        let mut attached = self.lock();
+        if let Some((from, link)) = attached.as_mut().zip(link)
+            && from.ifindex == link.index
+        {
+            let loaded = moved.load(link)?;
+            loaded.program.replace_in(&from.link)?;
+            from.loaded = loaded;
+            *moved.lock() = attached.take();
+        }
+        drop(attached);
+        Ok(moved)
+    }
+
+    /// Whether several workers share the port.
+    pub(super) fn is_shared(&self) -> bool {
+        self.workers > 1
+    }
+
+    fn load(&self, link: &LinkInfo) -> io::Result<Loaded> {
         if link.vlan.is_some() {
             let what = format!("{} is a VLAN: name the interface below it, whose VLANs are served too", link.name);
             return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
@@ -120,19 +155,7 @@ impl Device {
         table.set(&[0; 4], &columns)?;
         let fds = MapFds { sockets: sockets.as_fd(), addresses: addresses.as_fd(), slots: table.as_fd() };
         let program = Program::load(&assemble(&shape, fds), link.mtu > SINGLE_BUFFER_MTU)?;
-        let (attachment, hook, why) = self.hook(&program, link)?;
-        Ok(Attached {
-            ifindex: link.index,
-            shape,
-            queues,
-            hook,
-            why,
-            sockets,
-            addresses,
-            _slots: table,
-            _program: program,
-            _link: attachment,
-        })
+        Ok(Loaded { shape, queues, sockets, addresses, _slots: table, program })
     }
 
     /// The queues to serve, lowest first. Where there are fewer than workers, some share one.
@@ -185,8 +208,8 @@ impl Device {
         let Some(attached) = attached.as_ref().filter(|attached| attached.ifindex == ifindex) else {
             return Err(io::ErrorKind::NotConnected.into());
         };
-        let columns = attached.shape.columns();
-        (0..columns).try_for_each(|column| set_socket(&attached.sockets, queue * columns + column, socket))
+        let columns = attached.loaded.shape.columns();
+        (0..columns).try_for_each(|column| set_socket(&attached.loaded.sockets, queue * columns + column, socket))
     }
 
     /// An address of this host came or went. Only those that are bound to are served.
@@ -199,12 +222,12 @@ impl Device {
             return Ok(());
         }
         let attached = self.lock();
-        let Some(attached) = attached.as_ref() else { return Ok(()) };
+        let Some(Attached { loaded, .. }) = attached.as_ref() else { return Ok(()) };
         let key = match address {
             IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
             IpAddr::V6(v6) => v6.octets(),
         };
-        if present { attached.addresses.set(&key, &[0; 4]) } else { attached.addresses.remove(&key) }
+        if present { loaded.addresses.set(&key, &[0; 4]) } else { loaded.addresses.remove(&key) }
     }
 }
 

@@ -5,8 +5,8 @@ use std::io;
 use warpline_frame::{Frame, Pages, Pool};
 use warpline_wire::net::HEADERS_MAX;
 
-use super::checksums::{self, Offload};
-use super::config::{XdpConfig, XdpFrames, XdpMode, XdpModes};
+use super::checksums::{self, Demand, Offload};
+use super::config::{XdpChecksums, XdpConfig, XdpFrames, XdpMode, XdpModes};
 use super::device::SINGLE_BUFFER_MTU;
 use super::guest::{GuestLink, Premises};
 use super::jumbo::{Jumbo, Partial, join};
@@ -145,12 +145,14 @@ impl Lane {
     pub(super) fn open(&mut self, ifindex: u32, native: bool, config: &XdpConfig) -> io::Result<Opened> {
         let (queue, multi_buffer) = (self.queue, self.jumbo.is_some());
         let bind = |zero_copy| {
-            let (checksums, who) = match multi_buffer {
-                true => (Offload::Own, "checksums computed here: packets may span several frames"),
-                false => checksums::choose(config.interface, config.checksums, zero_copy),
-            };
+            let (interface, wanted) = (config.interface, config.checksums);
+            let demand = Demand { interface, wanted, zero_copy, several_frames: multi_buffer };
+            let (checksums, who) = checksums::choose(demand)?;
             let socket = Socket::new(&self.umem, BindTo { ifindex, queue, zero_copy, multi_buffer, checksums })?;
             let is_old = checksums != Offload::Own && !socket.finishes_checksums();
+            if is_old && wanted != XdpChecksums::Best {
+                return Err(checksums::refusal("the kernel is older than 6.8"));
+            }
             let who = if is_old { "checksums computed here: the kernel is older than 6.8" } else { who };
             io::Result::Ok((socket, who))
         };
@@ -488,6 +490,14 @@ impl Lane {
         self.reap();
     }
 
+    /// Shows the kernel what is queued; something else has it sent.
+    #[inline]
+    pub(super) fn publish(&mut self) {
+        if let Some(socket) = &mut self.socket {
+            socket.tx.publish();
+        }
+    }
+
     /// Packets that the kernel has not taken yet.
     pub(super) fn pending(&self) -> usize {
         self.socket.as_ref().map_or(0, |socket| socket.tx.pending() as usize)
@@ -528,7 +538,9 @@ impl Drop for Lane {
     }
 }
 
-/// What drivers answer that have no zero-copy, or not for this size of frames or this queue.
+/// What drivers answer that have no zero-copy, or not for this size of frames or this queue; also that it would not come with
+/// the checksums that were asked for.
 fn lacks_zero_copy(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EINVAL | libc::ENXIO | libc::ENOENT))
+    error.kind() == io::ErrorKind::Unsupported
+        || matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENXIO | libc::ENOENT))
 }

@@ -12,7 +12,9 @@
 
 mod config;
 
-pub use config::{InterfaceName, QueueSet, XdpChecksums, XdpConfig, XdpFrames, XdpMode, XdpModes, XdpStatus};
+pub use config::{
+    InterfaceName, QueueSet, XdpChecksums, XdpConfig, XdpFrames, XdpMode, XdpModes, XdpStatus, XdpWakeups,
+};
 
 #[cfg(target_os = "linux")]
 mod asm;
@@ -48,6 +50,8 @@ mod program;
 mod rings;
 #[cfg(target_os = "linux")]
 mod router;
+#[cfg(target_os = "linux")]
+mod sleep;
 #[cfg(target_os = "linux")]
 mod socket;
 #[cfg(target_os = "linux")]

@@ -132,6 +132,12 @@ impl Router {
         Ok(router)
     }
 
+    /// Packets leave from another port from now on.
+    pub(super) fn set_port(&mut self, port: u16) {
+        self.port = port;
+        self.forget_paths();
+    }
+
     /// What to wait on: readable when something changed.
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
         std::os::fd::AsFd::as_fd(&self.events)

@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, Timespec};
 
 use super::backend::Xdp;
 use super::lane::Lane;
@@ -25,6 +25,9 @@ impl Xdp {
         }
         let busy = timeout.map_or(self.busy_poll, |limit| limit.min(self.busy_poll));
         if !busy.is_zero() {
+            if self.put_off > 0 {
+                self.flush()?;
+            }
             let start = Instant::now();
             while start.elapsed() < busy {
                 if bell.inner().take() || self.lanes.iter().any(Lane::is_ready) {
@@ -58,7 +61,13 @@ impl Xdp {
         if !self.waiting.is_empty() {
             at_most(WAITING_LOOK);
         }
+        if self.put_off > 0 {
+            // The kernel sends it when it is polled. Should there be no room behind the device, the next turn tries again.
+            self.lanes.iter_mut().for_each(Lane::publish);
+            at_most(DEVICE_RETRY);
+        }
         let kernel_interest = self.kernel.interest(&mut at_most);
+        let only_reads = send.is_empty() && kernel_interest == PollFlags::IN;
         let Waker::Event(event) = self.bell.inner().notifier() else { return Ok(()) };
         let first = [
             PollFd::new(event, PollFlags::IN),
@@ -90,21 +99,18 @@ impl Xdp {
         self.check_frames();
         self.publish_frames();
         self.stats.add(Stat::WaitCalls, 1);
-        match poll(fds, timeout.as_ref()) {
-            Ok(_) => {
-                if fds[0].revents().contains(PollFlags::IN) {
+        match self.sleep.poll(fds, only_reads, timeout.as_ref()) {
+            Ok([rung, netlink, kernel]) => {
+                if rung {
                     crate::udp::clear(event);
                 }
-                let aside = !fds[1].revents().is_empty() || !fds[2].revents().is_empty();
-                if aside || !self.waiting.is_empty() {
+                if netlink || kernel || !self.waiting.is_empty() {
                     // The next reception looks at netlink and the kernel's socket.
                     self.look_around = 1;
                 }
                 Ok(())
             }
-            // A signal handler ran: the caller looks around and waits again.
-            Err(rustix::io::Errno::INTR) => Ok(()),
-            Err(error) => Err(error.into()),
+            Err(error) => Err(error),
         }
     }
 }
