@@ -24,10 +24,12 @@ use crate::stats::Summary;
 /// How long a program may take beyond its measured time.
 const LIMIT: Duration = Duration::from_secs(20);
 /// The back ends of the server, the reference first, with what each takes.
-const BACKENDS: [(&str, &[&str]); 4] = [
+const BACKENDS: [(&str, &[&str]); 6] = [
     ("udp", &["--io", "udp"]),
     ("uring", &["--io", "uring"]),
     ("xdp", &["--io", "xdp", "--interface", "wl0"]),
+    ("xdp-poll-sends", &["--io", "xdp", "--interface", "wl0", "--xdp-wakeups", "poll"]),
+    ("xdp-uring-sleeps", &["--io", "xdp", "--interface", "wl0", "--xdp-wakeups", "uring"]),
     ("xdp-busy-poll", &["--io", "xdp", "--interface", "wl0", "--xdp-busy-poll", "64", "--busy-poll", "50"]),
 ];
 /// The loads, with the figure that an operation is counted by.

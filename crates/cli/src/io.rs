@@ -6,7 +6,9 @@ use clap::{Args, ValueEnum};
 use rustix::thread::{CpuSet, sched_setaffinity};
 use serde_json::{Value, json};
 use warpline::engine::WorkerHandle;
-use warpline::{Backend, EndpointBuilder, InterfaceName, IoConfig, QueueSet, XdpConfig, XdpModes};
+use warpline::{
+    Backend, EndpointBuilder, InterfaceName, IoConfig, QueueSet, XdpChecksums, XdpConfig, XdpModes, XdpWakeups,
+};
 
 /// Above every number of a core or queue.
 const SPAN_END: u32 = 1024;
@@ -39,6 +41,32 @@ enum Mode {
     Generic,
 }
 
+/// Who computes the UDP checksums of what AF_XDP sends, on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+enum Checksums {
+    /// The device where it offers to, ourselves otherwise.
+    #[default]
+    Best,
+    /// Ourselves.
+    Own,
+    /// The device or nothing (Linux 6.8).
+    Device,
+    /// The kernel, in copy mode (Linux 6.8).
+    Kernel,
+}
+
+/// How a worker on AF_XDP wakes the kernel and is woken, on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+enum Wakeups {
+    /// A call for each turn with packets to send; poll(2) to sleep.
+    #[default]
+    Send,
+    /// The poll(2) that sleeps sends, too.
+    Poll,
+    /// A call for each turn with packets to send; an io_uring to sleep (Linux 6.1).
+    Uring,
+}
+
 /// The choice of a back end.
 #[derive(Debug, Clone, Args)]
 pub struct IoArgs {
@@ -55,6 +83,9 @@ pub struct IoArgs {
     /// the kernel; with --interface.
     #[arg(long, value_name = "PACKETS", default_value_t = 0)]
     xdp_busy_poll: u16,
+    /// How a worker wakes the kernel and is woken; with --interface.
+    #[arg(long, value_enum, value_name = "WAY", default_value_t)]
+    xdp_wakeups: Wakeups,
     /// Queues to serve, such as 0-3,6; all without it; with --interface.
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     xdp_queues: Vec<Span>,
@@ -64,6 +95,9 @@ pub struct IoArgs {
     /// Bytes of a frame, 2048 or 4096; the smaller one if packets fit, without it; with --interface.
     #[arg(long, value_name = "BYTES")]
     xdp_frame_size: Option<usize>,
+    /// Who computes the UDP checksums of what is sent; with --interface.
+    #[arg(long, value_enum, value_name = "WHO", default_value_t)]
+    xdp_checksums: Checksums,
     /// The NUMA node that packet memory is taken from; that of the network card without it.
     #[arg(long, value_name = "NODE")]
     numa_node: Option<u32>,
@@ -114,6 +148,8 @@ impl IoArgs {
             Self { xdp_queues, .. } if !xdp_queues.is_empty() => "--xdp-queues",
             Self { xdp_frames: Some(_), .. } => "--xdp-frames",
             Self { xdp_frame_size: Some(_), .. } => "--xdp-frame-size",
+            Self { xdp_wakeups: Wakeups::Poll | Wakeups::Uring, .. } => "--xdp-wakeups",
+            Self { xdp_checksums: Checksums::Own | Checksums::Device | Checksums::Kernel, .. } => "--xdp-checksums",
             _ => return Ok(()),
         };
         Err(format!("{wants} needs --interface NAME"))
@@ -146,6 +182,17 @@ impl IoArgs {
             busy_poll_budget: self.xdp_busy_poll,
             frames: self.xdp_frames.unwrap_or(usual.frames),
             frame_size: self.xdp_frame_size,
+            wakeups: match self.xdp_wakeups {
+                Wakeups::Send => XdpWakeups::Send,
+                Wakeups::Poll => XdpWakeups::Poll,
+                Wakeups::Uring => XdpWakeups::Ring,
+            },
+            checksums: match self.xdp_checksums {
+                Checksums::Best => XdpChecksums::Best,
+                Checksums::Own => XdpChecksums::Own,
+                Checksums::Device => XdpChecksums::Device,
+                Checksums::Kernel => XdpChecksums::Kernel,
+            },
             queues: queues.transpose().map_err(|error| error.to_string())?,
             ..usual
         })
@@ -233,6 +280,10 @@ mod tests {
             "x --xdp-queues 0",
             "x --xdp-frames 8192",
             "x --xdp-frame-size 4096",
+            "x --xdp-checksums own",
+            "x --xdp-wakeups poll",
+            "x --interface eth0 --xdp-wakeups epoll",
+            "x --interface eth0 --xdp-checksums none",
             "x --cores 3-1",
             "x --cores a",
             "x --cores 5000",
@@ -247,11 +298,13 @@ mod tests {
 
     #[test]
     fn queues_memory_and_nodes_are_passed_on() {
-        let line = "x --interface eth0 --xdp-queues 0-2,5 --xdp-frames 16384 --xdp-frame-size 4096 --numa-node 1";
+        let line = "x --interface eth0 --xdp-queues 0-2,5 --xdp-frames 16384 --xdp-frame-size 4096 --numa-node 1 \
+                    --xdp-checksums device --xdp-wakeups uring";
         let config = parse(line).expect("it is complete");
         let xdp = config.xdp.expect("it was named");
         assert_eq!(xdp.queues.expect("they were named").iter().collect::<Vec<_>>(), [0, 1, 2, 5]);
         assert_eq!((xdp.frames, xdp.frame_size, config.numa_node), (16_384, Some(4096), Some(1)));
+        assert_eq!((xdp.checksums, xdp.wakeups), (XdpChecksums::Device, XdpWakeups::Ring));
     }
 
     #[test]

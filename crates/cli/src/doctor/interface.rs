@@ -1,7 +1,7 @@
 //! What depends on an interface: driver, modes of AF_XDP, queues, rings, interrupts.
 
 use warpline::InterfaceName;
-use warpline_pktio::xdp::{ethtool, features};
+use warpline_pktio::xdp::{Features, ethtool, features};
 
 use super::root::Root;
 use super::{Finding, Remedy, State};
@@ -56,13 +56,36 @@ fn xdp(area: &str, name: InterfaceName) -> Vec<Finding> {
                 (false, _) => ("generic", State::Costs),
             };
             let several = if features.multi_buffer { "yes" } else { "no" };
-            vec![
+            let mut all = vec![
                 Finding::new(area, "best mode of AF_XDP", found, state, modes),
                 Finding::new(area, "packets of several buffers", several, State::Note, jumbo),
-            ]
+            ];
+            all.extend(checksums(area, name, features));
+            all
         }
         Err(error) => vec![Finding::new(area, "best mode of AF_XDP", format!("unknown ({error})"), State::Note, modes)],
     }
+}
+
+/// Who can compute checksums in the mode that AF_XDP would take.
+fn checksums(area: &str, name: InterfaceName, features: Features) -> Option<Finding> {
+    let what = "checksums of AF_XDP";
+    if features.zero_copy {
+        let meaning =
+            "the driver computes them in zero-copy mode if it reads TX metadata (Linux 6.8), else the worker does";
+        let (found, state) = match features.tx_checksum {
+            true => ("TX metadata: the device", State::Good),
+            false => ("no TX metadata: the worker", State::Costs),
+        };
+        return Some(Finding::new(area, what, found, state, meaning));
+    }
+    let meaning = "in copy mode they are computed as the kernel's packets' are: by the device if tx-checksumming is on";
+    let (found, state) = match ethtool::computes_checksums(name).ok()? {
+        true => ("the device, as of the kernel's packets; no TX metadata", State::Good),
+        false => ("the worker: tx-checksumming is off; no TX metadata", State::Costs),
+    };
+    let finding = Finding::new(area, what, found, state, meaning);
+    Some(finding.remedy(Remedy::Command(format!("ethtool -K {} tx on", name.as_str()))))
 }
 
 fn mtu(area: &str, root: &Root, name: InterfaceName) -> Option<Finding> {
@@ -172,5 +195,22 @@ mod tests {
         let findings = look(&Root::real(), InterfaceName::new("lo").expect("a short name"));
         assert!(findings.iter().any(|finding| finding.what == "MTU"));
         assert!(findings.iter().any(|finding| finding.what == "best mode of AF_XDP"));
+        // Before Linux 6.3 nobody tells.
+        if features(InterfaceName::new("lo").expect("a short name")).is_ok() {
+            let checksums = findings.iter().find(|finding| finding.what == "checksums of AF_XDP").expect("it is told");
+            assert_eq!(checksums.state, State::Good, "{}", checksums.found);
+        }
+    }
+
+    #[test]
+    fn checksums_are_told_for_the_mode_that_there_is() {
+        let lo = InterfaceName::new("lo").expect("a short name");
+        let state = |zero_copy, tx_checksum| {
+            let features = Features { native: true, redirect: true, zero_copy, tx_checksum, ..Features::default() };
+            checksums("x", lo, features).map(|finding| (finding.state, finding.remedy.is_some()))
+        };
+        assert_eq!(state(true, true), Some((State::Good, false)));
+        assert_eq!(state(true, false), Some((State::Costs, false)));
+        assert_eq!(state(false, false), Some((State::Good, true)), "the kernel's packets have theirs computed");
     }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::stage::{Io, SERVER, Server, Stage};
+use crate::stage::{CLIENT, Io, SERVER, Server, Stage, report};
 
 /// A server with a file of settings, variables and flags; what it says if it refuses.
 fn server(stage: &Stage, file: &str, variables: &[(&str, &str)], flags: &[&str]) -> Result<Server, String> {
@@ -64,6 +64,53 @@ fn cores_workers_and_nodes_are_honoured() {
     }
     let report = reported(server);
     assert_eq!((&report[0]["queues"], &report[1]["queues"]), (&json!([0]), &json!([1])));
+}
+
+#[test]
+fn who_computes_checksums_is_a_setting() {
+    let Some(stage) = Stage::with_queues("sums", 1) else { return };
+    let file = "io = \"xdp\"\ninterface = \"wl0\"\nxdp_checksums = \"own\"\n";
+    let reason = |variables: &[(&str, &str)], flags: &[&str]| {
+        reported(server(&stage, file, variables, flags).unwrap())[0]["reason"].as_str().unwrap().to_owned()
+    };
+    let kernel = [("WARPLINE_XDP_CHECKSUMS", "kernel")];
+    for (reason, who) in [
+        (reason(&[], &[]), "checksums computed here, as asked for"),
+        (reason(&kernel, &[]), "checksums by the kernel, as asked for"),
+        (reason(&kernel, &["--xdp-checksums", "device"]), "checksums by the device"),
+    ] {
+        assert!(reason.contains(who), "{reason:?} does not say {who:?}");
+    }
+    let refused = |flags: &[&str]| server(&stage, file, &[], flags).map(|_| ()).unwrap_err();
+    let said = refused(&["--xdp-checksums", "kernel", "--xdp-mode", "zero-copy"]);
+    assert!(said.contains("the kernel computes them in copy mode only"), "{said}");
+    match stage.net.exec(SERVER, "ethtool -K wl0 tx off") {
+        Ok(_) => assert!(refused(&["--xdp-checksums", "device"]).contains("the device does not")),
+        Err(reason) => println!("a device without checksums skipped: no ethtool: {reason}"),
+    }
+}
+
+#[test]
+fn each_way_of_waking_serves() {
+    let Some(stage) = Stage::with_queues("wakeups", 1) else { return };
+    for way in ["send", "poll", "uring"] {
+        let file = format!("io = \"xdp\"\ninterface = \"wl0\"\nxdp_wakeups = \"{way}\"\n");
+        let server = match server(&stage, &file, &[], &[]) {
+            Ok(server) => server,
+            Err(said) => {
+                assert!(way == "uring" && said.contains("io_uring"), "{way}: {said}");
+                println!("{way} skipped: {said}");
+                continue;
+            }
+        };
+        let mut command = stage.warpline(CLIENT, Io::Xdp);
+        command.args(["perf", "client", "10.77.0.1:4433", "--insecure", "--scenario", "reqresp", "--in-flight", "20"]);
+        command.args(["--duration", "1", "--xdp-wakeups", way]);
+        let report = report(&command.output().unwrap());
+        assert!(report["requests"].as_u64().unwrap() > 0, "{way}: {report}");
+        println!("{way}: {} requests", report["requests"]);
+        server.end();
+    }
 }
 
 #[test]
