@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use warpline::{ClientConfig, Connection, EarlyData, Endpoint, ServerConfig, TransportConfig, Version};
+use warpline::{ClientConfig, Connection, EarlyData, Endpoint, InterfaceName, ServerConfig, TransportConfig, Version};
 use warpline_interop_kit::args::{ClientArgs, ServerArgs};
 use warpline_interop_kit::http3::Requests;
 use warpline_interop_kit::tls;
@@ -21,12 +21,12 @@ const RESERVED_VERSION: Version = Version(0x1a2a_3a4a);
 /// How often the memory of sessions is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
-/// Serves until standard input is closed.
+/// Serves until standard input is closed; on AF_XDP if an interface is named.
 ///
 /// # Errors
 ///
 /// For options that the stack lacks, and when the endpoint does not start.
-pub async fn server(args: &ServerArgs) -> Result<Value> {
+pub async fn server(args: &ServerArgs, interface: Option<InterfaceName>) -> Result<Value> {
     // With --v2 there is nothing to do: a server goes on with the version that the client wants most.
     let config = ServerConfig::with_rustls(Arc::new(tls::server_config(args)?))?;
     let mut config = config.early_data(true)?.transport(transport(args.http3))?;
@@ -37,7 +37,7 @@ pub async fn server(args: &ServerArgs) -> Result<Value> {
         SocketAddr::V4(v4) => PreferredAddress { v4: Some(v4), v6: None },
         SocketAddr::V6(v6) => PreferredAddress { v4: None, v6: Some(v6) },
     });
-    let endpoint = warpline_peer::builder().bind(args.bind).server(config).start()?;
+    let endpoint = warpline_peer::builder(interface).bind(args.bind).server(config).start()?;
     report::exit_with_parent();
     report::listening(endpoint.local_addr())?;
     if !args.http3 {
@@ -51,19 +51,19 @@ pub async fn server(args: &ServerArgs) -> Result<Value> {
     Ok(Value::Null)
 }
 
-/// Fetches what `args` ask for.
+/// Fetches what `args` ask for; on AF_XDP if an interface is named.
 ///
 /// # Errors
 ///
 /// For options that the stack lacks, and of the first thing that fails.
-pub async fn client(args: &ClientArgs) -> Result<Value> {
+pub async fn client(args: &ClientArgs, interface: Option<InterfaceName>) -> Result<Value> {
     let config = ClientConfig::with_rustls(Arc::new(tls::client_config(args, Arc::default())?))?;
     let mut config = config.transport(transport(args.http3))?;
     config.early_data = args.zero_rtt;
     if !args.resume && !args.zero_rtt {
         config.memory = Arc::new(ClientMemory::new(0));
     }
-    let mut builder = warpline_peer::builder().bind(any_port(args.connect));
+    let mut builder = warpline_peer::builder(interface).bind(any_port(args.connect));
     if args.v2 {
         config.original_version = Some(Version::V1);
         builder = builder.versions([Version::V2, Version::V1]);

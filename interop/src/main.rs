@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use warpline::InterfaceName;
 use warpline_interop::endpoint;
 use warpline_interop::matrix::{peers, table};
 use warpline_interop::proxy::{Config, Proxy};
@@ -28,9 +29,28 @@ enum Command {
     /// Runs the cases of the public interop suite between us and other stacks, in both roles
     Matrix(MatrixArgs),
     /// Our own stack as a server of the matrix; runs until its standard input is closed
-    Server(ServerArgs),
+    Server(Ours<ServerArgs>),
     /// Our own stack as a client of the matrix
-    Client(ClientArgs),
+    Client(Ours<ClientArgs>),
+}
+
+/// What our own endpoint understands beside the options that all have.
+#[derive(Args)]
+struct Ours<T: Args> {
+    #[command(flatten)]
+    common: T,
+    /// Use AF_XDP on this interface, with the program in its driver
+    #[arg(long, value_name = "NAME", value_parser = InterfaceName::new)]
+    interface: Option<InterfaceName>,
+}
+
+/// How packets move.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Io {
+    /// The kernel's sockets
+    Udp,
+    /// AF_XDP, each program in a network namespace of its own behind a virtual link (needs root)
+    Xdp,
 }
 
 #[derive(Args)]
@@ -38,7 +58,7 @@ struct MatrixArgs {
     /// Small files and few connections
     #[arg(long)]
     quick: bool,
-    /// With whom, such as quinn,aioquic [default: everybody]
+    /// With whom, such as quinn,aioquic; also warpline [default: everybody else]
     #[arg(long, value_delimiter = ',')]
     peers: Vec<String>,
     /// Which cases, such as retry,ipv6 [default: all]
@@ -47,6 +67,12 @@ struct MatrixArgs {
     /// Runs at the same time; most wait for the network most of the time
     #[arg(long, default_value_t = 4)]
     jobs: usize,
+    /// How our packets move
+    #[arg(long, value_enum, default_value = "udp")]
+    io: Io,
+    /// How the peer's packets move, with ourselves as the peer
+    #[arg(long, value_enum, default_value = "udp")]
+    peer_io: Io,
     /// Writes all results to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -108,8 +134,8 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Proxy(args) => proxy(&args).map(|()| true),
         Command::Matrix(args) => matrix(args),
-        Command::Server(args) => return endpoint(endpoint::server(&args)),
-        Command::Client(args) => return endpoint(endpoint::client(&args)),
+        Command::Server(args) => return endpoint(endpoint::server(&args.common, args.interface)),
+        Command::Client(args) => return endpoint(endpoint::client(&args.common, args.interface)),
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,
@@ -135,6 +161,7 @@ fn matrix(args: MatrixArgs) -> io::Result<bool> {
         cases: table::select(&args.cases)?,
         quick: args.quick,
         jobs: args.jobs,
+        xdp: [args.io, args.peer_io].map(|io| io == Io::Xdp),
         keep: args.keep,
     };
     let table = table::matrix(&plan)?;

@@ -7,10 +7,12 @@
 //!
 //! - [`cases`]: what each case does and what it demands;
 //! - [`peers`]: the stacks, how their programs are built, and what they lack, with the reason;
+//! - [`net`]: namespaces for programs on AF_XDP;
 //! - [`run`]: one case between two programs;
 //! - [`table`]: all of them, and how they are printed.
 
 pub mod cases;
+pub mod net;
 pub mod peers;
 pub mod run;
 pub mod table;

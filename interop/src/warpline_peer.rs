@@ -5,7 +5,10 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use warpline::{ClientConfig, Connection, Endpoint, IoConfig, RecvStream, SendStream, ServerConfig};
+use warpline::{
+    Backend, ClientConfig, Connection, Endpoint, InterfaceName, IoConfig, RecvStream, SendStream, ServerConfig,
+    XdpConfig, XdpModes,
+};
 
 use crate::hq::{self, Answer};
 use crate::identity::Identity;
@@ -30,7 +33,7 @@ pub fn server_config(identity: &Identity) -> io::Result<ServerConfig> {
 ///
 /// When the endpoint cannot start.
 pub fn server(config: ServerConfig, root: &Path) -> io::Result<Endpoint> {
-    let endpoint = builder().server(config).start().map_err(io::Error::other)?;
+    let endpoint = builder(None).server(config).start().map_err(io::Error::other)?;
     tokio::spawn(accept(endpoint.clone(), root.to_owned()));
     Ok(endpoint)
 }
@@ -44,7 +47,7 @@ pub fn client(identity: &Identity, alpn: &[u8]) -> io::Result<(Endpoint, Arc<Cli
     let mut roots = rustls::RootCertStore::empty();
     roots.add(identity.certificate()).map_err(io::Error::other)?;
     let config = ClientConfig::with_roots(roots, &[alpn]).map_err(io::Error::other)?;
-    Ok((builder().start().map_err(io::Error::other)?, Arc::new(config)))
+    Ok((builder(None).start().map_err(io::Error::other)?, Arc::new(config)))
 }
 
 /// Connects to `server`, whose certificate must be for `localhost`.
@@ -81,8 +84,13 @@ pub async fn exchange(connection: &Connection, data: &[u8], len_max: usize) -> i
     Ok(answer)
 }
 
-pub(crate) fn builder() -> warpline::EndpointBuilder {
+/// An endpoint on the kernel's sockets, or on AF_XDP with the program in the driver: the virtual links of the matrix have no
+/// zero-copy, and generic mode would not be what was asked for.
+pub(crate) fn builder(interface: Option<InterfaceName>) -> warpline::EndpointBuilder {
+    let xdp = interface.map(|name| XdpConfig { modes: XdpModes::Copy, ..XdpConfig::new(name) });
     let io = IoConfig {
+        backend: if xdp.is_some() { Backend::Xdp } else { Backend::default() },
+        xdp,
         large_frames: POOL_FRAMES,
         medium_frames: POOL_FRAMES,
         small_frames: POOL_FRAMES,

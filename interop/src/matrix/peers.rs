@@ -117,18 +117,24 @@ pub const STACKS: &[Stack] = &[
     Stack { name: "tquic", locked: Some("tquic"), lacks: TQUIC_LACKS },
 ];
 
-/// The stacks called `names`; all of them if `names` is empty.
+/// The stacks called `names`, of which one may be ours; all others if `names` is empty.
 ///
 /// # Errors
 ///
 /// Names the one that there is not.
 pub fn select(names: &[String]) -> io::Result<Vec<&'static Stack>> {
-    let known = |name: &String| STACKS.iter().any(|stack| stack.name == name);
+    let known = |name: &String| STACKS.iter().chain([&OURS]).any(|stack| stack.name == name);
     if let Some(unknown) = names.iter().find(|name| !known(name)) {
         let all: Vec<_> = STACKS.iter().map(|stack| stack.name).collect();
         return Err(io::Error::other(format!("no peer {unknown}; there are {}", all.join(", "))));
     }
-    Ok(STACKS.iter().filter(|stack| names.is_empty() || names.iter().any(|name| name == stack.name)).collect())
+    let is_named = |stack: &&Stack| names.iter().any(|name| name == stack.name);
+    // We are our own peer only if that is asked for.
+    Ok(STACKS
+        .iter()
+        .filter(|stack| names.is_empty() || is_named(stack))
+        .chain([&OURS].into_iter().filter(is_named))
+        .collect())
 }
 
 impl Stack {
@@ -156,17 +162,21 @@ impl Stack {
     /// When it cannot be built.
     pub fn program(&self) -> io::Result<Program> {
         if self.name == OURS.name {
-            return Ok(Program { path: std::env::current_exe()?, prefix: Vec::new() });
+            return Ok(Program::ours(std::env::current_exe()?));
         }
         if self.locked.is_none() {
             let python = Python::find()?;
-            return Ok(Program { path: python.interpreter().into(), prefix: vec![python.script("endpoint.py")] });
+            return Ok(Program {
+                path: python.interpreter().into(),
+                prefix: vec![python.script("endpoint.py")],
+                xdp: false,
+            });
         }
         let package = format!("warpline-interop-{}", self.name);
         build(&package)?;
         let own = std::env::current_exe()?;
         let directory = own.parent().ok_or_else(|| io::Error::other("this program lies nowhere"))?;
-        Ok(Program { path: directory.join(package), prefix: Vec::new() })
+        Ok(Program { path: directory.join(package), prefix: Vec::new(), xdp: false })
     }
 }
 
@@ -175,9 +185,26 @@ impl Stack {
 pub struct Program {
     path: PathBuf,
     prefix: Vec<PathBuf>,
+    xdp: bool,
 }
 
 impl Program {
+    /// Our own, this one or one that was built beside.
+    pub fn ours(path: PathBuf) -> Self {
+        Self { path, prefix: Vec::new(), xdp: false }
+    }
+
+    /// With AF_XDP; our own program only.
+    #[must_use]
+    pub fn with_xdp(self, xdp: bool) -> Self {
+        Self { xdp, ..self }
+    }
+
+    /// Whether its packets go past the kernel's network stack.
+    pub fn is_xdp(&self) -> bool {
+        self.xdp
+    }
+
     /// The command, to which role and options are added.
     pub fn command(&self) -> Command {
         let mut command = Command::new(&self.path);

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::cases::{Case, Evidence, Setup};
+use super::net::{INTERFACE, MORE_ADDRESSES, Net, Place};
 use super::peers::Program;
 use crate::hq;
 use crate::identity::Identity;
@@ -37,7 +38,7 @@ pub struct Pair<'a> {
 ///
 /// The text says what was wrong: with a file, with a program, or with what crossed the network.
 pub fn run(case: &Case, quick: bool, pair: Pair<'_>, directory: &Path) -> Result<String, String> {
-    let stage = Stage::new(case, quick, directory).map_err(|error| error.to_string())?;
+    let stage = Stage::new(case, quick, pair, directory).map_err(|error| error.to_string())?;
     let played = stage.play(pair).map_err(|error| format!("{error}{}", stage.said()))?;
     stage.compare("out")?;
     if case.setup == Setup::TwoClients {
@@ -55,7 +56,11 @@ pub fn run(case: &Case, quick: bool, pair: Pair<'_>, directory: &Path) -> Result
         took: played.took,
         client_addresses: datagrams.iter().map(|datagram| datagram.client).collect::<BTreeSet<_>>().len(),
     };
-    (case.check)(&evidence)
+    let shown = (case.check)(&evidence)?;
+    match stage.net {
+        Some(_) => Ok(format!("{shown}; {}", played.past_kernel)),
+        None => Ok(shown),
+    }
 }
 
 /// Everything that is there before the programs start.
@@ -68,41 +73,46 @@ struct Stage<'a> {
     names: Vec<String>,
     capture: Capture,
     preferred: Capture,
+    /// Where one of the programs uses AF_XDP; otherwise everything is on the loopback.
+    net: Option<Net>,
 }
 
 struct Played {
     report: Value,
+    /// Whose datagrams the kernel's network stack did not see; empty on the loopback.
+    past_kernel: String,
     network: crate::proxy::Stats,
     took: Duration,
 }
 
 impl<'a> Stage<'a> {
-    fn new(case: &'a Case, quick: bool, directory: &'a Path) -> io::Result<Self> {
+    fn new(case: &'a Case, quick: bool, pair: Pair<'_>, directory: &'a Path) -> io::Result<Self> {
         for name in ["www", "out", "out2"] {
             std::fs::create_dir_all(directory.join(name))?;
         }
         let sizes = if quick { case.quick_files } else { case.files }.sizes();
         let names = hq::make_files(&directory.join("www"), &sizes)?;
         let (capture, preferred) = (Capture::default(), Capture::default());
-        Ok(Self { case, quick, directory, identity: Identity::new()?, sizes, names, capture, preferred })
+        let clients = if case.setup == Setup::TwoClients { 2 } else { 1 };
+        let is_xdp = pair.client.is_xdp() || pair.server.is_xdp();
+        let net = is_xdp.then(|| Net::new(clients)).transpose()?;
+        Ok(Self { case, quick, directory, identity: Identity::new()?, sizes, names, capture, preferred, net })
     }
 
     fn play(&self, pair: Pair<'_>) -> io::Result<Played> {
-        let localhost: IpAddr =
-            if self.case.setup == Setup::Ipv6 { Ipv6Addr::LOCALHOST.into() } else { Ipv4Addr::LOCALHOST.into() };
         // The proxies need the server's port, the server needs the preferred proxy's: the server's is chosen first.
-        let server = free_address(localhost)?;
-        let mut network = Config { listen: (localhost, 0).into(), ..Config::new(server) };
+        let mut network = self.addresses()?;
+        let server = network.to;
         (self.case.network)(&mut network, self.quick);
         let second = Config { capture: Some(self.preferred.clone()), ..network.clone() };
         network.capture = Some(self.capture.clone());
-        let preferred = (self.case.setup == Setup::Preferred).then(|| Proxy::start(second)).transpose()?;
+        let preferred = (self.case.setup == Setup::Preferred).then(|| self.proxy(second)).transpose()?;
         let preferred_address = preferred.as_ref().map(Proxy::address);
         let _server = Running::server(self.server(pair.server, server, preferred_address)?)?;
-        let proxy = Proxy::start(network)?;
+        let proxy = self.proxy(network)?;
         let began = Instant::now();
-        let mut client = Running::start(self.client(pair.client, proxy.address(), "out")?)?;
-        let other = (self.case.setup == Setup::TwoClients).then(|| self.client(pair.client, proxy.address(), "out2"));
+        let mut client = Running::start(self.client(pair.client, proxy.address(), 0)?)?;
+        let other = (self.case.setup == Setup::TwoClients).then(|| self.client(pair.client, proxy.address(), 1));
         let other = other.transpose()?.map(Running::start).transpose()?;
         let limit = Duration::from_secs(self.case.limit_s);
         let report = client.finish(limit)?;
@@ -110,13 +120,63 @@ impl<'a> Stage<'a> {
         if let Some(mut other) = other {
             other.finish(limit)?;
         }
-        Ok(Played { report, network: proxy.stats(), took })
+        let past_kernel = self.past_kernel(pair)?;
+        Ok(Played { report, past_kernel, network: proxy.stats(), took })
+    }
+
+    /// A network that changes nothing, between addresses that are free.
+    fn addresses(&self) -> io::Result<Config> {
+        let ipv6 = self.case.setup == Setup::Ipv6;
+        if let Some(net) = &self.net {
+            let server = net.free_address(Place::Server, net.server(ipv6))?;
+            let listen = (net.listen(ipv6), 0).into();
+            return Ok(Config { listen, rebind_from: MORE_ADDRESSES, ..Config::new(server) });
+        }
+        let localhost: IpAddr = if ipv6 { Ipv6Addr::LOCALHOST.into() } else { Ipv4Addr::LOCALHOST.into() };
+        Ok(Config { listen: (localhost, 0).into(), ..Config::new(free_address(localhost)?) })
+    }
+
+    fn proxy(&self, config: Config) -> io::Result<Proxy> {
+        match &self.net {
+            Some(net) => net.inside(Place::Middle, || Proxy::start(config)),
+            None => Proxy::start(config),
+        }
+    }
+
+    /// The kernel counts the datagrams of its sockets: programs on AF_XDP have none there.
+    fn past_kernel(&self, pair: Pair<'_>) -> io::Result<String> {
+        let Some(net) = &self.net else { return Ok(String::new()) };
+        let mut past = Vec::new();
+        for (who, program, place) in [("client", pair.client, Place::Client(0)), ("server", pair.server, Place::Server)]
+        {
+            match net.kernel_datagrams(place)? {
+                0 if program.is_xdp() => past.push(who),
+                count if program.is_xdp() => {
+                    return Err(io::Error::other(format!("{count} datagrams of the {who} went through the kernel")));
+                }
+                0 => {
+                    return Err(io::Error::other(format!(
+                        "the kernel saw no datagram of the {who}, which has sockets"
+                    )));
+                }
+                _ => (),
+            }
+        }
+        Ok(format!("past the kernel: {}", past.join(" and ")))
+    }
+
+    /// A program at its place.
+    fn program(&self, program: &Program, place: Place) -> Command {
+        match &self.net {
+            Some(net) => net.command(place, program.command()),
+            None => program.command(),
+        }
     }
 
     fn server(&self, program: &Program, bind: SocketAddr, preferred: Option<SocketAddr>) -> io::Result<Command> {
         let long = self.case.setup == Setup::LongChain;
         let cert = if long { self.identity.long_chain_file()? } else { self.identity.certificate_file() };
-        let mut command = program.command();
+        let mut command = self.program(program, Place::Server);
         command.arg("server").arg("--root").arg(self.directory.join("www"));
         command.args(["--bind", &bind.to_string()]).arg("--cert").arg(cert);
         command.arg("--key").arg(self.identity.key_file());
@@ -125,16 +185,24 @@ impl<'a> Stage<'a> {
         if let Some(address) = preferred {
             command.args(["--preferred", &address.to_string()]);
         }
+        if program.is_xdp() {
+            command.args(["--interface", INTERFACE]);
+        }
         command.stderr(File::create(self.directory.join("server.txt"))?);
         Ok(command)
     }
 
-    fn client(&self, program: &Program, to: SocketAddr, out: &str) -> io::Result<Command> {
-        let mut command = program.command();
+    /// The client with that number.
+    fn client(&self, program: &Program, to: SocketAddr, number: usize) -> io::Result<Command> {
+        let out = ["out", "out2"][number];
+        let mut command = self.program(program, Place::Client(number));
         command.arg("client").args(["--connect", &to.to_string()]);
         command.arg("--ca").arg(self.identity.certificate_file()).arg("--out").arg(self.directory.join(out));
         self.log_keys(&mut command);
         command.args(self.case.both).args(self.case.client);
+        if program.is_xdp() {
+            command.args(["--interface", INTERFACE]);
+        }
         command.args(self.names.iter().map(|name| format!("https://localhost:{}/{name}", to.port())));
         command.stderr(File::create(self.directory.join(format!("client-{out}.txt")))?);
         Ok(command)

@@ -8,6 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use serde_json::{Value, json};
 
 use super::cases::{CASES, Case};
+use super::net::Net;
 use super::peers::{OURS, Program, Role, Stack};
 use super::run::{Pair, run};
 
@@ -22,6 +23,8 @@ pub struct Plan {
     pub quick: bool,
     /// Runs at the same time.
     pub jobs: usize,
+    /// Our program uses AF_XDP, and, with us as the peer, its program, too.
+    pub xdp: [bool; 2],
     /// Where everything that a run leaves is kept: files, key logs, what programs said.
     pub keep: Option<PathBuf>,
 }
@@ -62,6 +65,7 @@ struct Cell {
 #[derive(Debug)]
 pub struct Table {
     quick: bool,
+    xdp: [bool; 2],
     stacks: Vec<&'static Stack>,
     cases: Vec<&'static Case>,
     cells: Vec<Cell>,
@@ -73,8 +77,17 @@ pub struct Table {
 ///
 /// When a peer's program cannot be built, or the system refuses a directory.
 pub fn matrix(plan: &Plan) -> io::Result<Table> {
-    let ours = OURS.program()?;
-    let programs = plan.stacks.iter().map(|stack| stack.program()).collect::<io::Result<Vec<_>>>()?;
+    let [our_xdp, their_xdp] = plan.xdp;
+    if let Some(stack) = plan.stacks.iter().find(|stack| their_xdp && stack.name != OURS.name) {
+        return Err(io::Error::other(format!("{} has no AF_XDP", stack.name)));
+    }
+    if our_xdp || their_xdp {
+        // Otherwise every cell would say what is missing.
+        Net::new(1)?;
+    }
+    let ours = OURS.program()?.with_xdp(our_xdp);
+    let theirs = |stack: &&Stack| stack.program().map(|program| program.with_xdp(their_xdp));
+    let programs = plan.stacks.iter().map(theirs).collect::<io::Result<Vec<_>>>()?;
     let mut work = VecDeque::new();
     for &case in &plan.cases {
         for (&stack, program) in plan.stacks.iter().zip(&programs) {
@@ -96,7 +109,7 @@ pub fn matrix(plan: &Plan) -> io::Result<Table> {
         }
     });
     let cells = cells.into_inner().unwrap_or_else(PoisonError::into_inner);
-    Ok(Table { quick: plan.quick, stacks: plan.stacks.clone(), cases: plan.cases.clone(), cells })
+    Ok(Table { quick: plan.quick, xdp: plan.xdp, stacks: plan.stacks.clone(), cases: plan.cases.clone(), cells })
 }
 
 fn outcome(
@@ -227,6 +240,7 @@ impl Table {
         };
         let versions: serde_json::Map<String, Value> =
             self.stacks.iter().chain([&&OURS]).map(|stack| (stack.name.to_owned(), stack.version().into())).collect();
-        json!({"quick": self.quick, "versions": versions, "cells": self.cells.iter().map(cell).collect::<Vec<_>>()})
+        let io = self.xdp.map(|xdp| if xdp { "xdp" } else { "sockets" });
+        json!({"quick": self.quick, "our_io": io[0], "peer_io": io[1], "versions": versions, "cells": self.cells.iter().map(cell).collect::<Vec<_>>()})
     }
 }

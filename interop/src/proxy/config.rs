@@ -16,6 +16,9 @@ use crate::wire::Capture;
 /// For how long a link that comes and goes does so; longer than any run.
 const COMING_AND_GOING: Duration = Duration::from_secs(600);
 
+/// IP addresses that a client has towards the server, one after the other.
+const REBIND_ADDRESSES: u64 = 120;
+
 /// The network between clients and server. [`Config::new`] gives one that changes nothing.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -47,8 +50,10 @@ pub struct Config {
     pub mtu: Option<usize>,
     /// Each client gets a new address towards the server every such time, as behind a NAT that forgets.
     pub rebind_after: Option<Duration>,
-    /// The new address is another IP address (of 127.0.0.0/8, so the server must be there) and not only another port.
+    /// The new address is another IP address and not only another port.
     pub rebind_address: bool,
+    /// The first of the 120 IPv4 addresses for that; of the loopback, so the server must be there, too.
+    pub rebind_from: Ipv4Addr,
     /// Datagrams towards the server that are dropped: bit n stands for the n-th, counted from 0.
     pub drop_up: u64,
     /// The link is up for the first time, then down for the second, and so on.
@@ -78,6 +83,7 @@ impl Config {
             mtu: None,
             rebind_after: None,
             rebind_address: false,
+            rebind_from: Ipv4Addr::new(127, 0, 1, 1),
             drop_up: 0,
             up_and_down: None,
             capture: None,
@@ -140,7 +146,10 @@ impl Config {
     /// What the server is reached from by the client that has had `earlier` addresses before.
     pub(super) fn outside(&self, earlier: u64) -> SocketAddr {
         match self.to {
-            SocketAddr::V4(_) if self.rebind_address => ([127, 0, 1, (earlier % 250) as u8 + 1], 0).into(),
+            SocketAddr::V4(_) if self.rebind_address => {
+                let address = u32::from(self.rebind_from) + (earlier % REBIND_ADDRESSES) as u32;
+                (Ipv4Addr::from_bits(address), 0).into()
+            }
             SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
             SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
         }

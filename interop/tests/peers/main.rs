@@ -8,3 +8,4 @@ mod share;
 mod stage;
 mod warpline_aioquic;
 mod warpline_quinn;
+mod xdp;
