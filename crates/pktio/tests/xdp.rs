@@ -86,12 +86,10 @@ fn each_way_to_wake_and_to_be_woken_moves_packets() {
         };
         let answer = |io: &mut Io, to, first: bool| {
             let (mut batch, mut seen, long) = (Vec::new(), 0, Duration::from_secs(5));
-            let send = |io: &mut Io| {
-                train(io, addr(to), 64, 64, 1);
-                io.flush_soon().expect("the socket is usable");
-            };
+            let send = |io: &mut Io| train(io, addr(to), 64, 64, 1);
             if first {
                 send(io);
+                io.flush_soon().expect("the socket is usable");
             }
             while seen < ROUNDS {
                 io.wait(Some(long)).expect("the socket is usable");
