@@ -132,7 +132,7 @@ fn each_way_to_wake_and_to_be_woken_moves_packets() {
         );
         match wakeups {
             // The sleep that follows sends.
-            XdpWakeups::Poll => assert!(sent.send_calls < sent.tx_datagrams, "{sent:?}"),
+            XdpWakeups::Poll => assert!(sent.send_calls * 10 < sent.tx_datagrams, "{sent:?}"),
             XdpWakeups::Send | XdpWakeups::Ring => assert!(sent.send_calls >= ROUNDS, "{sent:?}"),
         }
     }
@@ -170,23 +170,29 @@ fn ecn_codepoints_travel_both_ways() {
     }
 }
 
+/// A back end, or its refusal, once what was closed is free: children that other tests have forked hold copies of the port and
+/// of the program's link until they are programs of their own.
+fn once_free(pair: &Pair, xdp: XdpConfig) -> std::io::Result<Io> {
+    let mut opened = Err(std::io::ErrorKind::AddrInUse.into());
+    for _ in 0..300 {
+        opened = pair.inside(0, || Io::xdp_group(addr("[::]:4000"), 1, &config(), xdp, &STEERING));
+        match &opened {
+            Err(error) if error.kind() != std::io::ErrorKind::Unsupported => {
+                std::thread::sleep(Duration::from_millis(10))
+            }
+            _ => break,
+        }
+    }
+    opened.map(|mut group| group.pop().expect("one worker"))
+}
+
 /// The other end is a kernel's socket, which drops what has a wrong checksum unless the sender left it unfinished.
 #[test]
 fn checksums_are_computed_by_whom_the_status_says() {
     let Some(pair) = Pair::new("sums") else { return };
     let open = |checksums| {
         let xdp = XdpConfig { checksums, ..XdpConfig::new(InterfaceName::new("wl0").expect("a short name")) };
-        // Children of other tests hold what this one has closed until they are programs of their own.
-        let bind = || pair.inside(0, || Io::xdp_group(addr("[::]:4000"), 1, &config(), xdp, &STEERING));
-        let mut group = bind();
-        for _ in 0..300 {
-            if group.is_ok() {
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(10));
-            group = bind();
-        }
-        group.expect("AF_XDP on veth").pop().expect("one worker")
+        once_free(&pair, xdp).expect("AF_XDP on veth")
     };
     let told = pair.inside(0, || features(InterfaceName::new("wl0").expect("a short name")));
     assert!(told.is_ok_and(|told| !told.tx_checksum), "veth does not read TX metadata");
@@ -227,8 +233,7 @@ fn checksums_are_computed_by_whom_the_status_says() {
     ] {
         let name = InterfaceName::new("wl0").expect("a short name");
         let xdp = XdpConfig { checksums, modes, ..XdpConfig::new(name) };
-        let refused = pair.inside(0, || Io::xdp_group(addr("[::]:4000"), 1, &config(), xdp, &STEERING).map(|_| ()));
-        let error = refused.expect_err(why);
+        let error = once_free(&pair, xdp).expect_err(why);
         assert!(error.kind() == std::io::ErrorKind::Unsupported && error.to_string().contains(why), "{error}");
     }
 }

@@ -101,6 +101,9 @@ impl Xdp {
         self.stats.add(Stat::WaitCalls, 1);
         match self.sleep.poll(fds, only_reads, timeout.as_ref()) {
             Ok([rung, netlink, kernel]) => {
+                if !self.lanes.iter().any(|lane| lane.pending() > 0) {
+                    self.put_off = 0;
+                }
                 if rung {
                     crate::udp::clear(event);
                 }
