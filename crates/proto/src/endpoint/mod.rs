@@ -210,14 +210,16 @@ impl Endpoint {
         let eventful = flags.eventful;
         self.update_half_open(handle);
         let Some(connection) = self.slots.find_mut(handle) else { return };
-        self.logs.extend(connection.take_log(false));
+        let silent = connection.is_silent();
+        // What comes from here on is not worth waiting for.
+        self.logs.extend(connection.take_log(silent));
         if connection.is_drained() {
             if !eventful {
                 self.forget(handle);
             }
             return;
         }
-        let (due, silent) = (connection.next_timeout(), connection.is_silent());
+        let due = connection.next_timeout();
         self.deadlines.schedule(now, handle, due);
         if silent {
             self.slots.note_silent(handle);
