@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use common::{LOOKS, addr, collect, config, datagrams, socket, train};
+use common::{Ended, LOOKS, addr, collect, config, datagrams, socket, train};
 use warpline_pktio::{Backend, Io, IoConfig, limits};
 
 /// A socket behind a ring, or `None`, said in one line.
@@ -124,6 +124,7 @@ fn closing_with_requests_pending_leaves_nothing_behind() {
                 drop(socket.send_to(&[7; 1200], to));
             }
         });
+        let _ended = Ended(&stop);
         let files = || std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
         let mut before = 0;
         for round in 0..60 {
@@ -147,7 +148,6 @@ fn closing_with_requests_pending_leaves_nothing_behind() {
         }
         // Tests beside this one open and close files too.
         assert!(files() <= before + 40, "descriptors are closed: {before} before, {} after", files());
-        stop.store(true, Ordering::Relaxed);
     });
 }
 

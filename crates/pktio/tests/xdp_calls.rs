@@ -11,7 +11,7 @@ mod netns;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use common::{addr, config, train};
+use common::{Ended, addr, await_room, config, train};
 use ends::{STEERING, by_kernel, echo, udp, xdp};
 use netns::Pair;
 use warpline_pktio::xdp::{InterfaceName, XdpConfig, XdpModes};
@@ -70,13 +70,14 @@ fn a_receiver_that_spins_sleeps_only_when_nothing_comes() {
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
+            let _ended = Ended(&done);
             for n in 0..2000 {
                 for _ in 0..BURST {
+                    await_room(&mut b);
                     train(&mut b, addr("10.77.0.1:4000"), 1000, 1000, n as u8);
                 }
                 b.flush().expect("the socket is usable");
             }
-            done.store(true, Ordering::Release);
         });
         let mut batch = Vec::new();
         while !done.load(Ordering::Acquire) {

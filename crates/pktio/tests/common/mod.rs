@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use warpline_pktio::{Backend, Ecn, Io, IoConfig, Received, TxMeta};
@@ -41,6 +42,27 @@ macro_rules! on_each_backend {
             $(#[test] fn $story() { super::$story(warpline_pktio::Backend::Uring); })*
         }
     };
+}
+
+/// Tells another thread that this one has ended, also by a panic, so that the other does not wait forever.
+pub struct Ended<'a>(pub &'a AtomicBool);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+/// Waits until there is a buffer for a train: what was sent before may still be with the kernel.
+pub fn await_room(io: &mut Io) {
+    for _ in 0..LOOKS {
+        if io.tx_buffer().is_some() {
+            return;
+        }
+        io.flush().expect("the socket is usable");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    panic!("the kernel gives no buffer back");
 }
 
 /// Queues a train of `len` bytes whose datagrams are filled with their number, counted from `first`.
