@@ -94,6 +94,34 @@ fn a_close_that_is_not_answered_is_waited_for() {
 }
 
 #[test]
+fn packets_that_crossed_a_close_are_not_answered_and_later_ones_are() {
+    for close_arrives in [true, false] {
+        let mut pair = Pair::new(&TransportConfig::default());
+        let (client, server) = pair.established();
+        pair.run_for(Duration::from_secs(1));
+        let now = pair.now;
+        let sender = pair.server.connection(server).unwrap();
+        let stream = sender.open(Dir::Uni).unwrap();
+        sender.write(stream, &mut Chunk::from(vec![1; 10_000])).unwrap();
+        pair.client.connection(client).unwrap().close(now, 7, b"enough");
+        let sent = Rc::new(Cell::new(0));
+        let count = Rc::clone(&sent);
+        pair.filter = Box::new(move |_, from_client, _| {
+            count.set(count.get() + u32::from(from_client));
+            // The first close may be lost.
+            !from_client || close_arrives || count.get() > 1
+        });
+        // The server's data arrives after half a round trip of 20 ms.
+        pair.run_for(Duration::from_millis(15));
+        assert_eq!(sent.get(), 1, "the close alone");
+        pair.run_for(Duration::from_secs(2));
+        // The server repeats what was not acknowledged, and so learns of the close.
+        assert_eq!(sent.get(), if close_arrives { 1 } else { 2 });
+        assert!(pair.client.is_silent() && pair.server.is_silent());
+    }
+}
+
+#[test]
 fn a_client_that_closes_at_once_completes_the_handshake_all_the_same() {
     let mut pair = Pair::new(&TransportConfig::default());
     pair.reaction = Some(Box::new(|client, now, handle, event| {

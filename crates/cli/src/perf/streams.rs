@@ -27,15 +27,10 @@ pub(super) async fn send_bytes(send: &mut SendStream, mut len: u64, count: &mut 
 
 /// Reads to the end of the stream.
 pub(super) async fn drain(recv: &mut RecvStream, count: &mut impl FnMut(u64)) -> Result<()> {
-    // Grows where much comes at once; most answers are one chunk.
-    let mut chunks = Vec::new();
-    loop {
-        let more = recv.read_chunks(&mut chunks, 64).await?;
-        count(chunks.drain(..).map(|c| c.len() as u64).sum());
-        if !more {
-            return Ok(());
-        }
+    while let Some(chunk) = recv.read_chunk(usize::MAX).await? {
+        count(chunk.len() as u64);
     }
+    Ok(())
 }
 
 /// What a task came to; a panic in it is an error.

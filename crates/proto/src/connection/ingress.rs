@@ -65,7 +65,7 @@ impl Connection {
     /// datagrams are not opened to look for it; the close timer gets there by itself (RFC 9000 section 10.2.1).
     fn handle_while_closing(&mut self, cx: &mut Cx<'_>, memory: &mut Memory) {
         if memory.len() > CLOSE_ANSWER_LEN_MAX || !self.finds_close(cx, memory) {
-            self.on_packet_while_closing();
+            self.on_packet_while_closing(cx.now);
         }
     }
 

@@ -34,6 +34,8 @@ pub(super) enum State {
         to_send: bool,
         heard: u32,
         answer_at: u32,
+        /// What comes before may have left the peer before ours could reach it, so it says nothing about its loss.
+        crossing_until: Instant,
     },
     Draining {
         /// The one CONNECTION_CLOSE that answers the peer's is still to be sent.
@@ -140,7 +142,8 @@ impl Connection {
 
     fn start_closing(&mut self, now: Instant, why: CloseReason) {
         self.resume_finish(now);
-        self.lifecycle.state = State::Closing { why, to_send: true, heard: 0, answer_at: 1 };
+        let crossing_until = now + self.round_trip();
+        self.lifecycle.state = State::Closing { why, to_send: true, heard: 0, answer_at: 1, crossing_until };
         self.start_close_timer(now);
     }
 
@@ -190,16 +193,26 @@ impl Connection {
         self.start_draining(now, ConnectionError::Reset, false);
     }
 
-    /// A packet came in the closing state: the answer is repeated for the 1st, 2nd, 4th, 8th … of them
-    /// (RFC 9000 section 10.2.1).
-    pub(super) fn on_packet_while_closing(&mut self) {
-        if let State::Closing { to_send, heard, answer_at, .. } = &mut self.lifecycle.state {
+    /// A packet came in the closing state: the answer is repeated for the 1st, 2nd, 4th, 8th … of those that the peer can have
+    /// sent in ignorance of the last one, a round trip after it and later (RFC 9000 section 10.2.1).
+    pub(super) fn on_packet_while_closing(&mut self, now: Instant) {
+        let round_trip = self.round_trip();
+        if let State::Closing { to_send, heard, answer_at, crossing_until, .. } = &mut self.lifecycle.state
+            && now >= *crossing_until
+        {
             *heard += 1;
             if *heard >= *answer_at {
                 *answer_at = answer_at.saturating_mul(2);
                 *to_send = true;
+                *crossing_until = now + round_trip;
             }
         }
+    }
+
+    /// The smoothed round trip; zero before there is a sample.
+    fn round_trip(&self) -> Duration {
+        let rtt = &self.paths.current.rtt;
+        if rtt.has_sample() { rtt.smoothed() } else { Duration::ZERO }
     }
 
     pub(super) fn on_close_timer(&mut self) {
