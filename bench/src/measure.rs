@@ -23,6 +23,10 @@ const CLIENT_SLACK: Duration = Duration::from_secs(15);
 const OPEN_LIMIT: Duration = Duration::from_secs(180);
 /// How long held connections rest before memory is read, so that handshake state is gone.
 const SETTLE: Duration = Duration::from_secs(3);
+/// What a client may take to start and connect: so much later CPU time is taken first.
+const CPU_MARGIN: Duration = Duration::from_millis(150);
+/// CPU time of a shorter span says little.
+const CPU_SPAN_MIN: Duration = Duration::from_millis(100);
 /// Operations in a hundred that may have come about in another way than asked.
 const FALLBACKS_MAX_PERCENT: u64 = 1;
 /// Deviation of the payload size that a stack reports, in a hundred, that is still the size asked for.
@@ -128,15 +132,16 @@ fn start_client(program: &Program, row: &Row, setup: &Setup, identity: &Identity
 
 /// A run whose figure the client reports.
 fn load(server: &Process, client: &mut Process, row: &Row, setup: &Setup) -> Result<Sample> {
-    thread::sleep(setup.warmup);
-    // The spans of the client and of this thread differ by the time that connecting takes. That is why CPU time is
-    // used as a rate only.
+    // The client's measured span begins later than this thread can know, by the time that starting and connecting take. CPU
+    // time is that of a shorter span that lies within, so it is used as a rate only.
+    thread::sleep(setup.warmup + CPU_MARGIN);
     let (began, server_before, client_before) = (Instant::now(), cpu_seconds(server.id())?, cpu_seconds(client.id())?);
     let syscalls = setup.syscalls.then(|| SyscallCount::start(server.id(), setup.duration)).transpose()?;
-    let line = client.line(setup.duration + CLIENT_SLACK).map_err(|error| format!("client: {error}"))?;
+    thread::sleep(setup.duration.saturating_sub(CPU_MARGIN).max(CPU_SPAN_MIN));
     let span = began.elapsed().as_secs_f64();
     let server_share = (cpu_seconds(server.id())? - server_before) / span;
     let client_share = (cpu_seconds(client.id())? - client_before) / span;
+    let line = client.line(setup.duration + CLIENT_SLACK).map_err(|error| format!("client: {error}"))?;
     let report: Report = serde_json::from_str(&line).map_err(|error| format!("client: said {line}: {error}"))?;
     check(&report, row)?;
     let value = row.metric.value(&report).ok_or_else(|| format!("client: no figure in {line}"))?;
