@@ -29,6 +29,9 @@ pub struct GetArgs {
     /// Read the code from this file, as a host wrote it.
     #[arg(long, value_name = "FILE", conflicts_with = "code")]
     code_file: Option<PathBuf>,
+    /// Fetch files that have changed whole, without looking for what their older versions have of them.
+    #[arg(short = 'W', long)]
+    whole_file: bool,
     /// When the host goes away during the transfer, try for this long to find it again.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     retry_for: u64,
@@ -69,20 +72,22 @@ async fn fetch(args: &GetArgs) -> Result<(GetReport, Transport), ShareError> {
     let net = args.net.options()?;
     let began = Instant::now();
     let mut transport = Transport::default();
-    // Of earlier attempts: what was there before the first of them, what came, and what was lost.
-    let (mut reused, mut received, mut lost) = (None, 0, 0);
+    // Of earlier attempts: what was there before the first of them, what was taken from older versions, what came, and what was lost.
+    let (mut reused, mut copied, mut received, mut listed, mut lost) = (None, 0, 0, 0, 0);
     let mut way = Way::open(&code, &net).await?;
     loop {
         let progress = Arc::new(Progress::default());
         let display = Display::start(progress.clone(), args.quiet || args.json);
-        let options = GetOptions { target: args.output.clone() };
+        let options = GetOptions { target: args.output.clone(), whole_files: args.whole_file };
         let outcome = get(&way.connection, &code, &options, &progress).await;
         display.stop();
         lost += way.close(&mut transport).await;
         let error = match outcome {
             Ok(mut report) => {
                 report.reused_bytes = reused.unwrap_or(report.reused_bytes);
+                report.copied_bytes += copied;
                 report.received_bytes += received;
+                report.list_bytes += listed;
                 report.packets_lost = lost.max(report.packets_lost);
                 report.duration = began.elapsed();
                 return Ok((report, transport));
@@ -91,7 +96,9 @@ async fn fetch(args: &GetArgs) -> Result<(GetReport, Transport), ShareError> {
             Err(error) => return Err(error),
         };
         reused.get_or_insert(progress.bytes_reused.get());
+        copied += progress.bytes_copied.get();
         received += progress.bytes_received.get();
+        listed += progress.bytes_listed.get();
         way = reopen(&code, &net, error, Duration::from_secs(args.retry_for)).await?;
         transport.reconnected += 1;
     }
@@ -138,7 +145,7 @@ impl Way {
 }
 
 fn finish(args: &GetArgs, report: &GetReport, transport: &Transport) -> ExitCode {
-    let fetched = report.bytes.saturating_sub(report.reused_bytes);
+    let fetched = report.bytes.saturating_sub(report.reused_bytes + report.copied_bytes);
     let goodput = output::bits_per_second(fetched, report.duration);
     for (path, why) in &report.not_kept {
         eprintln!("warpline: not kept: {}: {why}", display_path(path));
@@ -159,7 +166,9 @@ fn finish(args: &GetArgs, report: &GetReport, transport: &Transport) -> ExitCode
             "seconds": report.duration.as_secs_f64(),
             "goodput_bps": goodput,
             "reused_bytes": report.reused_bytes,
+            "copied_bytes": report.copied_bytes,
             "received_bytes": report.received_bytes,
+            "list_bytes": report.list_bytes,
             "refetched_ranges": report.refetched,
             "verified": report.verified,
             "target": report.target.display().to_string(),
@@ -176,8 +185,12 @@ fn finish(args: &GetArgs, report: &GetReport, transport: &Transport) -> ExitCode
         });
         println!("{object}");
     } else if !args.quiet {
+        let copied = match report.copied_bytes {
+            0 => String::new(),
+            n => format!("; {} taken from older versions", output::bytes(n)),
+        };
         eprintln!(
-            "{}, {} in {:.1} s ({}); {} were there already; verified; in {}",
+            "{}, {} in {:.1} s ({}); {} were there already{copied}; verified; in {}",
             output::count(report.files, "file"),
             output::bytes(report.bytes),
             report.duration.as_secs_f64(),

@@ -88,7 +88,11 @@ fn line(progress: &Progress, rate: &Rate) -> String {
         _ => "-:--".to_owned(),
     };
     let reused = progress.bytes_reused.get();
-    let there = if reused > 0 { format!(", {} were there", output::bytes(reused)) } else { String::new() };
+    let mut there = if reused > 0 { format!(", {} were there", output::bytes(reused)) } else { String::new() };
+    let copied = progress.bytes_copied.get();
+    if copied > 0 {
+        there += &format!(", {} taken from older versions", output::bytes(copied));
+    }
     let limit = match rate.bottleneck {
         Bottleneck::Disk => "disk",
         Bottleneck::Network => "network or host",

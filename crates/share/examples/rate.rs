@@ -29,7 +29,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             std::fs::remove_dir_all(&target)?;
         }
         let (endpoint, connection) = connect(host.code(), &net).await?;
-        let options = GetOptions { target: Some(target.clone()) };
+        let options = GetOptions { target: Some(target.clone()), ..GetOptions::default() };
         let report = get(&connection, host.code(), &options, &Arc::new(Progress::default())).await?;
         endpoint.shutdown(0, b"").await;
         let seconds = report.duration.as_secs_f64();

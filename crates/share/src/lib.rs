@@ -15,7 +15,7 @@
 //!
 //! let code: JoinCode = "wl1…".parse().expect("a code that a host has printed");
 //! let (_endpoint, connection) = connect(&code, &Default::default()).await?;
-//! let report = get(&connection, &code, &GetOptions { target: None }, &Arc::new(Progress::default())).await?;
+//! let report = get(&connection, &code, &GetOptions::default(), &Arc::new(Progress::default())).await?;
 //! println!("{} files, {} bytes", report.files, report.bytes);
 //! # Ok(())
 //! # }
@@ -23,6 +23,7 @@
 #![forbid(unsafe_code)]
 
 mod auth;
+mod chunks;
 mod code;
 mod error;
 mod get;

@@ -39,13 +39,41 @@ pub const REFETCHES_MAX: u32 = 3;
 /// Parts that a host has read and not yet handed to the transport, per receiver.
 pub const PARTS_AHEAD: usize = 8;
 
-/// Files of several parts that a receiver may have asked for at once: each has two files open, and a process may by default have
-/// 1,024.
+/// Files of several parts that a receiver may have asked for at once: each has two files open, three if there is an older version, four
+/// while that is read, and a process may by default have 1,024.
 pub const LARGE_FILES_MAX: usize = 128;
 
-/// Parts of one file of which some groups are there and others are not. Hosts send whole parts, so only groups that came wrong leave
-/// such parts behind.
+/// Parts of one file of which some groups are there and others are not: those in which groups came wrong, and those of which an older
+/// version has some groups.
 pub const INCOMPLETE_PARTS_MAX: usize = 1024;
+
+/// Shortest average length of the chunks that versions of a file are compared by, as a power of two: 16 KiB, a group. Shorter ones would
+/// find little more, since groups are what is fetched, for a longer list.
+pub const CHUNK_AVERAGE_BITS_MIN: u8 = 14;
+
+/// Longest average: 4 MiB, the algorithm's own bound.
+pub const CHUNK_AVERAGE_BITS_MAX: u8 = 22;
+
+/// Chunks of a file, about: the average grows with the size. With the longest average there may be twice as many, so files of more than
+/// 2 TiB are not compared but sent whole.
+pub const CHUNKS_MAX: u64 = 1 << 18;
+
+/// Chunks of one file that are remembered: of a content that is cut into shorter ones than usual only so much is compared.
+pub const CHUNKS_KEPT_MAX: usize = 1 << 19;
+
+/// Files that a receiver compares with its older versions at once.
+pub const DELTAS_MAX: usize = 4;
+
+/// What these may take of memory together, about; a file that takes more is compared alone.
+pub const DELTA_MEMORY_MAX: u64 = 32 << 20;
+
+/// Lists of chunks that a receiver may have asked for and that wait until the host is done with the one before; more of them hold up
+/// whatever that receiver asks for.
+pub const LISTS_AHEAD: usize = 8;
+
+/// Parts of one file that wait for some of their groups while its other parts are taken from the older version: half of
+/// [`INCOMPLETE_PARTS_MAX`], which leaves the other half to groups that came wrong.
+pub const DELTA_INCOMPLETE_MAX: usize = INCOMPLETE_PARTS_MAX / 2;
 
 /// Batches of messages, of up to a part and a little more, that a receiver has taken from the transport and not yet written. A kill loses
 /// what they hold.

@@ -3,6 +3,7 @@
 
 use warpline_wire::{Reader, varint};
 
+use crate::chunks::{Lengths, Sum};
 use crate::error::ShareError;
 use crate::limits::{EXTENTS_MAX, GROUP_LEN, MESSAGE_LEN_MAX, PART_LEN, PATH_MAX};
 use crate::manifest::Mtime;
@@ -34,6 +35,14 @@ pub mod kind {
     pub const SERVED: u8 = 9;
     /// Host: a want cannot be served.
     pub const FAILED: u8 = 10;
+    /// Receiver: wants to know the chunks of a file.
+    pub const COMPARE: u8 = 11;
+    /// Receiver: knows enough of a file's chunks.
+    pub const ENOUGH: u8 = 12;
+    /// Host: chunks of a file.
+    pub const CHUNKS: u8 = 13;
+    /// Host: no more chunks of a file come.
+    pub const COMPARED: u8 = 14;
 }
 
 /// Bytes of a file that a receiver wants.
@@ -73,6 +82,23 @@ impl Also {
     fn from_byte(byte: u8) -> Option<Self> {
         (byte < 4).then_some(Self { root: byte & 1 != 0, anew: byte & 2 != 0 })
     }
+}
+
+/// A file whose chunks a receiver wants to know, since it has an older version of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Compare {
+    /// As in wants for the file.
+    pub id: u64,
+    /// The file.
+    pub path: Vec<u8>,
+    /// The size it has in the manifest.
+    pub size: u64,
+    /// The time of change it has in the manifest.
+    pub mtime: Mtime,
+    /// How the ends of chunks are found, see [`crate::chunks::METHOD`].
+    pub method: u8,
+    /// How long they are.
+    pub lengths: Lengths,
 }
 
 /// Bytes of a file, at most [`PART_LEN`], within one part of it.
@@ -174,6 +200,55 @@ impl Want {
     }
 }
 
+impl Compare {
+    /// The message.
+    pub fn encode(&self) -> Vec<u8> {
+        message(kind::COMPARE, |out| {
+            put_varint(out, self.id);
+            put_bytes(out, &self.path);
+            put_varint(out, self.size);
+            out.extend_from_slice(&self.mtime.seconds.to_be_bytes());
+            out.extend_from_slice(&self.mtime.nanos.to_be_bytes());
+            out.extend_from_slice(&[self.method, self.lengths.bits()]);
+        })
+    }
+
+    /// The request in a message's body.
+    pub fn decode(body: &[u8]) -> Result<Self, ShareError> {
+        let read = || {
+            let mut r = Reader::new(body);
+            let compare = Self {
+                id: r.varint().ok()?,
+                path: take_bytes(&mut r, PATH_MAX)?.to_vec(),
+                size: r.varint().ok()?,
+                mtime: Mtime { seconds: r.u64().ok()? as i64, nanos: r.u32().ok()? },
+                method: r.u8().ok()?,
+                lengths: Lengths::from_bits(r.u8().ok()?)?,
+            };
+            (r.is_empty() && compare.size > 0).then_some(compare)
+        };
+        read().ok_or_else(|| ShareError::peer("a request for chunks that cannot be read"))
+    }
+}
+
+/// The number in the body of a message that holds nothing else.
+pub fn decode_id(body: &[u8]) -> Result<u64, ShareError> {
+    let mut r = Reader::new(body);
+    let id = r.varint().ok().filter(|_| r.is_empty());
+    id.ok_or_else(|| ShareError::peer("a notice that cannot be read"))
+}
+
+/// Appends a chunk to the body of a [`kind::CHUNKS`] message, behind the number of its file.
+pub fn put_chunk(out: &mut Vec<u8>, len: u32, sum: &Sum) {
+    put_varint(out, len.into());
+    out.extend_from_slice(sum);
+}
+
+/// The next chunk in the body of such a message.
+pub fn take_chunk(r: &mut Reader<'_>) -> Option<(u32, Sum)> {
+    Some((u32::try_from(r.varint().ok()?).ok()?, r.array().ok()?))
+}
+
 impl<'a> Part<'a> {
     /// The part in a message's body. All lengths agree with one another afterwards.
     pub fn decode(body: &'a [u8]) -> Result<Self, ShareError> {
@@ -215,6 +290,10 @@ mod tests {
         fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
             let _ = Want::decode(&bytes);
             let _ = Part::decode(&bytes);
+            let _ = Compare::decode(&bytes);
+            let _ = decode_id(&bytes);
+            let mut r = Reader::new(&bytes);
+            while take_chunk(&mut r).is_some() {}
         }
     }
 
@@ -227,5 +306,18 @@ mod tests {
         for (start, end) in [(1, 50_000), (0, 100), (0, 50_001), (16384, 16384)] {
             assert!(Want::decode(&Want { start, end, ..want.clone() }.encode()[5..]).is_err());
         }
+    }
+
+    #[test]
+    fn requests_for_chunks_read_back() {
+        let lengths = Lengths::for_size(1 << 33).unwrap();
+        let compare =
+            Compare { id: 3, path: b"a".to_vec(), size: 1 << 33, mtime: Mtime::default(), method: 1, lengths };
+        let message = compare.encode();
+        assert_eq!(Compare::decode(&message[5..]).unwrap(), compare);
+        assert!(Compare::decode(&message[5..message.len() - 1]).is_err());
+        assert!(Compare::decode(&Compare { size: 0, ..compare }.encode()[5..]).is_err());
+        assert_eq!(decode_id(&[9]).unwrap(), 9);
+        assert!(decode_id(&[9, 9]).is_err());
     }
 }

@@ -16,8 +16,12 @@ pub struct Progress {
     pub files_done: Gauge,
     /// Bytes that were there before.
     pub bytes_reused: Gauge,
-    /// Bytes that came over the network, repetitions included.
+    /// Bytes that were taken from older versions of their files.
+    pub bytes_copied: Gauge,
+    /// Bytes of files that came over the network, repetitions included.
     pub bytes_received: Gauge,
+    /// Bytes of lists of chunks that came over the network.
+    pub bytes_listed: Gauge,
     /// Ranges that came wrong and were fetched again.
     pub refetched: Gauge,
     /// Nanoseconds that the writer has spent on writing and verifying.

@@ -18,12 +18,16 @@ const ENTRIES: u8 = 4;
 const LIST_END: u8 = 6;
 const PART: u8 = 8;
 const SERVED: u8 = 9;
+const CHUNKS: u8 = 13;
+const COMPARED: u8 = 14;
 
 /// What the fake host says: on the control stream after its greeting, and on the data stream.
 #[derive(Default)]
 struct Script {
     control: Vec<Vec<u8>>,
     data: Vec<Vec<u8>>,
+    /// What the receiver has as `f` already.
+    older: Vec<u8>,
     /// Closes the connection once everything is said, or delivered.
     goes: bool,
 }
@@ -170,6 +174,10 @@ async fn outcome(script: Script) -> (Scene, Result<(), ShareError>) {
     let beside = scene.dir.path().join("beside");
     fs::create_dir(&beside).unwrap();
     fs::write(beside.join("file"), b"untouched").unwrap();
+    if !script.older.is_empty() {
+        fs::create_dir(scene.target()).unwrap();
+        fs::write(scene.target().join("f"), &script.older).unwrap();
+    }
     let id = Identity::generate(["warpline"]).unwrap();
     let config =
         ServerConfig::with_single_cert(vec![id.certificate.clone()], id.key(), &[b"warpline-share/1"]).unwrap();
@@ -213,7 +221,7 @@ fn the_fake_host_can_be_honest() {
             part(3, 0, b"abc", 3),
             message(SERVED, &number(3)),
         ],
-        goes: false,
+        ..Script::default()
     };
     let (scene, outcome) = run(outcome(script));
     outcome.unwrap();
@@ -265,7 +273,7 @@ fn lists_that_contradict_themselves() {
 
 /// A share of one file of 40,000 bytes, whose number is 2.
 fn about_a_file(data: Vec<Vec<u8>>) -> Script {
-    Script { control: list(&[dir(""), file("f", 40_000)]), data, goes: false }
+    Script { control: list(&[dir(""), file("f", 40_000)]), data, ..Script::default() }
 }
 
 #[test]
@@ -294,6 +302,65 @@ impl Script {
         self.control = list(&[dir(""), file("f", 40_000), file("g", 1)]);
         self
     }
+}
+
+/// Size of a file that the receiver has an older version of; the file's number is 2.
+const CHANGED: u64 = 3 << 20;
+
+fn about_a_changed_file(data: Vec<Vec<u8>>) -> Script {
+    let older = common::noise(3, 2 << 20);
+    Script { control: list(&[dir(""), file("f", CHANGED)]), data, older, goes: false }
+}
+
+/// A message of chunks of these lengths.
+fn chunks(id: u64, lengths: impl IntoIterator<Item = u64>) -> Vec<u8> {
+    let mut body = number(id);
+    for len in lengths {
+        put(&mut body, len);
+        body.extend_from_slice(&[7; 16]);
+    }
+    message(CHUNKS, &body)
+}
+
+/// The end of a list, with a hash.
+fn compared(id: u64) -> Vec<u8> {
+    message(COMPARED, &[number(id), vec![9; 32]].concat())
+}
+
+#[test]
+fn lists_of_chunks_that_nobody_can_have_made() {
+    let refused = |what, data| refused(what, about_a_changed_file(data));
+    let all = || chunks(2, std::iter::repeat_n(16_384, CHANGED as usize / 16_384));
+    refused("chunks of no length", vec![chunks(2, [0])]);
+    refused("chunks that are too short", vec![chunks(2, [4095])]);
+    refused("chunks that are too long", vec![chunks(2, [65_537])]);
+    refused("a length beyond all measure", vec![chunks(2, [varint::MAX])]);
+    refused("chunks beyond the end", vec![all(), chunks(2, [16_384])]);
+    refused("chunks that end behind the end", vec![chunks(2, std::iter::repeat_n(65_535, 49))]);
+    refused("chunks without an end", vec![chunks(2, std::iter::repeat_n(4096, 60_000))]);
+    refused("chunks for what was not compared", vec![chunks(3, [16_384])]);
+    refused("chunks after the end", vec![message(COMPARED, &number(2)), chunks(2, [16_384])]);
+    refused("half a chunk", vec![message(CHUNKS, &[2, 0x40, 0x80, 1, 2, 3])]);
+    refused("no number", vec![message(CHUNKS, b"")]);
+    refused("an end before all of it", vec![chunks(2, [16_384]), compared(2)]);
+    refused("an end of what was not compared", vec![compared(3)]);
+    refused("two ends", vec![all(), compared(2), compared(2)]);
+    refused("half a hash", vec![all(), message(COMPARED, &[2; 20])]);
+    refused("bytes that were not asked for yet", vec![part(2, 0, &common::noise(1, 1 << 20), CHANGED)]);
+}
+
+#[test]
+fn lists_of_chunks_for_a_receiver_that_has_no_older_version() {
+    refused("chunks", Script { older: Vec::new(), ..about_a_changed_file(vec![chunks(2, [16_384])]) });
+    refused("an end of chunks", Script { older: Vec::new(), ..about_a_changed_file(vec![compared(2)]) });
+}
+
+#[test]
+fn a_host_that_goes_ends_a_transfer_that_waits_for_its_list() {
+    let script = Script { goes: true, ..about_a_changed_file(Vec::new()) };
+    let (scene, outcome) = run(outcome(script));
+    assert!(matches!(outcome, Err(ShareError::Connection(_))), "{outcome:?}");
+    assert_eq!(fs::read(scene.target().join("f")).unwrap(), common::noise(3, 2 << 20));
 }
 
 #[test]
@@ -326,9 +393,9 @@ fn many_files(len: usize) -> Vec<Vec<u8>> {
 fn a_wrong_message_ends_a_transfer_whose_plan_waits() {
     // The plan waits until fewer files are outstanding.
     let wrong = || vec![message(SERVED, &number(1 << 40))];
-    refused("while files are outstanding", Script { control: many_files(20), data: wrong(), goes: false });
+    refused("while files are outstanding", Script { control: many_files(20), data: wrong(), ..Script::default() });
     // The plan waits until its requests are read, which never happens.
-    refused("while requests are not read", Script { control: many_files(250), data: wrong(), goes: false });
+    refused("while requests are not read", Script { control: many_files(250), data: wrong(), ..Script::default() });
 }
 
 #[test]
@@ -355,7 +422,20 @@ fn a_receiver_that_misbehaves_is_disconnected() {
             blake3::Hasher::new_keyed(&key).update(b"receiver").update(&material).finalize()
         };
         // Nothing of what the host says is ever read, so its list waits for ever.
-        for bad in [message(PART, b""), message(7, &[0xff; 9]), vec![0; 8], message(7, &[1, 0, 0x40])] {
+        let compare = |bits: u8| message(11, &[&[1, 1, b'f', 1][..], &[0; 12], &[1, bits]].concat());
+        let bad = [
+            message(PART, b""),
+            message(7, &[0xff; 9]),
+            vec![0; 8],
+            message(7, &[1, 0, 0x40]),
+            // Chunks that are too short or too long to be told, and half a request for them.
+            compare(13),
+            compare(23),
+            message(11, &[1, 1, b'f']),
+            message(12, b""),
+            message(13, &[1]),
+        ];
+        for bad in bad {
             let (_endpoint, connection) = connect(code, &NetOptions::default()).await.unwrap();
             let (mut control, _answers) = connection.open_bi().await.unwrap();
             let mut hello = 1u32.to_be_bytes().to_vec();
@@ -364,6 +444,18 @@ fn a_receiver_that_misbehaves_is_disconnected() {
             control.write_all(&bad).await.unwrap();
             connection.closed().await;
         }
+        // Who asks for lists again and again and reads none is held back like everyone who does not read, and holds up nobody.
+        let (_endpoint, connection) = connect(code, &NetOptions::default()).await.unwrap();
+        let (mut control, _answers) = connection.open_bi().await.unwrap();
+        let mut hello = 1u32.to_be_bytes().to_vec();
+        hello.extend_from_slice(proof(&connection).await.as_bytes());
+        control.write_all(&message(1, &hello)).await.unwrap();
+        let greedy = async {
+            loop {
+                control.write_all(&compare(14)).await.unwrap();
+            }
+        };
+        assert!(tokio::time::timeout(std::time::Duration::from_millis(500), greedy).await.is_err());
         // And who is honest is served.
         scene.get(code).await.unwrap();
     });

@@ -53,7 +53,7 @@ fn interrupted(cut: Cut, seed: u64) {
             let progress = Arc::new(Progress::default());
             // Each attempt comes a little further.
             let cut_at = points.get(cuts).map_or(u64::MAX, |p| u64::from_le_bytes(*p) % (content / 16));
-            let options = GetOptions { target: Some(scene.target()) };
+            let options = GetOptions { target: Some(scene.target()), ..GetOptions::default() };
             let outcome = {
                 let watched = progress.clone();
                 let reached = async {
@@ -121,7 +121,7 @@ fn a_host_that_goes_away() {
         let host = scene.source_host();
         let (_endpoint, connection) = connect(host.code(), &NetOptions::default()).await.unwrap();
         let progress = Arc::new(Progress::default());
-        let options = GetOptions { target: Some(scene.target()) };
+        let options = GetOptions { target: Some(scene.target()), ..GetOptions::default() };
         let going = async {
             while progress.bytes_received.get() < LARGE / 4 {
                 tokio::time::sleep(Duration::from_micros(200)).await;

@@ -20,7 +20,7 @@ const SIZE: usize = 24 << 20;
 async fn fetch_some(scene: &Scene, host: &Host, bytes: u64) {
     let (endpoint, connection) = connect(host.code(), &NetOptions::default()).await.unwrap();
     let progress = Arc::new(Progress::default());
-    let options = GetOptions { target: Some(scene.target()) };
+    let options = GetOptions { target: Some(scene.target()), ..GetOptions::default() };
     let reached = async {
         while progress.bytes_received.get() < bytes {
             tokio::time::sleep(Duration::from_micros(200)).await;

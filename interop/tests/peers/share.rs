@@ -51,7 +51,7 @@ async fn a_share_arrives_whole_over_50_ms_and_1_percent_of_loss() {
     let code = JoinCode { addresses: vec![proxy.address()], ..host.code().clone() };
     let (endpoint, connection) = connect(&code, &net).await.unwrap();
     let target = dir.path().join("target");
-    let options = GetOptions { target: Some(target.clone()) };
+    let options = GetOptions { target: Some(target.clone()), ..GetOptions::default() };
     let report = get(&connection, &code, &options, &Arc::new(Progress::default())).await.unwrap();
     endpoint.shutdown(0, b"").await;
     assert!(report.verified && report.not_kept.is_empty());

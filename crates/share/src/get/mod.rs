@@ -1,10 +1,12 @@
 //! The receiver: fetches a share into a directory.
 //!
 //! One thread plans (takes the list of files, makes directories and links, decides what is there already and asks for the rest), one
-//! writes (verifies what comes and puts it into place), and two tasks keep the streams moving between them. Whatever is
+//! writes (verifies what comes and puts it into place), and two tasks keep the streams moving between them. Files with an older
+//! version are compared with it by a few threads more. Whatever is
 //! under a final name was verified; everything else is in a directory of its own below the target.
 
 mod boot;
+mod delta;
 mod finish;
 mod partial;
 mod pending;
@@ -22,12 +24,14 @@ use warpline::{ClientConfig, Connection, Endpoint, SendStream};
 use warpline_frame::Chunk;
 use warpline_wire::Reader;
 
+use self::delta::Crew;
 use self::pending::Pending;
 use self::target::Target;
+use self::writer::Batch;
 use crate::auth::{self, Role};
 use crate::code::JoinCode;
 use crate::error::ShareError;
-use crate::limits::{MESSAGES_AHEAD, NAME_MAX};
+use crate::limits::{GROUP_LEN, MESSAGES_AHEAD, NAME_MAX, PART_LEN};
 use crate::message::{ALPN, VERSION, kind, message, take_bytes};
 use crate::net::NetOptions;
 use crate::progress::Progress;
@@ -39,12 +43,16 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const WANTS_AHEAD: usize = 16;
 /// Messages are handed to the threads in batches of about this length.
 const BATCH_LEN: usize = 128 * 1024;
+/// Groups in a part.
+const GROUPS: usize = PART_LEN / GROUP_LEN;
 
-/// Where to put a share.
-#[derive(Clone, Debug)]
+/// Where to put a share, and how.
+#[derive(Clone, Debug, Default)]
 pub struct GetOptions {
     /// The directory to fetch into; `None` for the share's own name in the current directory.
     pub target: Option<PathBuf>,
+    /// Files that have changed are fetched whole: their older versions are not read.
+    pub whole_files: bool,
 }
 
 /// What a transfer came to.
@@ -58,8 +66,12 @@ pub struct GetReport {
     pub entries: u64,
     /// Bytes that were there already and were not sent.
     pub reused_bytes: u64,
+    /// Bytes that were taken from older versions of files and were not sent.
+    pub copied_bytes: u64,
     /// Bytes of files that came over the network.
     pub received_bytes: u64,
+    /// Bytes of lists of chunks that came over the network, to find what older versions have.
+    pub list_bytes: u64,
     /// Ranges that came wrong and were fetched again.
     pub refetched: u64,
     /// Time from the first message to the last file in place.
@@ -189,14 +201,16 @@ async fn fetch(
     let pending = Arc::new(Pending::new(progress.clone()));
     let (wants, outgoing) = mpsc::channel::<Vec<u8>>(WANTS_AHEAD);
     let (batches, planned) = mpsc::channel::<Vec<u8>>(MESSAGES_AHEAD);
-    let (parts, arrived) = mpsc::channel::<Vec<u8>>(MESSAGES_AHEAD);
+    let (parts, arrived) = mpsc::channel::<Batch>(MESSAGES_AHEAD);
     let (spare, spares) = std::sync::mpsc::channel::<Vec<u8>>();
 
     let planning = {
         let (target, pending, wants, writer) = (target.clone(), pending.clone(), wants.clone(), parts.downgrade());
+        let whole_files = options.whole_files;
         tokio::task::spawn_blocking(move || {
             let _guard = StopOnPanic(&pending);
-            plan::run(&target, &pending, planned, &wants, &writer)
+            let crew = Crew::new(&target, &pending, &wants, &writer);
+            plan::run(&target, &pending, planned, &wants, crew, whole_files)
         })
     };
     let writing = {
@@ -209,9 +223,9 @@ async fn fetch(
     let data = async {
         // The stream shows itself with its first byte, which comes once something was asked for.
         let data = connection.accept_uni().await.map_err(ShareError::connection)?;
-        pump(MessageReader::new(data), parts, Some(spares)).await
+        pump(MessageReader::new(data), parts, Some(spares), Batch::Messages).await
     };
-    let streams = async { tokio::try_join!(ask(control, outgoing), pump(answers, batches, None), data) };
+    let streams = async { tokio::try_join!(ask(control, outgoing), pump(answers, batches, None, |b| b), data) };
     let moved = tokio::select! {
         moved = streams => moved.map(|_| ()),
         () = pending.over() => Ok(()),
@@ -241,7 +255,9 @@ async fn fetch(
         files: progress.files_total.get(),
         entries: plan.entries,
         reused_bytes: progress.bytes_reused.get(),
+        copied_bytes: progress.bytes_copied.get(),
         received_bytes: progress.bytes_received.get(),
+        list_bytes: progress.bytes_listed.get(),
         refetched: progress.refetched.get(),
         duration: began.elapsed(),
         verified: true,
@@ -272,14 +288,15 @@ async fn ask(mut control: SendStream, mut wants: mpsc::Receiver<Vec<u8>>) -> Res
 }
 
 /// Moves messages from a stream to a thread, in buffers that come back.
-async fn pump(
+async fn pump<T>(
     mut messages: MessageReader,
-    to: mpsc::Sender<Vec<u8>>,
+    to: mpsc::Sender<T>,
     spares: Option<std::sync::mpsc::Receiver<Vec<u8>>>,
+    wrap: fn(Vec<u8>) -> T,
 ) -> Result<(), ShareError> {
     loop {
         let mut batch = spares.as_ref().and_then(|s| s.try_recv().ok()).unwrap_or_default();
-        if !messages.next_batch(&mut batch, BATCH_LEN).await? || to.send(batch).await.is_err() {
+        if !messages.next_batch(&mut batch, BATCH_LEN).await? || to.send(wrap(batch)).await.is_err() {
             return Ok(());
         }
     }

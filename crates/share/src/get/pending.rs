@@ -6,6 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
+use super::delta::Deltas;
 use super::partial::Partial;
 use crate::limits::{FILE_OVERHEAD, LARGE_FILES_MAX, OUTSTANDING_LEN_MAX};
 use crate::manifest::Entry;
@@ -23,7 +24,7 @@ pub(super) struct Wanted {
     pub(super) size: u64,
     /// What of it is on disk already, for a file of several parts.
     pub(super) partial: Option<Partial>,
-    /// Requests for it that are not served yet.
+    /// Requests for it that are not served yet; the comparison with an older version counts as one.
     pub(super) open_wants: u32,
     /// Bytes that these will bring, holes included.
     pub(super) owed: u64,
@@ -57,6 +58,8 @@ pub(super) struct Pending {
     stopped: AtomicBool,
     planned: AtomicBool,
     not_kept: Mutex<NotKept>,
+    /// Files with an older version.
+    pub(super) deltas: Deltas,
     pub(super) progress: Arc<Progress>,
 }
 
@@ -73,6 +76,7 @@ impl Pending {
             stopped: AtomicBool::new(false),
             planned: AtomicBool::new(false),
             not_kept: Mutex::new((Vec::new(), 0)),
+            deltas: Deltas::default(),
             progress,
         }
     }
@@ -147,6 +151,7 @@ impl Pending {
         self.stopped.store(true, Ordering::Release);
         drop(self.files());
         self.changed.notify_all();
+        self.deltas.stop();
         self.end();
     }
 

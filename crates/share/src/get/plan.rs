@@ -6,11 +6,11 @@ use rustix::fs::{FileType, Mode, OFlags, openat, readlinkat};
 use tokio::sync::mpsc;
 use warpline_wire::Reader;
 
+use super::delta::{Crew, Job};
 use super::finish::Later;
 use super::partial::Partial;
 use super::pending::{Pending, Wanted};
 use super::target::{LastParent, Target};
-use super::writer::WAKE;
 use crate::error::{ShareError, display_path};
 use crate::limits::{PART_LEN, PATH_MAX};
 use crate::manifest::{Entry, Kind, OrderCheck, decode_entry};
@@ -24,43 +24,51 @@ pub(super) struct Planned {
     pub(super) entries: u64,
 }
 
-/// Works the list off; returns once all of it was seen.
+/// Works the list off; returns once all of it was seen and all files with an older version were compared with it.
 pub(super) fn run(
     target: &Target,
     pending: &Pending,
     mut batches: mpsc::Receiver<Vec<u8>>,
     wants: &mpsc::Sender<Vec<u8>>,
-    writer: &mpsc::WeakSender<Vec<u8>>,
+    crew: Crew<'_>,
+    whole_files: bool,
 ) -> Result<Planned, ShareError> {
     let later = Later::create(target)?;
-    let mut plan = Plan {
-        target,
-        pending,
-        wants,
-        gathered: Vec::new(),
-        later,
-        order: OrderCheck::default(),
-        previous: Vec::new(),
-        parent: LastParent::default(),
-        entries: 0,
-    };
-    let outcome = plan.run(&mut batches);
-    if outcome.is_err() {
-        pending.stop();
-    }
-    drop(plan);
-    // The writer may have nothing left to wait for. Should it be gone, so is the need to wake it. This side holds no sender of its own
-    // while it works: the end of the stream must reach the writer, which then stops this thread.
-    if let Some(writer) = writer.upgrade() {
-        let _ = writer.blocking_send(WAKE);
-    }
-    outcome
+    let outcome = std::thread::scope(|scope| {
+        let hire = || {
+            let thread = std::thread::Builder::new().name("compare".into());
+            thread.spawn_scoped(scope, || crew.work()).map(drop)
+        };
+        let mut plan = Plan {
+            target,
+            pending,
+            wants,
+            hire: if whole_files { None } else { Some(&hire) },
+            gathered: Vec::new(),
+            later,
+            order: OrderCheck::default(),
+            previous: Vec::new(),
+            parent: LastParent::default(),
+            entries: 0,
+        };
+        let outcome = plan.run(&mut batches);
+        if outcome.is_err() {
+            pending.stop();
+        }
+        drop(plan);
+        crew.wake_writer();
+        outcome
+    });
+    // What went wrong there has stopped this thread, too.
+    crew.into_outcome().and(outcome)
 }
 
 struct Plan<'a> {
     target: &'a Target,
     pending: &'a Pending,
     wants: &'a mpsc::Sender<Vec<u8>>,
+    /// Starts a thread that compares files with their older versions; `None` when that is not wanted.
+    hire: Option<&'a dyn Fn() -> std::io::Result<()>>,
     /// Requests that are not sent yet.
     gathered: Vec<u8>,
     later: Later,
@@ -155,6 +163,7 @@ impl Plan<'_> {
         progress.files_total.add(1);
         progress.bytes_total.add(size);
         let (dir, name) = self.target.parent(&mut self.parent, &entry.path)?;
+        let mut older = None;
         if let Some(stat) = self.target.stat(dir, name)? {
             if self.target.has_file(&stat, size, entry.mtime) {
                 if (stat.st_mode & 0o7777) as u16 != entry.mode {
@@ -168,17 +177,21 @@ impl Plan<'_> {
                 progress.files_done.add(1);
                 return Ok(());
             }
-            if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
-                return Err(ShareError::Misuse {
-                    path: self.target.shown(&entry.path).into(),
-                    what: "is a directory where the share has a file; move it and run the command again".into(),
-                });
+            match FileType::from_raw_mode(stat.st_mode) {
+                FileType::Directory => {
+                    return Err(ShareError::Misuse {
+                        path: self.target.shown(&entry.path).into(),
+                        what: "is a directory where the share has a file; move it and run the command again".into(),
+                    });
+                }
+                FileType::RegularFile => older = Some(stat.st_size as u64),
+                _ => {}
             }
         }
         if size == 0 {
             return self.empty_file(&entry);
         }
-        self.ask(entry, size)
+        self.ask(entry, size, older.filter(|_| self.hire.is_some()))
     }
 
     fn empty_file(&mut self, entry: &Entry) -> Result<(), ShareError> {
@@ -193,16 +206,17 @@ impl Plan<'_> {
         Ok(())
     }
 
-    /// Asks for a file, or for the parts of it that are missing.
-    fn ask(&mut self, entry: Entry, size: u64) -> Result<(), ShareError> {
+    /// Asks for a file, or for the parts of it that are missing; has it compared with an older version of so many bytes, if there is one.
+    fn ask(&mut self, entry: Entry, size: u64, older: Option<u64>) -> Result<(), ShareError> {
         let id = self.entries;
         let shown = display_path(&entry.path);
         let io = |e| ShareError::io(&shown, "what an earlier run left of it cannot be read", e);
-        let also = Also::default();
-        let want = |start, end| Want { id, path: entry.path.clone(), size, mtime: entry.mtime, start, end, also };
+        let (path, mtime, also) = (entry.path.clone(), entry.mtime, Also::default());
+        let whole = Want { id, path, size, mtime, start: 0, end: size, also };
         let mut ranges = Vec::new();
         let mut partial = None;
         let mut reused = 0;
+        let mut job = None;
         if size > PART_LEN as u64 {
             let mut opened = Partial::open(self.target, &entry, size)?;
             if opened.is_complete() {
@@ -212,18 +226,24 @@ impl Plan<'_> {
             reused = opened.bytes_there().map_err(io)?;
             self.pending.progress.bytes_reused.add(reused);
             self.pending.progress.bytes_done.add(reused);
-            for (from, to) in opened.missing_parts().map_err(io)? {
-                ranges.push(want(from * PART_LEN as u64, (to * PART_LEN as u64).min(size)));
+            let missing = opened.missing_parts().map_err(io)?;
+            job = older.and_then(|older| Job::new(&whole, &missing, older, opened.data()));
+            if job.is_none() {
+                for (from, to) in missing {
+                    let (start, end) = (from * PART_LEN as u64, (to * PART_LEN as u64).min(size));
+                    ranges.push(Want { start, end, ..whole.clone() });
+                }
             }
             if let Some(last) = ranges.last_mut() {
                 last.also.root = reused > 0;
             }
             partial = Some(opened);
         } else {
-            ranges.push(want(0, size));
+            ranges.push(whole);
         }
         let owed = ranges.iter().map(|range| range.end - range.start).sum();
-        let wanted = Wanted { entry, size, partial, open_wants: ranges.len() as u32, owed, reused };
+        let open_wants = ranges.len() as u32 + u32::from(job.is_some());
+        let wanted = Wanted { entry, size, partial, open_wants, owed, reused };
         if self.pending.is_full(&wanted) {
             // What is waited for must have been asked for.
             self.send_gathered()?;
@@ -231,10 +251,23 @@ impl Plan<'_> {
         if !self.pending.add(id, wanted) {
             return Err(ShareError::connection("the transfer has stopped"));
         }
+        if let Some(job) = job {
+            return self.compare(job);
+        }
         for range in ranges {
             self.gathered.extend_from_slice(&range.encode());
         }
         if self.gathered.len() >= WANTS_LEN { self.send_gathered() } else { Ok(()) }
+    }
+
+    /// Hands a job over, to one thread more if there may be more.
+    fn compare(&self, job: Job) -> Result<(), ShareError> {
+        match self.hire {
+            Some(hire) if self.pending.deltas.submit(job) => {
+                hire().map_err(|e| ShareError::io("a thread", "cannot be started", e))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn send_gathered(&mut self) -> Result<(), ShareError> {

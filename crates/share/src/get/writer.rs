@@ -10,6 +10,8 @@ use rustix::fs::{AtFlags, Mode, OFlags, openat, unlinkat};
 use tokio::sync::mpsc;
 use warpline_wire::Reader;
 
+use super::GROUPS;
+use super::delta::{Groups, Step};
 use super::pending::{Pending, Wanted};
 use super::target::{LastParent, Target};
 use crate::error::{ShareError, display_path};
@@ -17,21 +19,43 @@ use crate::hash::{self, Value};
 use crate::limits::{GROUP_LEN, INCOMPLETE_PARTS_MAX, PART_LEN, REFETCHES_MAX};
 use crate::message::{Also, Part, Want, kind, messages, take_bytes};
 
-/// No message of the host: the planning thread is done, so there may be nothing left to wait for.
-pub(super) const WAKE: Vec<u8> = Vec::new();
+/// What the writing thread takes.
+pub(super) enum Batch {
+    /// Messages of the host.
+    Messages(Vec<u8>),
+    /// What is known of a file with an older version.
+    Delta(u64, Step),
+    /// The planning thread is done, so there may be nothing left to wait for.
+    Wake,
+}
 
-/// Groups in a part.
-const GROUPS: usize = PART_LEN / GROUP_LEN;
+/// What is there of a part that is not complete.
+struct Known {
+    /// Values of the groups, which are verified or copied.
+    values: [Option<Value>; GROUPS],
+    /// Bytes of it that were copied from an older version.
+    copied: u64,
+}
+
+impl Default for Known {
+    fn default() -> Self {
+        Self { values: [None; GROUPS], copied: 0 }
+    }
+}
 
 /// A file of which something has come.
 struct Incoming {
     wanted: Wanted,
     /// For a file of one part: where it is written before it is placed.
     small: Option<(Vec<u8>, File)>,
-    /// Values of verified groups of parts that are not complete.
-    groups: HashMap<u64, Box<[Option<Value>; GROUPS]>>,
+    /// What is there of parts that are not complete.
+    groups: HashMap<u64, Box<Known>>,
     /// The file's hash, for a file of one part.
     root: Option<Value>,
+    /// The file's hash as the host has told it.
+    expected: Option<Value>,
+    /// Something was taken from an older version, and how much of it is in complete parts.
+    copied: Option<u64>,
     /// How often groups of a part came wrong, by the part's number.
     tries: HashMap<u64, u32>,
     /// Why the host cannot serve it.
@@ -42,7 +66,7 @@ struct Incoming {
 pub(super) fn run(
     target: &Target,
     pending: &Pending,
-    mut batches: mpsc::Receiver<Vec<u8>>,
+    mut batches: mpsc::Receiver<Batch>,
     wants: &mpsc::Sender<Vec<u8>>,
     spare: &std::sync::mpsc::Sender<Vec<u8>>,
 ) -> Result<(), ShareError> {
@@ -58,10 +82,17 @@ pub(super) fn run(
             break Err(ShareError::connection("the files were cut off"));
         };
         let began = Instant::now();
-        let taken = messages(&batch).try_for_each(|(what, body)| writer.take(what, body));
+        let taken = match batch {
+            Batch::Messages(batch) => {
+                let taken = messages(&batch).try_for_each(|(what, body)| writer.take(what, body));
+                // Nobody takes the buffer back once the stream has ended, and then nobody needs to.
+                let _ = spare.send(batch);
+                taken
+            }
+            Batch::Delta(id, step) => writer.delta(id, step),
+            Batch::Wake => Ok(()),
+        };
         pending.progress.writing_nanos.add(began.elapsed().as_nanos() as u64);
-        // Nobody takes the buffer back once the stream has ended, and then nobody needs to.
-        let _ = spare.send(batch);
         if let Err(error) = taken {
             break Err(error);
         }
@@ -94,6 +125,11 @@ impl<'a> Writer<'a> {
             kind::PART => self.part(&Part::decode(body)?),
             kind::SERVED => self.served(body),
             kind::FAILED => self.failed(body),
+            kind::CHUNKS => {
+                self.pending.progress.bytes_listed.add(body.len() as u64);
+                self.pending.deltas.chunks(body)
+            }
+            kind::COMPARED => self.pending.deltas.compared(body),
             _ => Err(ShareError::peer("a message that hosts do not send here")),
         }
     }
@@ -108,6 +144,8 @@ impl<'a> Writer<'a> {
                 small: None,
                 groups: HashMap::new(),
                 root: None,
+                expected: None,
+                copied: None,
                 tries: HashMap::new(),
                 failed: None,
             };
@@ -130,8 +168,8 @@ impl<'a> Writer<'a> {
         pending.progress.bytes_received.add(part.data.len() as u64);
         let verdicts = verify(part, file.wanted.size);
         file.write(target, part, &verdicts)?;
-        let good = file.note(part, &verdicts).map_err(|e| file.io(target, e))?;
-        pending.progress.bytes_done.add(good);
+        let done = file.note(part, &verdicts).map_err(|e| file.io(target, e))?;
+        done.count(part.id, pending);
         let wrong = wrong_ranges(part, &verdicts);
         if wrong.is_empty() {
             return Ok(());
@@ -145,7 +183,7 @@ impl<'a> Writer<'a> {
         for (start, end) in wrong {
             let entry = &file.wanted.entry;
             tracing::warn!(path = display_path(&entry.path), start, end, "came wrong, asking again");
-            let also = Also { root: file.wanted.reused > 0, anew: true };
+            let also = Also { root: file.needs_root(), anew: true };
             let (path, size, mtime) = (entry.path.clone(), file.wanted.size, entry.mtime);
             let want = Want { id: part.id, path, size, mtime, start, end, also };
             file.wanted.open_wants += 1;
@@ -161,24 +199,50 @@ impl<'a> Writer<'a> {
         let mut r = Reader::new(body);
         let id = r.varint().map_err(|_| ShareError::peer("a notice that cannot be read"))?;
         let root = r.array::<32>().ok();
+        self.one_less(id, root)
+    }
+
+    /// One request less is open, and the host may have told the file's hash; with the last one the file goes into place.
+    fn one_less(&mut self, id: u64, root: Option<Value>) -> Result<(), ShareError> {
         let file = self.file(id)?;
+        file.expected = root.or(file.expected);
         file.wanted.open_wants = file.wanted.open_wants.saturating_sub(1);
         if file.wanted.open_wants > 0 {
             return Ok(());
         }
-        self.last_want_served(id, root)
+        self.last_want_served(id)
+    }
+
+    /// Takes what a thread that compares a file with its older version has found.
+    pub(super) fn delta(&mut self, id: u64, step: Step) -> Result<(), ShareError> {
+        let (target, pending) = (self.target, self.pending);
+        let file = self.file(id)?;
+        match step {
+            Step::Asked { wants, bytes } => {
+                file.wanted.open_wants += wants;
+                file.wanted.owed += bytes;
+                Ok(())
+            }
+            Step::Copied { part, groups } => {
+                file.copied.get_or_insert(0);
+                let done = file.note_copied(part, &groups).map_err(|e| file.io(target, e))?;
+                done.count(id, pending);
+                Ok(())
+            }
+            Step::Done(root) => self.one_less(id, root),
+        }
     }
 
     /// Nothing more comes for a file: it goes into place, is fetched once more, or is given up.
-    fn last_want_served(&mut self, id: u64, root: Option<Value>) -> Result<(), ShareError> {
+    fn last_want_served(&mut self, id: u64) -> Result<(), ShareError> {
         let Some(mut file) = self.incoming.remove(&id) else { return Ok(()) };
         match file.failed.take() {
-            None if self.is_mixed(&file, root)? => {
+            None if self.is_mixed(&file)? => {
                 self.begin_anew(id, &mut file)?;
                 self.incoming.insert(id, file);
                 return Ok(());
             }
-            None => self.place(&mut file, root)?,
+            None => self.place(&mut file)?,
             Some(why) => {
                 if let Some((name, _)) = &file.small {
                     let _ = unlinkat(&self.target.partial, &name[..], AtFlags::empty());
@@ -192,12 +256,18 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// Whether what an earlier run left and what came now make no version of the file: it has changed behind its time of change.
-    fn is_mixed(&self, file: &Incoming, expected: Option<Value>) -> Result<bool, ShareError> {
-        let Some(partial) = file.wanted.partial.as_ref().filter(|p| p.is_complete() && file.wanted.reused > 0) else {
+    /// Whether what an earlier run left, what an older version has and what came now make no version of the file: it has changed behind
+    /// its time of change, or the older version has changed meanwhile.
+    fn is_mixed(&self, file: &Incoming) -> Result<bool, ShareError> {
+        let is_made_up = file.wanted.reused > 0 || file.copied.is_some();
+        let Some(partial) = file.wanted.partial.as_ref().filter(|p| p.is_complete() && is_made_up) else {
             return Ok(false);
         };
-        let Some(expected) = expected else {
+        let Some(expected) = file.expected else {
+            if file.copied.is_some() {
+                // The list of chunks broke off when nothing was left to ask for.
+                return Ok(true);
+            }
             return Err(ShareError::peer("a file is served without the hash that was asked for"));
         };
         Ok(partial.root().map_err(|e| file.io(self.target, e))? != expected)
@@ -210,6 +280,8 @@ impl<'a> Writer<'a> {
         tracing::warn!(path = display_path(&entry.path), "has changed since the last run, asking for all of it");
         self.pending.progress.bytes_reused.sub(file.wanted.reused);
         file.wanted.reused = 0;
+        file.copied = None;
+        file.expected = None;
         file.wanted.open_wants = 1;
         file.wanted.owed = size;
         file.tries.clear();
@@ -225,11 +297,13 @@ impl<'a> Writer<'a> {
             self.pending.progress.bytes_done.sub(partial.bytes_there().map_err(io)?);
             partial.forget().map_err(io)?;
         }
+        self.pending.progress.bytes_copied.sub(file.copied.unwrap_or(0));
         file.groups.clear();
         Ok(())
     }
 
-    fn place(&mut self, file: &mut Incoming, expected: Option<Value>) -> Result<(), ShareError> {
+    fn place(&mut self, file: &mut Incoming) -> Result<(), ShareError> {
+        let expected = file.expected;
         let entry = &file.wanted.entry;
         let io = |e| ShareError::io(self.target.shown(&entry.path), "cannot be written", e);
         let (temporary, root) = match (&file.small, &file.wanted.partial) {
@@ -273,9 +347,10 @@ impl<'a> Writer<'a> {
         file.wanted.open_wants = file.wanted.open_wants.saturating_sub(1);
         file.failed = Some(why);
         if file.wanted.open_wants > 0 {
+            self.pending.deltas.give_up(id);
             return Ok(());
         }
-        self.last_want_served(id, None)
+        self.last_want_served(id)
     }
 }
 
@@ -366,38 +441,90 @@ impl Incoming {
         }
     }
 
-    /// Records what matched; returns how many bytes of the file that completes.
-    fn note(&mut self, part: &Part<'_>, verdicts: &[bool]) -> std::io::Result<u64> {
+    /// The hash of the whole must be asked for.
+    fn needs_root(&self) -> bool {
+        (self.wanted.reused > 0 || self.copied.is_some()) && self.expected.is_none()
+    }
+
+    /// Bytes of a part.
+    fn part_len(&self, index: u64) -> usize {
+        (self.wanted.size - index * PART_LEN as u64).min(PART_LEN as u64) as usize
+    }
+
+    /// Records what matched.
+    fn note(&mut self, part: &Part<'_>, verdicts: &[bool]) -> std::io::Result<Done> {
         let index = part.start / PART_LEN as u64;
-        let part_len = (self.wanted.size - index * PART_LEN as u64).min(PART_LEN as u64) as usize;
-        let groups = part_len.div_ceil(GROUP_LEN);
+        if verdicts.len() == self.part_len(index).div_ceil(GROUP_LEN) && verdicts.iter().all(|good| *good) {
+            self.groups.remove(&index);
+            let values: Vec<Value> = hash::values(part.values).copied().collect();
+            return self.complete(index, &values, 0);
+        }
         let first = (part.start % PART_LEN as u64) as usize / GROUP_LEN;
-        let values: Vec<Value> = if verdicts.len() == groups && verdicts.iter().all(|good| *good) {
-            self.groups.remove(&index);
-            hash::values(part.values).copied().collect()
-        } else {
-            if self.groups.len() >= INCOMPLETE_PARTS_MAX && !self.groups.contains_key(&index) {
-                return Err(std::io::Error::other("too many of its parts came incomplete"));
-            }
-            let known = self.groups.entry(index).or_insert_with(|| Box::new([None; GROUPS]));
-            for (i, (value, good)) in hash::values(part.values).zip(verdicts).enumerate() {
-                if *good {
-                    known[first + i] = Some(*value);
-                }
-            }
-            let Some(complete) = known[..groups].iter().copied().collect::<Option<Vec<Value>>>() else { return Ok(0) };
-            self.groups.remove(&index);
-            complete
+        let good = hash::values(part.values).zip(verdicts).enumerate().filter(|(_, (_, good))| **good);
+        self.add(index, good.map(|(i, (value, _))| (first + i, *value)), 0)
+    }
+
+    /// Records what was copied from an older version.
+    fn note_copied(&mut self, index: u64, groups: &Groups) -> std::io::Result<Done> {
+        let len = self.part_len(index);
+        let group_len = |nth: usize| (len - nth * GROUP_LEN).min(GROUP_LEN) as u64;
+        let found = || groups[..len.div_ceil(GROUP_LEN)].iter().enumerate().filter_map(|(nth, v)| v.map(|v| (nth, v)));
+        self.add(index, found(), found().map(|(nth, _)| group_len(nth)).sum())
+    }
+
+    /// Adds groups of a part, of which `copied` bytes are from an older version.
+    fn add(&mut self, index: u64, found: impl Iterator<Item = (usize, Value)>, copied: u64) -> std::io::Result<Done> {
+        let groups = self.part_len(index).div_ceil(GROUP_LEN);
+        if self.groups.len() >= INCOMPLETE_PARTS_MAX && !self.groups.contains_key(&index) {
+            return Err(std::io::Error::other("too many of its parts came incomplete"));
+        }
+        let known = self.groups.entry(index).or_default();
+        known.copied += copied;
+        for (nth, value) in found {
+            known.values[nth] = Some(value);
+        }
+        let copied = known.copied;
+        let Some(complete) = known.values[..groups].iter().copied().collect::<Option<Vec<Value>>>() else {
+            return Ok(Done::default());
         };
-        match &mut self.wanted.partial {
-            Some(partial) => {
-                let fresh = partial.record(index, &hash::part_value(&values, false))?;
-                Ok(if fresh { part_len as u64 } else { 0 })
-            }
-            None => {
-                let fresh = self.root.replace(hash::part_value(&values, true)).is_none();
-                Ok(if fresh { part_len as u64 } else { 0 })
-            }
+        self.groups.remove(&index);
+        self.complete(index, &complete, copied)
+    }
+
+    /// All groups of a part are there.
+    fn complete(&mut self, index: u64, values: &[Value], copied: u64) -> std::io::Result<Done> {
+        let len = self.part_len(index) as u64;
+        let fresh = match &mut self.wanted.partial {
+            Some(partial) => partial.record(index, &hash::part_value(values, false))?,
+            None => self.root.replace(hash::part_value(values, true)).is_none(),
+        };
+        if !fresh {
+            return Ok(Done::default());
+        }
+        if copied > 0 {
+            *self.copied.get_or_insert(0) += copied;
+        }
+        Ok(Done { bytes: len, copied, was_incomplete: copied > 0 && copied < len })
+    }
+}
+
+/// What has become complete.
+#[derive(Default)]
+struct Done {
+    /// Bytes of the file.
+    bytes: u64,
+    /// Those of them that were copied from an older version.
+    copied: u64,
+    /// The part was copied in part and has waited for the rest.
+    was_incomplete: bool,
+}
+
+impl Done {
+    fn count(&self, id: u64, pending: &Pending) {
+        pending.progress.bytes_done.add(self.bytes);
+        pending.progress.bytes_copied.add(self.copied);
+        if self.was_incomplete {
+            pending.deltas.completed(id);
         }
     }
 }

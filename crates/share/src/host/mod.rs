@@ -1,5 +1,6 @@
 //! The host: shares a directory or a file with whoever holds the code.
 
+mod compare;
 mod outboard;
 mod producer;
 mod scan;

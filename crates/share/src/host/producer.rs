@@ -22,7 +22,7 @@ const BUFFER_LEN: usize = PART_LEN + 128 * 1024;
 const BUFFERS: usize = PARTS_AHEAD + 8;
 
 /// A file that is being served.
-struct Open<'a> {
+pub(super) struct Open<'a> {
     shared: &'a Shared,
     fd: OwnedFd,
     want: Want,
@@ -68,7 +68,7 @@ pub(super) fn run(shared: &Shared, wants: &mut mpsc::Receiver<Vec<Want>>, parts:
 }
 
 /// Why a want is not served to its end.
-enum Stop {
+pub(super) enum Stop {
     /// The receiver has gone.
     Gone,
     /// The file cannot be read, or is not what the manifest said.
@@ -83,10 +83,7 @@ impl From<ShareError> for Stop {
 
 /// Sends what is wanted of one file; returns the file's hash when all of it was read, or when that was asked for.
 fn serve(shared: &Shared, want: Want, out: &mut Output<'_>) -> Result<Option<Value>, Stop> {
-    let fd = shared.source.open_file(&want.path)?;
-    let stat = unchanged(&fd, &want)?;
-    let outboard = shared.outboards.of(&stat);
-    let mut file = Open { shared, fd, want, outboard, parts: Vec::new() };
+    let mut file = Open::of(shared, want)?;
     let (mut at, end) = (file.want.start, file.want.end);
     while at < end {
         let len = (end - at).min(PART_LEN as u64 - at % PART_LEN as u64) as usize;
@@ -96,7 +93,7 @@ fn serve(shared: &Shared, want: Want, out: &mut Output<'_>) -> Result<Option<Val
     }
     let whole = file.want.start == 0 && file.want.end == file.want.size;
     let root = if whole || file.want.also.root { Some(file.root(out)?) } else { None };
-    unchanged(&file.fd, &file.want)?;
+    file.unchanged()?;
     Ok(root)
 }
 
@@ -111,7 +108,20 @@ fn unchanged(fd: &OwnedFd, want: &Want) -> Result<Stat, Stop> {
     Ok(stat)
 }
 
-impl Open<'_> {
+impl<'a> Open<'a> {
+    /// Opens the file of a want, which must be the one of the manifest.
+    pub(super) fn of(shared: &'a Shared, want: Want) -> Result<Self, Stop> {
+        let fd = shared.source.open_file(&want.path)?;
+        let stat = unchanged(&fd, &want)?;
+        let outboard = shared.outboards.of(&stat);
+        Ok(Self { shared, fd, want, outboard, parts: Vec::new() })
+    }
+
+    /// It must be the one of the manifest after it was read, too.
+    pub(super) fn unchanged(&self) -> Result<(), Stop> {
+        unchanged(&self.fd, &self.want).map(drop)
+    }
+
     /// The hash of the whole file. Parts that were not sent just now and are not remembered are read for it.
     fn root(&self, out: &Output<'_>) -> Result<Value, Stop> {
         let size = self.want.size;
@@ -145,6 +155,12 @@ impl Open<'_> {
         Ok(self.hash(start, len, &extents, buffer))
     }
 
+    /// Values of the groups that hold `data`, remembered or computed.
+    pub(super) fn values(&self, start: u64, len: usize, extents: &[(u32, u32)], data: &[u8]) -> Vec<Value> {
+        let known = self.outboard.as_ref().filter(|_| !self.want.also.anew).and_then(|o| o.values(start, len));
+        known.unwrap_or_else(|| self.hash(start, len, extents, data))
+    }
+
     /// Values of the groups, computed and remembered.
     fn hash(&self, start: u64, len: usize, extents: &[(u32, u32)], data: &[u8]) -> Vec<Value> {
         let values = self.group_values(start, len, extents, data);
@@ -176,8 +192,7 @@ impl Open<'_> {
         let room = out.room(head.len() + data_len).map_err(|()| Stop::Gone)?;
         let (head_room, data) = room.split_at_mut(head.len());
         self.read_extents(start, &extents, data)?;
-        let known = self.outboard.as_ref().filter(|_| !self.want.also.anew).and_then(|o| o.values(start, len));
-        let values = known.unwrap_or_else(|| self.hash(start, len, &extents, data));
+        let values = self.values(start, len, &extents, data);
         for (slot, value) in head[values_at..].chunks_exact_mut(32).zip(&values) {
             slot.copy_from_slice(value);
         }
@@ -192,7 +207,7 @@ impl Open<'_> {
     }
 
     /// Where in the range the file has data. A file system that cannot tell has data everywhere.
-    fn extents(&self, start: u64, len: usize) -> Result<Vec<(u32, u32)>, Stop> {
+    pub(super) fn extents(&self, start: u64, len: usize) -> Result<Vec<(u32, u32)>, Stop> {
         let end = start + len as u64;
         let mut out = Vec::new();
         let mut at = start;
@@ -221,19 +236,33 @@ impl Open<'_> {
         ShareError::io(display_path(&self.want.path), "cannot be read", std::io::Error::from(error)).into()
     }
 
+    /// Reads the extents one behind the other.
     fn read_extents(&self, start: u64, extents: &[(u32, u32)], mut out: &mut [u8]) -> Result<(), Stop> {
         for (at, len) in extents {
-            let (mut target, rest) = out.split_at_mut(*len as usize);
-            let mut offset = start + u64::from(*at);
-            while !target.is_empty() {
-                let n = pread(self.fd.as_fd(), &mut *target, offset).map_err(|e| self.failed(e))?;
-                if n == 0 {
-                    return Err(Stop::Failed("became shorter while it was being shared".into()));
-                }
-                offset += n as u64;
-                target = &mut target[n..];
-            }
+            let (target, rest) = out.split_at_mut(*len as usize);
+            self.read(start + u64::from(*at), target)?;
             out = rest;
+        }
+        Ok(())
+    }
+
+    /// Reads the extents to where they are in the range, which is zeros so far.
+    pub(super) fn read_with_holes(&self, start: u64, extents: &[(u32, u32)], out: &mut [u8]) -> Result<(), Stop> {
+        for (at, len) in extents {
+            let begin = *at as usize;
+            self.read(start + u64::from(*at), &mut out[begin..begin + *len as usize])?;
+        }
+        Ok(())
+    }
+
+    fn read(&self, mut offset: u64, mut target: &mut [u8]) -> Result<(), Stop> {
+        while !target.is_empty() {
+            let n = pread(self.fd.as_fd(), &mut *target, offset).map_err(|e| self.failed(e))?;
+            if n == 0 {
+                return Err(Stop::Failed("became shorter while it was being shared".into()));
+            }
+            offset += n as u64;
+            target = &mut target[n..];
         }
         Ok(())
     }

@@ -8,13 +8,14 @@ use warpline::{Connection, SendStream, WriteError};
 use warpline_frame::Chunk;
 use warpline_wire::Reader;
 
+use super::compare::{self, Enough};
 use super::scan::{self, Found};
 use super::{Shared, producer};
 use crate::auth::{self, Role};
 use crate::error::ShareError;
-use crate::limits::{GREETING_TIME_MAX, PARTS_AHEAD, PATH_MAX};
+use crate::limits::{GREETING_TIME_MAX, LISTS_AHEAD, PARTS_AHEAD, PATH_MAX};
 use crate::manifest::encode_entry;
-use crate::message::{VERSION, Want, kind, message, messages, put_bytes, put_varint};
+use crate::message::{Compare, VERSION, Want, decode_id, kind, message, messages, put_bytes, put_varint};
 use crate::stream::MessageReader;
 
 /// Entries are sent in messages of about this length.
@@ -37,15 +38,18 @@ pub(super) async fn serve(shared: &Arc<Shared>, connection: &Connection) -> Resu
     let (wants, mut queue) = mpsc::channel::<Vec<Want>>(WANTS_AHEAD);
     let data = connection.open_uni().await.map_err(ShareError::connection)?;
     let (parts, outgoing) = mpsc::channel::<Chunk>(PARTS_AHEAD);
+    let (compares, lists) = mpsc::channel::<Compare>(LISTS_AHEAD);
+    let enough = Arc::new(Enough::default());
+    let comparing = compare_all(shared.clone(), lists, enough.clone(), parts.clone());
     let producing = {
         let shared = shared.clone();
         tokio::task::spawn_blocking(move || producer::run(&shared, &mut queue, &parts))
     };
     let listing = list(shared.clone(), control);
     let sending = send_all(data, outgoing);
-    let asking = take_wants(&mut requests, wants);
+    let asking = take_requests(&mut requests, wants, compares, &enough);
     // The first error drops the rest, which ends the threads behind it.
-    let served = tokio::try_join!(listing, sending, asking);
+    let served = tokio::try_join!(listing, sending, asking, comparing);
     producing.await.map_err(|e| ShareError::connection(format!("reading files failed: {e}")))?;
     served?;
     // The receiver closes once it has everything.
@@ -145,19 +149,49 @@ fn walk(shared: &Shared, batches: &mpsc::Sender<Vec<u8>>) -> Result<(), ShareErr
     batches.blocking_send(message(kind::LIST_END, |out| put_varint(out, entries))).map_err(closed)
 }
 
-/// Passes requests on to the thread that reads files.
-async fn take_wants(requests: &mut MessageReader, wants: mpsc::Sender<Vec<Want>>) -> Result<(), ShareError> {
+/// Passes requests on to the threads that read files.
+async fn take_requests(
+    requests: &mut MessageReader,
+    wants: mpsc::Sender<Vec<Want>>,
+    compares: mpsc::Sender<Compare>,
+    enough: &Enough,
+) -> Result<(), ShareError> {
     let mut bytes = Vec::new();
     while requests.next_batch(&mut bytes, WANTS_LEN).await? {
-        let decode = |(what, body)| match what {
-            kind::WANT => Want::decode(body),
-            _ => Err(ShareError::peer("a message that receivers do not send")),
-        };
-        let batch = messages(&bytes).map(decode).collect::<Result<Vec<_>, _>>()?;
-        // The reader of files may be behind: then this side does not read on, and flow control holds the receiver back.
-        if wants.send(batch).await.is_err() {
+        let mut batch = Vec::new();
+        let mut lists = Vec::new();
+        for (what, body) in messages(&bytes) {
+            match what {
+                kind::WANT => batch.push(Want::decode(body)?),
+                kind::COMPARE => lists.push(Compare::decode(body)?),
+                kind::ENOUGH => enough.note(decode_id(body)?),
+                _ => return Err(ShareError::peer("a message that receivers do not send")),
+            }
+        }
+        // The readers of files may be behind: then this side does not read on, and flow control holds the receiver back.
+        if !batch.is_empty() && wants.send(batch).await.is_err() {
             break;
         }
+        for list in lists {
+            if compares.send(list).await.is_err() {
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Lists the chunks of one file after the other, each on a thread that may wait for the disk.
+async fn compare_all(
+    shared: Arc<Shared>,
+    mut lists: mpsc::Receiver<Compare>,
+    enough: Arc<Enough>,
+    parts: mpsc::Sender<Chunk>,
+) -> Result<(), ShareError> {
+    while let Some(compare) = lists.recv().await {
+        let (shared, enough, parts) = (shared.clone(), enough.clone(), parts.clone());
+        let listing = tokio::task::spawn_blocking(move || compare::run(&shared, compare, &enough, &parts));
+        listing.await.map_err(|e| ShareError::connection(format!("comparing files failed: {e}")))?;
     }
     Ok(())
 }

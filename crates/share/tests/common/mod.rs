@@ -80,7 +80,7 @@ impl Scene {
 /// Fetches what `code` stands for.
 pub async fn fetch(code: &JoinCode, target: &Path) -> Result<GetReport, ShareError> {
     let (endpoint, connection) = connect(code, &NetOptions::default()).await?;
-    let options = GetOptions { target: Some(target.to_path_buf()) };
+    let options = GetOptions { target: Some(target.to_path_buf()), ..GetOptions::default() };
     let outcome = get(&connection, code, &options, &Arc::new(Progress::default())).await;
     endpoint.shutdown(0, b"").await;
     outcome

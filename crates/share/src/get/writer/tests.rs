@@ -200,3 +200,83 @@ fn a_file_that_cannot_be_served_is_told_and_leaves_nothing() {
         assert_eq!(std::fs::read_dir(partial).unwrap().count(), kept);
     }
 }
+
+/// The values of a part's groups as the older version has them.
+fn copied(data: &[u8], part: u64, groups: std::ops::Range<usize>) -> Step {
+    let mut values: Groups = Box::new([None; GROUPS]);
+    for nth in groups {
+        let offset = part as usize * PART_LEN + nth * GROUP_LEN;
+        let bytes = &data[offset..(offset + GROUP_LEN).min(data.len())];
+        values[nth] = Some(group_value(offset as u64, bytes, data.len() as u64));
+    }
+    Step::Copied { part, groups: values }
+}
+
+/// Puts bytes where a thread that copies them would.
+fn put(scene: &Scene, offset: usize, bytes: &[u8]) {
+    let partial = scene.dir.path().join("target/.warpline-partial");
+    let names = std::fs::read_dir(partial).unwrap().map(|entry| entry.unwrap().path());
+    let data = names.into_iter().find(|path| path.extension().is_some_and(|e| e == "data")).unwrap();
+    File::options().write(true).open(data).unwrap().write_all_at(bytes, offset as u64).unwrap();
+}
+
+/// A scene in which the whole is asked for by what compares it with an older version.
+fn delta_scene(size: usize) -> Scene {
+    let scene = Scene::new(size);
+    let mut wanted = scene.pending.take(ID).unwrap();
+    wanted.owed = 0;
+    scene.pending.complete(&wanted);
+    scene.pending.add(ID, wanted);
+    scene
+}
+
+#[test]
+fn what_was_copied_and_what_comes_make_a_file() {
+    let scene = delta_scene(2 * PART_LEN);
+    let root = *blake3::hash(&scene.data).as_bytes();
+    let mut writer = writer!(scene);
+    let asked = 3 * GROUP_LEN..5 * GROUP_LEN;
+    writer.delta(ID, Step::Asked { wants: 1, bytes: 2 * GROUP }).unwrap();
+    // What was asked for may come before what is copied.
+    take(&mut writer, &scene.part(asked.start, asked.end)).unwrap();
+    take(&mut writer, &scene.served()).unwrap();
+    put(&scene, 0, &scene.data[..asked.start]);
+    put(&scene, asked.end, &scene.data[asked.end..]);
+    let Step::Copied { groups, .. } = copied(&scene.data, 0, 0..GROUPS) else { unreachable!() };
+    let mut some = groups;
+    some[3..5].fill(None);
+    writer.delta(ID, Step::Copied { part: 0, groups: some }).unwrap();
+    writer.delta(ID, copied(&scene.data, 1, 0..GROUPS)).unwrap();
+    assert_eq!(scene.result(), None, "not before the comparison has come to its end");
+    writer.delta(ID, Step::Done(Some(root))).unwrap();
+    assert_eq!(scene.result().as_ref(), Some(&scene.data));
+    assert_eq!(scene.pending.progress.bytes_copied.get(), 2 * PART_LEN as u64 - 2 * GROUP);
+    assert_eq!(scene.pending.progress.bytes_done.get(), 2 * PART_LEN as u64);
+}
+
+#[test]
+fn what_was_copied_and_is_not_of_this_version_is_dropped() {
+    for told in [true, false] {
+        let mut scene = delta_scene(2 * PART_LEN);
+        let root = *blake3::hash(&scene.data).as_bytes();
+        let (target, pending, wants) = (&scene.target, &scene.pending, scene.wants.clone());
+        let mut writer = Writer::new(target, pending, &wants);
+        let other = vec![1; 2 * PART_LEN];
+        put(&scene, 0, &other);
+        writer.delta(ID, copied(&other, 0, 0..GROUPS)).unwrap();
+        writer.delta(ID, copied(&other, 1, 0..GROUPS)).unwrap();
+        writer.delta(ID, Step::Done(told.then_some(root))).unwrap();
+        assert_eq!(scene.result(), None);
+        assert_eq!(pending.progress.bytes_copied.get(), 0);
+        // All of it is asked for, once.
+        let asked: Vec<_> =
+            std::iter::from_fn(|| scene.asked.try_recv().ok()).map(|w| Want::decode(&w[5..]).unwrap()).collect();
+        assert_eq!(asked.iter().map(|want| (want.start, want.end)).collect::<Vec<_>>(), [(0, 2 * PART_LEN as u64)]);
+        for start in [0, PART_LEN] {
+            take(&mut writer, &scene.part(start, start + PART_LEN)).unwrap();
+        }
+        take(&mut writer, &scene.served()).unwrap();
+        assert_eq!(scene.result().as_ref(), Some(&scene.data));
+        assert_eq!(pending.progress.bytes_done.get(), 2 * PART_LEN as u64);
+    }
+}
