@@ -1,7 +1,7 @@
 //! Whole programs: `warpline get` beside what people use today, on the same trees, in turns.
 //!
 //! Each program serves a directory with a server of its own on the loopback and fetches it into an empty directory, or into
-//! one that has everything already. What arrived is compared with the original after the clock has stopped; a transfer that
+//! one that has everything already, or older versions of it. What arrived is compared with the original after the clock has stopped; a transfer that
 //! differs is a failure. Nothing is pinned: programs use the cores as they would at their users'.
 
 mod data;
@@ -20,14 +20,18 @@ use crate::machine::{self, Machine};
 use crate::peers::Workspace;
 use crate::results::{Absent, Entry, Failure};
 use crate::stats::Summary;
+use data::Change;
 use tools::{Place, Tool};
+
+/// The older version of what has changed.
+const OLDER: &str = "older";
 
 #[derive(Debug, Parser)]
 pub struct TransfersArgs {
     /// Programs, separated by commas; all if not given.
     #[arg(long, value_delimiter = ',')]
     tools: Vec<String>,
-    /// Scenarios (large, small, unchanged), separated by commas; all if not given.
+    /// Scenarios (large, small, unchanged, changed, inserted), separated by commas; all if not given.
     #[arg(long, value_delimiter = ',')]
     scenario: Vec<String>,
     /// Rounds of every scenario with every program.
@@ -36,6 +40,9 @@ pub struct TransfersArgs {
     /// MiB of the one file of `large`.
     #[arg(long, default_value_t = 4096)]
     large: u64,
+    /// MiB of the one file of `changed` and `inserted`.
+    #[arg(long, default_value_t = 1024)]
+    changed: u64,
     /// Files of `small` and `unchanged`, of 10 KiB each.
     #[arg(long, default_value_t = 100_000)]
     files: u32,
@@ -55,16 +62,41 @@ enum Scenario {
     Small,
     /// The same many files where all are there already.
     Unchanged,
+    /// One file of which a tenth has changed.
+    Changed,
+    /// One file into which little was inserted at many places.
+    Inserted,
 }
 
 impl Scenario {
-    const ALL: [Self; 3] = [Self::Large, Self::Small, Self::Unchanged];
+    const ALL: [Self; 5] = [Self::Large, Self::Small, Self::Unchanged, Self::Changed, Self::Inserted];
 
     fn name(self) -> &'static str {
         match self {
             Self::Large => "large",
             Self::Small => "small",
             Self::Unchanged => "unchanged",
+            Self::Changed => "changed",
+            Self::Inserted => "inserted",
+        }
+    }
+
+    /// The tree that it transfers.
+    fn source(self) -> &'static str {
+        match self {
+            Self::Large => "large",
+            Self::Small | Self::Unchanged => "small",
+            Self::Changed => "changed",
+            Self::Inserted => "inserted",
+        }
+    }
+
+    /// How the tree differs from its older version, if there is one.
+    fn change(self) -> Option<Change> {
+        match self {
+            Self::Changed => Some(Change::Blocks),
+            Self::Inserted => Some(Change::Insertions),
+            _ => None,
         }
     }
 }
@@ -76,6 +108,7 @@ struct Document {
     machine: Machine,
     file_system: String,
     large_mib: u64,
+    changed_mib: u64,
     small_files: u32,
     versions: BTreeMap<String, String>,
     load_averages: Vec<f64>,
@@ -88,6 +121,8 @@ struct Document {
 struct Sample {
     seconds: f64,
     cpu_seconds: f64,
+    /// Bytes that crossed the loopback in both directions, headers and all.
+    wire_mib: f64,
 }
 
 /// Runs it; exits with 1 if a transfer failed, after all results are out.
@@ -104,6 +139,7 @@ pub fn run(args: &TransfersArgs) -> Result<ExitCode> {
         machine: Machine::this(),
         file_system: data::file_system(directory.path())?,
         large_mib: args.large,
+        changed_mib: args.changed,
         small_files: args.files,
         versions: BTreeMap::new(),
         load_averages: Vec::new(),
@@ -121,29 +157,24 @@ pub fn run(args: &TransfersArgs) -> Result<ExitCode> {
             Err(error) => document.absent.push(Absent { peer: tool.name().to_owned(), reason: error.to_string() }),
         }
     }
-    let large = directory.path().join("large");
-    let small = directory.path().join("small");
-    if scenarios.contains(&Scenario::Large) {
-        data::make_large(&large, args.large << 20)?;
-    }
-    if scenarios.iter().any(|s| *s != Scenario::Large) {
-        data::make_small(&small, args.files)?;
-    }
+    make_trees(directory.path(), &scenarios, args)?;
     let mut samples: BTreeMap<(usize, usize), Vec<Sample>> = BTreeMap::new();
     for round in 0..args.rounds {
         document.load_averages.push(machine::load_average());
         for (at, scenario) in scenarios.iter().enumerate() {
-            let source = if *scenario == Scenario::Large { &large } else { &small };
+            let source = &directory.path().join(scenario.source());
             for turn in 0..present.len() {
                 let index = (turn + round) % present.len();
                 let tool = present[index];
-                if *scenario == Scenario::Unchanged && !tool.brings_up_to_date() {
+                let has_some = *scenario == Scenario::Unchanged || scenario.change().is_some();
+                if has_some && !tool.brings_up_to_date() {
                     continue;
                 }
                 eprint!("round {}/{}  {:10} {:13} ", round + 1, args.rounds, scenario.name(), tool.name());
                 match transfer(tool, *scenario, source, &place) {
                     Ok(sample) => {
-                        eprintln!("{:.2} s, {:.2} s of CPU time", sample.seconds, sample.cpu_seconds);
+                        let Sample { seconds, cpu_seconds, wire_mib } = sample;
+                        eprintln!("{seconds:.2} s, {cpu_seconds:.2} s of CPU time, {wire_mib:.1} MiB");
                         samples.entry((at, index)).or_default().push(sample);
                     }
                     Err(error) => {
@@ -165,6 +196,28 @@ pub fn run(args: &TransfersArgs) -> Result<ExitCode> {
         std::fs::write(path, serde_json::to_string_pretty(&document)? + "\n")?;
     }
     Ok(if document.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}
+
+/// Makes what the scenarios transfer.
+fn make_trees(dir: &Path, scenarios: &[Scenario], args: &TransfersArgs) -> Result<()> {
+    let older = dir.join(OLDER);
+    for scenario in scenarios {
+        let tree = dir.join(scenario.source());
+        if tree.exists() {
+            continue;
+        }
+        match (scenario.change(), scenario) {
+            (Some(change), _) => {
+                if !older.exists() {
+                    data::make_large(&older, args.changed << 20)?;
+                }
+                data::make_changed(&older, &tree, change)?;
+            }
+            (None, Scenario::Large) => data::make_large(&tree, args.large << 20)?,
+            (None, _) => data::make_small(&tree, args.files)?,
+        }
+    }
+    Ok(())
 }
 
 fn select<T: Copy>(names: &[String], all: &[T], name_of: impl Fn(T) -> &'static str) -> Result<Vec<T>> {
@@ -191,16 +244,21 @@ fn transfer(tool: Tool, scenario: Scenario, source: &Path, place: &Place) -> Res
         fetch(tool, source, &out, place)?;
         server.stop()?;
     }
+    if scenario.change().is_some() {
+        data::put_older(&place.dir.join(OLDER), &tool.arrives_at(source, &out))?;
+    }
     let before = cpu_of_children()?;
     let server = tool.serve(source, place)?;
+    let sent_before = sent_over_loopback()?;
     let began = Instant::now();
     fetch(tool, source, &out, place)?;
     let seconds = began.elapsed().as_secs_f64();
+    let wire_mib = (sent_over_loopback()? - sent_before) as f64 / f64::from(1 << 20);
     server.stop()?;
     let cpu_seconds = cpu_of_children()? - before;
     data::compare(source, &tool.arrives_at(source, &out))?;
     data::remove(&out)?;
-    Ok(Sample { seconds, cpu_seconds })
+    Ok(Sample { seconds, cpu_seconds, wire_mib })
 }
 
 fn fetch(tool: Tool, source: &Path, out: &Path, place: &Place) -> Result<()> {
@@ -212,6 +270,11 @@ fn fetch(tool: Tool, source: &Path, out: &Path, place: &Place) -> Result<()> {
     let complaints = String::from_utf8_lossy(&output.stderr);
     let last = complaints.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
     Err(format!("{}: {last}", output.status).into())
+}
+
+/// Bytes that the loopback has carried so far.
+fn sent_over_loopback() -> Result<u64> {
+    Ok(std::fs::read_to_string("/sys/class/net/lo/statistics/tx_bytes")?.trim().parse()?)
 }
 
 /// CPU time of all children that have ended and been waited for, and of theirs.
@@ -231,19 +294,20 @@ fn entry(scenario: &str, peer: &str, samples: &[Sample]) -> Option<Entry> {
         unit: "s".to_owned(),
         lower_is_better: true,
         rounds: samples.len(),
-        details: [("cpu_s".to_owned(), of(|s| s.cpu_seconds)?)].into(),
+        details: [("cpu_s".to_owned(), of(|s| s.cpu_seconds)?), ("wire_mib".to_owned(), of(|s| s.wire_mib)?)].into(),
     })
 }
 
 fn table(document: &Document) -> String {
     use std::fmt::Write;
     let mut text = format!(
-        "{}, {} cores, Linux {}, {}; large: {} MiB, small: {} files of 10 KiB; load average {:?}\n",
+        "{}, {} cores, Linux {}, {}; large: {} MiB, changed: {} MiB, small: {} files of 10 KiB; load average {:?}\n",
         document.machine.cpu,
         document.machine.cores,
         document.machine.kernel,
         document.file_system,
         document.large_mib,
+        document.changed_mib,
         document.small_files,
         document.load_averages
     );
@@ -251,10 +315,11 @@ fn table(document: &Document) -> String {
         let Summary { median, min, max } = entry.summary;
         let ours = document.results.iter().find(|e| e.scenario == entry.scenario && e.peer == "warpline");
         let ratio = ours.map_or(String::new(), |ours| format!("{:.2} × warpline", median / ours.summary.median));
-        let cpu = entry.details.get("cpu_s").map_or(0.0, |cpu| cpu.median);
+        let detail = |name: &str| entry.details.get(name).map_or(0.0, |detail| detail.median);
+        let (cpu, wire) = (detail("cpu_s"), detail("wire_mib"));
         let _ = writeln!(
             text,
-            "{:10} {:13} {median:8.2} s ({min:.2} .. {max:.2})  CPU {cpu:7.2} s  {ratio}",
+            "{:10} {:13} {median:8.2} s ({min:.2} .. {max:.2})  CPU {cpu:7.2} s  {wire:8.1} MiB  {ratio}",
             entry.scenario, entry.peer
         );
     }
