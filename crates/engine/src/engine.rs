@@ -18,7 +18,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
-use warpline_pktio::xdp::{XdpFrames, XdpStatus};
+use warpline_pktio::xdp::{XdpCounters, XdpFrames, XdpStatus};
 use warpline_pktio::{Choice, Io, IoStats, StatsHandle};
 use warpline_ring::partition::Plan;
 use warpline_ring::{EpochCell, Lock, Progress, oneshot};
@@ -138,6 +138,12 @@ impl WorkerHandle {
     #[must_use]
     pub fn xdp_frames(&self) -> Option<XdpFrames> {
         self.io_stats.xdp_frames()
+    }
+
+    /// What the kernel counted on the worker's AF_XDP queues when it last looked; zeros for other back ends.
+    #[must_use]
+    pub fn xdp_counters(&self) -> XdpCounters {
+        self.io_stats.xdp_counters()
     }
 
     /// Which packet back end the worker has, and why no faster one.

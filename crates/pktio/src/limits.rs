@@ -71,6 +71,9 @@ pub const XDP_RECV_BATCH: usize = 64;
 /// of work spread over so many calls cost nothing, and what comes that way is rare.
 pub const XDP_LOOK_AROUND: u32 = 64;
 
+/// Between looks at what the kernel counts on AF_XDP sockets: a system call a queue, for people who look once a second.
+pub const XDP_COUNTERS_EVERY: Duration = Duration::from_secs(1);
+
 /// Packets that leave together at least while a worker always finds more to receive: beyond that the system call is a small part of
 /// what the kernel does for them.
 pub const XDP_BURST: usize = 64;

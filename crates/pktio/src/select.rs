@@ -8,7 +8,10 @@
 //! The order is that of `docs/io-uring.md`, which has the measurements.
 //!
 //! Each is tried on the very socket, with packets through the loopback, before it is taken. Before them comes AF_XDP, if
-//! an interface is named for it: nobody takes over a network card unasked.
+//! an interface is named for it: nobody takes over a network card unasked. Its queues are tried too, with a packet that the kernel
+//! makes and one to the interface itself.
+//!
+//! The next one is only tried if one is not to be had here. Where descriptors or memory are used up, which passes, opening fails.
 
 use std::io;
 #[cfg(target_os = "linux")]
@@ -28,6 +31,8 @@ use crate::selftest::{self, Verdict};
 use crate::udp::{Steering, Udp, socket::Bound};
 #[cfg(target_os = "linux")]
 use crate::uring::Uring;
+#[cfg(target_os = "linux")]
+use crate::xdp::{Xdp, XdpConfig};
 
 /// Which backend is at work, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,9 +82,11 @@ pub(crate) fn open_group(
             return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
         }
         (Backend::Xdp | Backend::Auto, Some(xdp)) => {
-            match Io::xdp_group(addr, workers, config, xdp, steering.unwrap_or(&Steering::ALONE)) {
+            match queues(addr, workers, config, xdp, steering.unwrap_or(&Steering::ALONE)) {
                 Ok(ios) => return Ok(ios),
-                Err(error) if config.backend == Backend::Auto => slower = format!("no {}: {error}; ", IoKind::Xdp),
+                Err(error) if config.backend == Backend::Auto && !is_passing(&error) => {
+                    slower = format!("no {}: {error}; ", IoKind::Xdp)
+                }
                 Err(error) => {
                     let what = format!("AF_XDP on {}: {error}", xdp.interface.as_str());
                     return Err(io::Error::new(error.kind(), what));
@@ -93,6 +100,33 @@ pub(crate) fn open_group(
         None => vec![Bound::new(addr, config, false)?],
     };
     select(bounds, config, steering, slower)
+}
+
+/// AF_XDP on an interface, each worker's queue tried out if nobody insists on it.
+#[cfg(target_os = "linux")]
+fn queues(
+    addr: SocketAddr,
+    workers: u16,
+    config: &IoConfig,
+    xdp: XdpConfig,
+    steering: &Steering,
+) -> io::Result<Vec<Io>> {
+    let mut group = Xdp::group(addr, workers, config, xdp, steering)?;
+    if config.backend == Backend::Auto {
+        // What cannot be tested here is taken: set-up told that it works.
+        group.iter_mut().try_for_each(|xdp| xdp.try_out().map(drop))?;
+    }
+    Ok(group.into_iter().map(|xdp| Io::Xdp(Box::new(xdp))).collect())
+}
+
+/// Whether an error says that something is used up at the moment, and not that the back end is not to be had here: descriptors
+/// or memory. What has words of its own is about a limit or a privilege, which stays as it is.
+#[cfg(target_os = "linux")]
+fn is_passing(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS | libc::EAGAIN | libc::EINTR)
+    )
 }
 
 /// The fastest backend of the kernel's sockets, or the one that is named. `slower` says what was tried before.
@@ -122,7 +156,7 @@ fn select(
                 ios.iter().for_each(|io| io.stats().explain(&why));
                 return Ok(ios);
             }
-            Err(error) if named.is_none() && RANKING.last() != Some(&kind) => {
+            Err(error) if named.is_none() && !is_passing(&error) && RANKING.last() != Some(&kind) => {
                 slower += &format!("no {kind}: {error}; ")
             }
             Err(error) => return Err(io::Error::new(error.kind(), format!("the back end {kind}: {error}"))),

@@ -7,12 +7,14 @@ use warpline_ring::{Counter, Counters, Lock};
 
 use crate::kind::IoKind;
 use crate::select::Choice;
-use crate::xdp::{XdpFrames, XdpStatus};
+use crate::xdp::{XdpCounters, XdpFrames, XdpStatus};
 
 /// How many counters there are.
 const COUNT: usize = 20;
 /// Places of frames, in the order of [`XdpFrames`].
 const PLACES: usize = 6;
+/// What the kernel counts, in the order of [`XdpCounters`].
+const KERNEL: usize = 4;
 
 /// The counters, in the order of [`IoStats`].
 #[derive(Clone, Copy)]
@@ -54,6 +56,8 @@ struct Shared {
     xdp: Lock<Option<XdpStatus>>,
     /// Of AF_XDP: where the frames are. All zero for other back ends.
     frames: [Counter; PLACES],
+    /// Of AF_XDP: what the kernel counted. All zero for other back ends.
+    kernel: [Counter; KERNEL],
 }
 
 impl StatsHandle {
@@ -65,6 +69,7 @@ impl StatsHandle {
             spill: OnceLock::new(),
             xdp: Lock::default(),
             frames: Default::default(),
+            kernel: Default::default(),
         }))
     }
 
@@ -108,6 +113,23 @@ impl StatsHandle {
             std::array::from_fn(|place| self.0.frames[place].value() as usize);
         let frames = XdpFrames { free, receiving, sending, kept, with_program, capacity };
         (capacity > 0).then_some(frames)
+    }
+
+    /// Says what the kernel counted.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn set_xdp_counters(&self, counters: &XdpCounters) {
+        let XdpCounters { rx_dropped, rx_ring_full, fill_ring_empty, invalid_descriptors } = *counters;
+        let values = [rx_dropped, rx_ring_full, fill_ring_empty, invalid_descriptors];
+        self.0.kernel.iter().zip(values).for_each(|(gauge, value)| gauge.set(value));
+    }
+
+    /// What the kernel had counted on the queues of AF_XDP when the worker last looked, about a second ago while it works;
+    /// zeros for other backends.
+    #[must_use]
+    pub fn xdp_counters(&self) -> XdpCounters {
+        let [rx_dropped, rx_ring_full, fill_ring_empty, invalid_descriptors] =
+            std::array::from_fn(|index| self.0.kernel[index].value());
+        XdpCounters { rx_dropped, rx_ring_full, fill_ring_empty, invalid_descriptors }
     }
 
     /// Which backend it is, and why no faster one.

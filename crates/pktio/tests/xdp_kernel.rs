@@ -199,6 +199,45 @@ fn a_new_mtu_counts_at_once() {
     }
 }
 
+/// Memory and program are made for the packets that there were: what is larger than they take does not come, and what fits does.
+#[test]
+fn an_mtu_beyond_the_frames_changes_nothing_that_fits() {
+    let Some(pair) = Pair::new("growth") else { return };
+    let mut a = xdp(&pair, 0, "0.0.0.0:4000", XdpModes::Best);
+    let mut b = udp(&pair, 1, "0.0.0.0:4001");
+    // The kernel may refuse either, for a program that takes no packets of several buffers.
+    let grown = (0..2).map(|end| pair.try_ip(end, &format!("link set wl{end} mtu 9000"))).filter(Result::is_ok).count();
+    println!("{grown} of 2 ends took the MTU");
+    settle(&mut a);
+    let room = a.tx_buffer().expect("there is room").len();
+    assert!((1472..9000 - 28).contains(&room), "{room} bytes, in a frame of 2,048");
+    for round in 0..20u8 {
+        train(&mut b, addr("10.77.0.1:4000"), 8000, 8000, 200);
+        train(&mut b, addr("10.77.0.1:4000"), 1400, 1400, round);
+        b.flush().expect("the socket is usable");
+        train(&mut a, addr("10.77.0.2:4001"), 1400, 1400, round);
+        a.flush().expect("the socket is usable");
+        let (mut seen, mut batch) = ([0; 2], Vec::new());
+        for _ in 0..LOOKS {
+            for (io, seen) in [&mut a, &mut b].into_iter().zip(&mut seen) {
+                io.recv(&mut batch).expect("the socket is usable");
+                // The large ones may come as well, whole, by the kernel's socket.
+                let ours = |datagram: &common::Seen| (datagram.len, datagram.fill) == (1400, round);
+                *seen += batch.drain(..).flat_map(datagrams).filter(ours).count();
+                io.flush().expect("the socket is usable");
+            }
+            if seen == [1, 1] {
+                break;
+            }
+            for io in [&mut a, &mut b] {
+                io.wait(Some(Duration::from_millis(2))).expect("the socket is usable");
+            }
+        }
+        assert_eq!(seen, [1, 1], "datagrams of round {round}");
+    }
+    assert!(backend(&a).frames().add_up());
+}
+
 #[test]
 fn queues_may_come_and_go() {
     let Some(pair) = Pair::with_queues("queues", 4) else { return };
@@ -326,6 +365,29 @@ fn a_program_that_keeps_everything_stops_neither_reception_nor_sending() {
     kept.clear();
     assert_eq!(backend(&a).frames().with_program, 0);
     echo(&mut b, &mut a, addr("10.77.0.1:4000"));
+}
+
+#[test]
+fn what_the_kernel_drops_is_told() {
+    let Some(pair) = Pair::new("told") else { return };
+    let mut a = xdp(&pair, 0, "0.0.0.0:4000", XdpModes::Best);
+    let mut b = udp(&pair, 1, "0.0.0.0:4001");
+    // Nobody receives, so the rings run over.
+    for _ in 0..200 {
+        for n in 0..64 {
+            train(&mut b, addr("10.77.0.1:4000"), 1000, 1000, n);
+        }
+        b.flush().expect("the socket is usable");
+    }
+    std::thread::sleep(warpline_pktio::limits::XDP_COUNTERS_EVERY);
+    let mut batch = Vec::new();
+    while a.recv(&mut batch).expect("the socket is usable") > 0 {}
+    for _ in 0..warpline_pktio::limits::XDP_LOOK_AROUND {
+        a.recv(&mut batch).expect("the socket is usable");
+    }
+    let (told, now) = (a.stats().xdp_counters(), backend(&a).kernel_counters().expect("the kernel counts"));
+    assert!(told.rx_dropped + told.rx_ring_full + told.fill_ring_empty > 0, "{told:?}");
+    assert_eq!(told, now);
 }
 
 #[test]

@@ -89,7 +89,7 @@ pub use rustls::{CipherSuite, KeyLog, RootCertStore};
 pub use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 pub use warpline_frame::Chunk;
 pub use warpline_pktio::xdp::{
-    InterfaceName, QueueSet, XdpChecksums, XdpConfig, XdpFrames, XdpMode, XdpModes, XdpStatus, XdpWakeups,
+    InterfaceName, QueueSet, XdpChecksums, XdpConfig, XdpCounters, XdpFrames, XdpMode, XdpModes, XdpStatus, XdpWakeups,
 };
 pub use warpline_pktio::{Backend, Choice, IoConfig, IoKind, IoStats};
 pub use warpline_proto::config::{

@@ -11,7 +11,7 @@ use warpline_wire::net;
 use crate::bell::{Doorbell, Waker};
 use crate::config::IoConfig;
 use crate::kind::IoKind;
-use crate::limits::{SMALL_FRAME, XDP_BURST, XDP_LOOK_AROUND, XDP_PUT_OFF_TURNS};
+use crate::limits::{SMALL_FRAME, XDP_BURST, XDP_COUNTERS_EVERY, XDP_LOOK_AROUND, XDP_PUT_OFF_TURNS};
 use crate::meta::{Ecn, Received, TxMeta};
 use crate::pools::place;
 use crate::stats::{Stat, StatsHandle};
@@ -20,7 +20,7 @@ use crate::udp::{Steering, Udp};
 
 use super::bpf::Hook;
 use super::checksums;
-use super::config::{InterfaceName, XdpConfig, XdpFrames, XdpMode, XdpStatus};
+use super::config::{InterfaceName, XdpConfig, XdpCounters, XdpFrames, XdpMode, XdpStatus};
 use super::device::{Attachment, Device, Service};
 use super::guest::{self, Guest};
 use super::inlet::{deliver, take};
@@ -33,7 +33,7 @@ use super::waiting::{Datagram, Waiting};
 
 /// One worker's queues, and the kernel's socket beside them.
 pub struct Xdp {
-    device: Arc<Device>,
+    pub(super) device: Arc<Device>,
     pub(super) lanes: Vec<Lane>,
     /// The way out of a worker that has no queue of its own.
     guest: Option<Guest>,
@@ -49,6 +49,8 @@ pub struct Xdp {
     pub(super) sleep: Sleep,
     /// Calls until the kernel's socket and netlink are looked at.
     pub(super) look_around: u32,
+    /// When other threads were last told what the kernel counts.
+    told: Instant,
     /// Received by way of the kernel's socket; empty between calls.
     aside: Vec<Received>,
     pub(super) bell: Doorbell,
@@ -138,6 +140,7 @@ impl Xdp {
             put_off: 0,
             sleep: Sleep::new(device_config.wakeups, device_config.busy_poll_budget)?,
             look_around: XDP_LOOK_AROUND,
+            told: Instant::now(),
             aside: Vec::new(),
             bell: Doorbell::new(Waker::event()?),
             busy_poll: io_config.busy_poll,
@@ -287,6 +290,7 @@ impl Xdp {
     fn look_around(&mut self) -> io::Result<()> {
         self.look_around = XDP_LOOK_AROUND;
         self.publish_frames();
+        self.publish_counters();
         self.stats.add(Stat::WaitCalls, 1);
         let changes = self.router.update()?;
         self.follow_owner();
@@ -544,6 +548,18 @@ impl Xdp {
         }
     }
 
+    /// Tells other threads what the kernel counts, now and then.
+    fn publish_counters(&mut self) {
+        if self.told.elapsed() < XDP_COUNTERS_EVERY {
+            return;
+        }
+        self.told = Instant::now();
+        self.stats.add(Stat::WaitCalls, self.lanes.len());
+        if let Ok(counters) = self.kernel_counters() {
+            self.stats.set_xdp_counters(&counters);
+        }
+    }
+
     /// Tells other threads where the frames are.
     pub(super) fn publish_frames(&self) {
         self.stats.set_xdp_frames(&self.frames());
@@ -555,17 +571,4 @@ fn device_node(name: &InterfaceName) -> Option<u32> {
     let path = format!("/sys/class/net/{}/device/numa_node", name.as_str());
     // It is -1 where there are no nodes.
     std::fs::read_to_string(path).ok()?.trim().parse().ok()
-}
-
-/// What the kernel counted on AF_XDP sockets (`XDP_STATISTICS`).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct XdpCounters {
-    /// Packets dropped for other reasons than the next two.
-    pub rx_dropped: u64,
-    /// Packets dropped because the RX ring was full: the worker was away for too long.
-    pub rx_ring_full: u64,
-    /// How often the fill ring was found empty: the program holds too much.
-    pub fill_ring_empty: u64,
-    /// Descriptors that the kernel refused: a mistake here.
-    pub invalid_descriptors: u64,
 }

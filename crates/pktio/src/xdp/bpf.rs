@@ -11,6 +11,7 @@ const BPF_MAP_CREATE: libc::c_int = 0;
 const BPF_MAP_UPDATE_ELEM: libc::c_int = 2;
 const BPF_MAP_DELETE_ELEM: libc::c_int = 3;
 const BPF_PROG_LOAD: libc::c_int = 5;
+const BPF_PROG_TEST_RUN: libc::c_int = 10;
 const BPF_LINK_CREATE: libc::c_int = 28;
 const BPF_LINK_UPDATE: libc::c_int = 29;
 
@@ -18,6 +19,9 @@ const BPF_PROG_TYPE_XDP: u32 = 6;
 const BPF_XDP: u32 = 37;
 /// The program may be given packets of several buffers.
 const BPF_F_XDP_HAS_FRAGS: u32 = 1 << 5;
+
+/// What the program says is done: a packet that it redirects gets there (Linux 5.18).
+const BPF_F_TEST_XDP_LIVE_FRAMES: u32 = 1 << 1;
 
 const XDP_FLAGS_SKB_MODE: u32 = 1 << 1;
 const XDP_FLAGS_DRV_MODE: u32 = 1 << 2;
@@ -107,6 +111,40 @@ struct LinkUpdate {
     old_prog_fd: u32,
 }
 
+#[repr(C)]
+#[derive(Default)]
+struct TestRun {
+    prog_fd: u32,
+    retval: u32,
+    data_size_in: u32,
+    data_size_out: u32,
+    data_in: u64,
+    data_out: u64,
+    repeat: u32,
+    duration: u32,
+    ctx_size_in: u32,
+    ctx_size_out: u32,
+    ctx_in: u64,
+    ctx_out: u64,
+    flags: u32,
+    cpu: u32,
+    batch_size: u32,
+    padding: u32,
+}
+
+/// `struct xdp_md`: what a program knows of a packet beside its bytes.
+#[repr(C)]
+#[derive(Default)]
+struct Packet {
+    data: u32,
+    data_end: u32,
+    data_meta: u32,
+    ingress_ifindex: u32,
+    rx_queue_index: u32,
+    egress_ifindex: u32,
+}
+
+const _: () = assert!(size_of::<TestRun>() == 80 && size_of::<Packet>() == 24);
 const _: () = assert!(size_of::<MapCreate>() == 44 && size_of::<MapElem>() == 32);
 const _: () = assert!(size_of::<ProgLoad>() == 72 && size_of::<LinkCreate>() == 16 && size_of::<LinkUpdate>() == 16);
 
@@ -257,6 +295,25 @@ impl Program {
         unsafe { bpf_fd(BPF_LINK_CREATE, &mut attr) }.map(Link).map_err(explain_privilege)
     }
 
+    /// Has the kernel run the program on a packet as if the first queue of the interface had received it, and do what it
+    /// says. Fails as bpf(2) does, with `EINVAL` before Linux 5.18.
+    pub(super) fn run_on(&self, packet: &[u8], ifindex: u32) -> io::Result<()> {
+        let data_size_in = u32::try_from(packet.len()).expect("packets are short");
+        let mut context = Packet { data_end: data_size_in, ingress_ifindex: ifindex, ..Default::default() };
+        let mut attr = TestRun {
+            prog_fd: raw(self.0.as_fd()),
+            data_size_in,
+            data_in: packet.as_ptr() as u64,
+            repeat: 1,
+            ctx_size_in: size_of::<Packet>() as u32,
+            ctx_in: std::ptr::from_mut(&mut context) as u64,
+            flags: BPF_F_TEST_XDP_LIVE_FRAMES,
+            ..Default::default()
+        };
+        // SAFETY: packet and context have the lengths stated, and the kernel copies them.
+        unsafe { bpf(BPF_PROG_TEST_RUN, &mut attr) }.map(drop)
+    }
+
     /// Takes the place of the program that is attached by the link. Fails as bpf(2) does.
     pub(super) fn replace_in(&self, link: &Link) -> io::Result<()> {
         let (link_fd, new_prog_fd) = (raw(link.0.as_fd()), raw(self.0.as_fd()));
@@ -274,7 +331,8 @@ pub(super) struct Link(OwnedFd);
 fn explain_privilege(error: io::Error) -> io::Error {
     match error.raw_os_error() {
         Some(libc::EPERM) => {
-            let what = "the XDP program needs the capabilities CAP_BPF and CAP_NET_ADMIN";
+            let what =
+                "the XDP program needs the capabilities CAP_BPF and CAP_NET_ADMIN, and a filter that lets bpf(2) pass";
             io::Error::new(io::ErrorKind::PermissionDenied, what)
         }
         _ => error,

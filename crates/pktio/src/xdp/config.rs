@@ -118,6 +118,19 @@ impl Add for XdpFrames {
     }
 }
 
+/// What the kernel counted on AF_XDP sockets (`XDP_STATISTICS`), since they were opened.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct XdpCounters {
+    /// Packets dropped for other reasons than the next two.
+    pub rx_dropped: u64,
+    /// Packets dropped because the RX ring was full: the worker was away for too long.
+    pub rx_ring_full: u64,
+    /// How often the fill ring was found empty: the program holds too much.
+    pub fill_ring_empty: u64,
+    /// Descriptors that the kernel refused: a mistake here.
+    pub invalid_descriptors: u64,
+}
+
 /// Which modes are acceptable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum XdpModes {

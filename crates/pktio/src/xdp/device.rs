@@ -212,13 +212,26 @@ impl Device {
         (0..columns).try_for_each(|column| set_socket(&attached.loaded.sockets, queue * columns + column, socket))
     }
 
-    /// An address of this host came or went. Only those that are bound to are served.
-    pub(super) fn set_address(&self, address: IpAddr, present: bool) -> io::Result<()> {
+    /// Whether packets to an address of this host are ours.
+    pub(super) fn serves(&self, address: IpAddr) -> bool {
         let wanted = match self.bound {
             Some(bound) => bound == address,
             None => address.is_ipv4() || !self.only_ipv4,
         };
-        if !wanted || address.is_loopback() {
+        wanted && !address.is_loopback()
+    }
+
+    /// Runs the program on a packet, as [`Program::run_on`] says.
+    pub(super) fn run_on(&self, packet: &[u8], ifindex: u32) -> io::Result<()> {
+        match self.lock().as_ref() {
+            Some(attached) => attached.loaded.program.run_on(packet, ifindex),
+            None => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+
+    /// An address of this host came or went. Only those that are bound to are served.
+    pub(super) fn set_address(&self, address: IpAddr, present: bool) -> io::Result<()> {
+        if !self.serves(address) {
             return Ok(());
         }
         let attached = self.lock();

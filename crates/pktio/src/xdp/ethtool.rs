@@ -10,8 +10,14 @@ const ETHTOOL_GDRVINFO: u32 = 0x03;
 const ETHTOOL_GCOALESCE: u32 = 0x0e;
 const ETHTOOL_GRINGPARAM: u32 = 0x10;
 const ETHTOOL_GTXCSUM: u32 = 0x16;
+const ETHTOOL_GRXFH: u32 = 0x29;
 const ETHTOOL_GRXFHINDIR: u32 = 0x38;
 const ETHTOOL_GCHANNELS: u32 = 0x3c;
+
+/// Kinds of flows: UDP over IPv4 and over IPv6.
+const UDP_FLOWS: [u32; 2] = [0x02, 0x06];
+/// Both halves of the ports (`RXH_L4_B_0_1`, `RXH_L4_B_2_3`).
+const HASH_PORTS: u32 = 1 << 6 | 1 << 7;
 
 /// The driver of an interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,9 +68,14 @@ const _: () = assert!(size_of::<Request>() >= size_of::<libc::ifreq>() && cfg!(t
 
 /// Asks for a structure of `WORDS` 32-bit words that begins with the command.
 fn ask<const WORDS: usize>(interface: InterfaceName, command: u32) -> io::Result<[u32; WORDS]> {
-    let socket = UdpSocket::bind(("0.0.0.0", 0)).or_else(|_| UdpSocket::bind(("::", 0)))?;
     let mut data = [0; WORDS];
     data[0] = command;
+    complete(interface, data)
+}
+
+/// The same, with more than the command in the structure.
+fn complete<const WORDS: usize>(interface: InterfaceName, mut data: [u32; WORDS]) -> io::Result<[u32; WORDS]> {
+    let socket = UdpSocket::bind(("0.0.0.0", 0)).or_else(|_| UdpSocket::bind(("::", 0)))?;
     let mut request = Request { name: [0; 16], data: data.as_mut_ptr(), rest: [0; 2] };
     let name = interface.as_str().as_bytes();
     request.name[..name.len()].copy_from_slice(name);
@@ -110,6 +121,20 @@ pub fn spreading_entries(interface: InterfaceName) -> io::Result<u32> {
     // `struct ethtool_rxfh_indir`: with a size of 0 the kernel only says how many there are.
     let [_, size]: [u32; 2] = ask(interface, ETHTOOL_GRXFHINDIR)?;
     Ok(size)
+}
+
+/// Whether the ports of UDP packets, IPv4's and IPv6's, count when flows are spread (`ethtool -n … rx-flow-hash udp4`).
+pub fn spreads_udp_by_port(interface: InterfaceName) -> io::Result<bool> {
+    for flow in UDP_FLOWS {
+        // The beginning of `struct ethtool_rxnfc`: command, kind of flow, and what counts, in 64 bits.
+        let mut data = [0; 4];
+        (data[0], data[1]) = (ETHTOOL_GRXFH, flow);
+        let [.., low, high]: [u32; 4] = complete(interface, data)?;
+        if (low | high) & HASH_PORTS != HASH_PORTS {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Whether the interface computes checksums of the packets that the kernel gives it (`tx-checksumming` of `ethtool -k`).

@@ -13,7 +13,7 @@
 mod config;
 
 pub use config::{
-    InterfaceName, QueueSet, XdpChecksums, XdpConfig, XdpFrames, XdpMode, XdpModes, XdpStatus, XdpWakeups,
+    InterfaceName, QueueSet, XdpChecksums, XdpConfig, XdpCounters, XdpFrames, XdpMode, XdpModes, XdpStatus, XdpWakeups,
 };
 
 #[cfg(target_os = "linux")]
@@ -55,6 +55,8 @@ mod sleep;
 #[cfg(target_os = "linux")]
 mod socket;
 #[cfg(target_os = "linux")]
+mod trial;
+#[cfg(target_os = "linux")]
 mod umem;
 #[cfg(target_os = "linux")]
 mod wait;
@@ -62,6 +64,6 @@ mod wait;
 mod waiting;
 
 #[cfg(target_os = "linux")]
-pub use backend::{Xdp, XdpCounters};
+pub use backend::Xdp;
 #[cfg(target_os = "linux")]
 pub use features::{Features, features};

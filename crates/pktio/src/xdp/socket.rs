@@ -181,7 +181,7 @@ fn get_option<T: Plain>(fd: &OwnedFd, level: libc::c_int, option: libc::c_int) -
 fn explain_socket(error: io::Error) -> io::Error {
     let what = match error.raw_os_error() {
         Some(libc::EPERM | libc::EACCES) => "an AF_XDP socket needs the capability CAP_NET_RAW",
-        Some(libc::EAFNOSUPPORT) => "this kernel was built without AF_XDP (CONFIG_XDP_SOCKETS)",
+        Some(libc::EAFNOSUPPORT) => "this kernel was built without AF_XDP (CONFIG_XDP_SOCKETS), or a filter hides it",
         _ => return error,
     };
     io::Error::new(error.kind(), format!("{what}: {error}"))
