@@ -108,7 +108,7 @@ pub struct IoArgs {
 
 /// One number, or a range of them such as 0-3.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Span {
+pub(crate) struct Span {
     first: u32,
     last: u32,
 }
@@ -128,7 +128,8 @@ impl FromStr for Span {
     }
 }
 
-fn numbers(spans: &[Span]) -> impl Iterator<Item = u32> {
+/// The numbers in a list of ranges.
+pub(crate) fn numbers(spans: &[Span]) -> impl Iterator<Item = u32> {
     spans.iter().flat_map(|span| span.first..=span.last)
 }
 
@@ -232,12 +233,18 @@ pub fn xdp_report(workers: &[WorkerHandle]) -> Value {
 
 fn one_worker(worker: &WorkerHandle) -> Option<Value> {
     let (status, io) = (worker.xdp_status()?, worker.io_stats());
-    let frames = worker.xdp_frames().unwrap_or_default();
+    let (frames, kernel) = (worker.xdp_frames().unwrap_or_default(), worker.xdp_counters());
     Some(json!({
         "interface": status.interface,
         "queues": status.queues,
         "mode": status.mode.map(warpline::XdpMode::name),
         "reason": status.reason,
+        "kernel": {
+            "rx_dropped": kernel.rx_dropped,
+            "rx_ring_full": kernel.rx_ring_full,
+            "fill_ring_empty": kernel.fill_ring_empty,
+            "invalid_descriptors": kernel.invalid_descriptors,
+        },
         "by_kernel": { "received": io.rx_by_kernel, "sent": io.tx_by_kernel },
         "frames": {
             "free": frames.free,

@@ -5,6 +5,7 @@ use warpline_pktio::xdp::{Features, ethtool, features};
 
 use super::root::Root;
 use super::{Finding, Remedy, State};
+use crate::io::{Span, numbers};
 
 /// Interfaces that are looked at without being named.
 const INTERFACES_MAX: usize = 16;
@@ -21,8 +22,8 @@ pub(super) fn all_up(root: &Root) -> Vec<InterfaceName> {
     names.filter_map(|name| InterfaceName::new(&name).ok()).take(INTERFACES_MAX).collect()
 }
 
-/// Looks at everything.
-pub(super) fn look(root: &Root, name: InterfaceName) -> Vec<Finding> {
+/// Looks at everything, for workers on the cores that are named.
+pub(super) fn look(root: &Root, name: InterfaceName, workers: &[u32]) -> Vec<Finding> {
     let area = format!("interface {}", name.as_str());
     let mut all = vec![driver(&area, name)];
     all.extend(xdp(&area, name));
@@ -30,7 +31,8 @@ pub(super) fn look(root: &Root, name: InterfaceName) -> Vec<Finding> {
     all.extend(queues(&area, root, name));
     all.extend(rings(&area, name));
     all.extend(coalescing(&area, name));
-    all.extend(interrupts(&area, root, name));
+    all.extend(deferral(&area, root, name));
+    all.extend(interrupts(&area, root, name, workers));
     all
 }
 
@@ -95,7 +97,7 @@ fn mtu(area: &str, root: &Root, name: InterfaceName) -> Option<Finding> {
 }
 
 fn queues(area: &str, root: &Root, name: InterfaceName) -> Vec<Finding> {
-    let meaning = "AF_XDP: a worker owns a queue, so there are at most as many workers";
+    let meaning = "AF_XDP: a worker owns queues; those beyond their number receive and send by way of others";
     let Ok(sizes) = ethtool::channels(name) else {
         let count = root.list(&format!("/sys/class/net/{}/queues", name.as_str()));
         let count = count.iter().filter(|queue| queue.starts_with("rx-")).count();
@@ -113,14 +115,24 @@ fn queues(area: &str, root: &Root, name: InterfaceName) -> Vec<Finding> {
     if let Ok(entries) = ethtool::spreading_entries(name)
         && sizes.rx > 1
     {
-        let meaning =
-            "flows are spread over the queues by this table; UDP ports should count (ethtool -N … rx-flow-hash)";
-        let state = if entries == 0 { State::Costs } else { State::Good };
-        let finding = Finding::new(area, "receive-side scaling", format!("{entries} entries"), state, meaning);
-        let command = format!("ethtool -N {} rx-flow-hash udp4 sdfn", name.as_str());
-        all.push(finding.remedy(Remedy::Command(command)));
+        let by_port = ethtool::spreads_udp_by_port(name);
+        all.push(spreading(area, name, entries, by_port.ok()));
     }
     all
+}
+
+/// How flows get to queues.
+fn spreading(area: &str, name: InterfaceName, entries: u32, by_port: Option<bool>) -> Finding {
+    let meaning = "flows are spread over the queues by this table; without ports all flows of two hosts share a queue";
+    let (ports, state) = match (entries, by_port) {
+        (0, _) => ("", State::Costs),
+        (_, Some(false)) => (", UDP without ports", State::Costs),
+        (_, Some(true)) => (", UDP by ports", State::Good),
+        (_, None) => (", the driver does not say whether UDP's ports count", State::Note),
+    };
+    let finding = Finding::new(area, "receive-side scaling", format!("{entries} entries{ports}"), state, meaning);
+    let udp = |family| format!("ethtool -N {} rx-flow-hash {family} sdfn", name.as_str());
+    finding.remedy(Remedy::Command(format!("{}; {}", udp("udp4"), udp("udp6"))))
 }
 
 fn rings(area: &str, name: InterfaceName) -> Option<Finding> {
@@ -144,22 +156,75 @@ fn coalescing(area: &str, name: InterfaceName) -> Option<Finding> {
     Some(Finding::new(area, "interrupt coalescing", found, state, meaning).remedy(Remedy::Command(command)))
 }
 
-/// On which cores the device interrupts.
-fn interrupts(area: &str, root: &Root, name: InterfaceName) -> Option<Finding> {
-    let numbers = root.list(&format!("/sys/class/net/{}/device/msi_irqs", name.as_str()));
-    let affinity = |number: &String| root.read(&format!("/proc/irq/{number}/effective_affinity_list"));
-    let mut cores: Vec<String> = numbers.iter().filter_map(affinity).filter(|list| !list.is_empty()).collect();
-    let count = cores.len();
-    if count == 0 {
+/// How long interrupts stay off while a worker polls busily: until the timer has run out so many times.
+fn deferral(area: &str, root: &Root, name: InterfaceName) -> Option<Finding> {
+    let path = |what: &str| format!("/sys/class/net/{}/{what}", name.as_str());
+    let (times, timer) = (path("napi_defer_hard_irqs"), path("gro_flush_timeout"));
+    let found = (root.number(&times)?, root.number(&timer)?);
+    let meaning =
+        "busy polling (--xdp-busy-poll) keeps interrupts away only if both are set; others' packets may wait as long";
+    let state = if found.0 > 0 && found.1 > 0 { State::Good } else { State::Note };
+    let found = format!("napi_defer_hard_irqs {}, gro_flush_timeout {} ns", found.0, found.1);
+    let command = format!("echo 2 > {times}; echo 200000 > {timer}");
+    Some(Finding::new(area, "interrupts deferred", found, state, meaning).remedy(Remedy::Command(command)))
+}
+
+/// The numbers in a list of the kernel's, such as `0-3,8`.
+fn cores(list: &str) -> Vec<u32> {
+    let spans: Vec<Span> = list.split(',').filter_map(|span| span.trim().parse().ok()).collect();
+    numbers(&spans).collect()
+}
+
+/// On which cores the device interrupts, and whether those are the workers'.
+fn interrupts(area: &str, root: &Root, name: InterfaceName, workers: &[u32]) -> Option<Finding> {
+    let mut irqs: Vec<u32> = root
+        .list(&format!("/sys/class/net/{}/device/msi_irqs", name.as_str()))
+        .iter()
+        .filter_map(|number| number.parse().ok())
+        .collect();
+    irqs.sort_unstable();
+    let affinity = |number: &u32| {
+        let list = root.read(&format!("/proc/irq/{number}/effective_affinity_list"))?;
+        (!list.is_empty()).then_some((*number, list))
+    };
+    let all: Vec<(u32, String)> = irqs.iter().filter_map(affinity).collect();
+    if all.is_empty() {
         return None;
     }
-    cores.sort();
-    cores.dedup();
-    let found = format!("{count} on cores {}", cores.join(", "));
-    let meaning = "each queue's interrupt belongs on the core of its worker, or on its neighbour";
-    let state = if count > 2 && cores.len() == 1 { State::Costs } else { State::Note };
-    let command = "echo CORE > /proc/irq/NUMBER/smp_affinity_list".to_owned();
-    Some(Finding::new(area, "interrupts", found, state, meaning).remedy(Remedy::Command(command)))
+    let mut used: Vec<&str> = all.iter().map(|(_, list)| list.as_str()).collect();
+    used.sort_unstable();
+    used.dedup();
+    let mut found = format!("{} on cores {}", all.len(), used.join(", "));
+    // A core and its hyper-thread neighbours.
+    let place = |core: u32| {
+        let siblings = format!("/sys/devices/system/cpu/cpu{core}/topology/thread_siblings_list");
+        root.read(&siblings).map_or(vec![core], |list| cores(&list))
+    };
+    let taken: Vec<u32> = used.iter().flat_map(|list| cores(list)).collect();
+    let without: Vec<String> = workers
+        .iter()
+        .filter(|core| !place(**core).iter().any(|near| taken.contains(near)))
+        .map(u32::to_string)
+        .collect();
+    if !without.is_empty() {
+        found += &format!("; none on those of the workers on {}", without.join(", "));
+    }
+    let state = match workers {
+        [] if all.len() > 2 && used.len() == 1 => State::Costs,
+        [] => State::Note,
+        _ if without.is_empty() || all.len() < workers.len() => State::Good,
+        _ => State::Costs,
+    };
+    // In their order, on the workers' cores in theirs.
+    let online = root.read("/sys/devices/system/cpu/online").map_or(vec![0], |list| cores(&list));
+    let to = if workers.is_empty() { &online[..] } else { workers };
+    let pin =
+        |((number, _), core): (&(u32, String), &u32)| format!("echo {core} > /proc/irq/{number}/smp_affinity_list");
+    let commands: Vec<String> = all.iter().zip(to.iter().cycle()).map(pin).collect();
+    let meaning =
+        "each queue's interrupt belongs on the core of its worker, or on its neighbour (--cores LIST compares)";
+    let finding = Finding::new(area, "interrupts", found, state, meaning);
+    Some(finding.remedy(Remedy::Command(commands.join("; "))))
 }
 
 #[cfg(test)]
@@ -180,10 +245,28 @@ mod tests {
         }
         let root = Root::at(directory.path());
         let name = InterfaceName::new("eth0").expect("a short name");
-        let finding = interrupts("x", &root, name).expect("there are some");
+        let finding = interrupts("x", &root, name, &[]).expect("there are some");
         assert_eq!((finding.state, finding.found.as_str()), (State::Costs, "4 on cores 0"));
         write("proc/irq/31/effective_affinity_list", "1\n");
-        assert_eq!(interrupts("x", &root, name).map(|finding| finding.state), Some(State::Note));
+        assert_eq!(interrupts("x", &root, name, &[]).map(|finding| finding.state), Some(State::Note));
+        // Worker cores: 0 and 1 have some, 2 is the neighbour of 0, and 3 has none near it.
+        write("sys/devices/system/cpu/cpu2/topology/thread_siblings_list", "0,2\n");
+        let state = |workers: &[u32]| interrupts("x", &root, name, workers).expect("there are some");
+        assert_eq!(state(&[0, 1]).state, State::Good);
+        assert_eq!(state(&[1, 2]).state, State::Good);
+        let finding = state(&[1, 3]);
+        assert_eq!(
+            (finding.state, finding.found.as_str()),
+            (State::Costs, "4 on cores 0, 1; none on those of the workers on 3")
+        );
+        let command = finding.remedy.expect("there is one").command();
+        assert!(command.starts_with("echo 1 > /proc/irq/30/smp_affinity_list; echo 3 > /proc/irq/31/"), "{command}");
+        write("sys/class/net/eth0/napi_defer_hard_irqs", "2\n");
+        write("sys/class/net/eth0/gro_flush_timeout", "0\n");
+        let deferred = deferral("x", &root, name).expect("the files are there");
+        assert_eq!(deferred.state, State::Note);
+        write("sys/class/net/eth0/gro_flush_timeout", "200000\n");
+        assert_eq!(deferral("x", &root, name).map(|finding| finding.state), Some(State::Good));
         write("sys/class/net/eth0/operstate", "up\n");
         write("sys/class/net/eth1/operstate", "down\n");
         write("sys/class/net/lo/operstate", "unknown\n");
@@ -191,8 +274,16 @@ mod tests {
     }
 
     #[test]
+    fn flows_that_are_not_spread_by_ports_cost_speed() {
+        let eth0 = InterfaceName::new("eth0").expect("a short name");
+        let state = |entries, by_port| spreading("x", eth0, entries, by_port).state;
+        assert_eq!([state(128, Some(true)), state(128, Some(false))], [State::Good, State::Costs]);
+        assert_eq!([state(0, None), state(128, None)], [State::Costs, State::Note]);
+    }
+
+    #[test]
     fn loopback_can_be_looked_at() {
-        let findings = look(&Root::real(), InterfaceName::new("lo").expect("a short name"));
+        let findings = look(&Root::real(), InterfaceName::new("lo").expect("a short name"), &[]);
         assert!(findings.iter().any(|finding| finding.what == "MTU"));
         assert!(findings.iter().any(|finding| finding.what == "best mode of AF_XDP"));
         // Before Linux 6.3 nobody tells.

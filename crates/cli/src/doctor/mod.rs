@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use warpline::InterfaceName;
 
 use crate::exit;
+use crate::io::{Span, numbers};
 use root::Root;
 
 /// Arguments of `warpline doctor`.
@@ -21,6 +22,9 @@ pub struct DoctorArgs {
     /// Interfaces to look at; all that are up without it.
     #[arg(long, value_name = "NAME", value_parser = InterfaceName::new)]
     interface: Vec<InterfaceName>,
+    /// Cores that the workers are to have, such as 0-3,8: interrupts are compared with them.
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    cores: Vec<Span>,
     /// Apply what is safe to apply: kernel settings that last until the next boot and interrupt nothing.
     #[arg(long)]
     fix: bool,
@@ -117,8 +121,9 @@ pub fn run(args: &DoctorArgs) -> ExitCode {
     let root = Root::real();
     let mut findings = machine::look(&root);
     let interfaces = if args.interface.is_empty() { interface::all_up(&root) } else { args.interface.clone() };
+    let workers: Vec<u32> = numbers(&args.cores).collect();
     for &name in &interfaces {
-        findings.extend(interface::look(&root, name));
+        findings.extend(interface::look(&root, name, &workers));
     }
     let outcomes: Vec<Option<Result<(), String>>> =
         findings.iter().map(|finding| args.fix.then(|| apply(finding)).flatten()).collect();

@@ -132,6 +132,39 @@ fn a_host_is_kept_on_its_cores() {
     assert!(refused.status.code() == Some(1) && said.contains("not all of the cores"), "{said}");
 }
 
+/// The identity and the privileges of the unit in `docs/deploy-afxdp.md`, and each of the capabilities is needed.
+#[test]
+fn nobody_with_four_capabilities_serves() {
+    let Some(stage) = Stage::with_queues("least", 1) else { return };
+    let all = ["net_raw", "net_admin", "bpf", "ipc_lock"];
+    let command = |held: &[&str]| {
+        let held: String = held.iter().map(|one| format!(",+{one}")).collect();
+        let mut command = stage.inside(SERVER, "setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--no-new-privs"]);
+        command.args(["inh-caps", "ambient-caps", "bounding-set"].map(|set| format!("--{set}=-all{held}")));
+        command.arg(env!("CARGO_BIN_EXE_warpline")).args(["perf", "server", "--bind", "10.77.0.1:4433"]);
+        command.args(["--io", "xdp", "--interface", "wl0"]).env("HOME", "/");
+        command
+    };
+    match command(&all).arg("--help").output() {
+        Ok(output) if output.status.success() => {}
+        Ok(output) => return println!("skipped: {}", String::from_utf8_lossy(&output.stderr).trim()),
+        Err(error) => return println!("skipped: no setpriv: {error}"),
+    }
+    let server = Server::start(&mut command(&all));
+    let mut client = stage.warpline(CLIENT, Io::Udp);
+    client.args(["perf", "client", "10.77.0.1:4433", "--insecure", "--scenario", "reqresp", "--duration", "1"]);
+    let client = report(&client.output().unwrap());
+    assert!(client["requests"].as_u64().unwrap() > 0, "{client}");
+    assert_eq!(reported(server)[0]["mode"], "copy");
+    for (missing, named) in [("net_raw", "CAP_NET_RAW"), ("net_admin", "CAP_NET_ADMIN"), ("bpf", "CAP_BPF")] {
+        let held: Vec<&str> = all.into_iter().filter(|one| *one != missing).collect();
+        let refused = command(&held).output().unwrap();
+        let said = String::from_utf8_lossy(&refused.stderr);
+        assert!(!refused.status.success() && said.contains(named), "without {missing}: {said}");
+    }
+}
+
 #[test]
 fn what_cannot_be_honoured_is_refused_with_the_reason() {
     let Some(stage) = Stage::with_queues("refused", 2) else { return };
