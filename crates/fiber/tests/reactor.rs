@@ -374,6 +374,36 @@ fn ten_times_the_queue_waits_in_order_and_nothing_is_lost() {
     assert!(stats.overflow_max >= 9 * ENTRIES as usize, "{stats:?}");
 }
 
+/// Bytes that many fibers write to one pipe stand there in the order in which they were asked for, those that had to wait for room
+/// in the queue included.
+#[test]
+fn what_waits_for_room_is_carried_out_in_order() {
+    use std::os::fd::OwnedFd;
+    const ENTRIES: u32 = 8;
+    let config = ReactorConfig::Uring(UringConfig { entries: ENTRIES, ..UringConfig::default() });
+    let scheduler = match Scheduler::new(Config { reactor: config, ..Config::default() }) {
+        Ok(scheduler) => scheduler,
+        Err(error) => return eprintln!("skipped: {error}"),
+    };
+    let (mut out, into) = std::io::pipe().unwrap();
+    let got = scheduler.run(move || {
+        let pipe = Rc::new(File::from_std(std::fs::File::from(OwnedFd::from(into))).unwrap());
+        let writers: Vec<_> = (0..10 * ENTRIES as u8)
+            .map(|byte| {
+                let pipe = pipe.clone();
+                spawn(move || assert_eq!(pipe.write_at(&[byte], 0).unwrap(), 1))
+            })
+            .collect();
+        writers.into_iter().for_each(|writer| writer.join().unwrap());
+        drop(pipe);
+        let mut got = Vec::new();
+        out.read_to_end(&mut got).unwrap();
+        got
+    });
+    assert_eq!(got, (0..10 * ENTRIES as u8).collect::<Vec<_>>());
+    assert!(scheduler.stats().reactor.unwrap().overflow_max >= 9 * ENTRIES as usize);
+}
+
 #[test]
 fn registered_files_and_buffers_are_used_and_given_back() {
     use warpline_fiber::reactor::RegisteredBuffer;

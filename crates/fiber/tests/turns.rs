@@ -167,3 +167,34 @@ fn the_panic_of_a_fiber_that_nobody_joins_is_counted() {
     while scheduler.turn(10).ready {}
     assert_eq!((scheduler.stats().panics, scheduler.stats().live), (1, 0));
 }
+
+/// Completions of I/O go first, and leave the others one place after so many of theirs.
+#[test]
+fn what_is_urgent_leaves_room_for_the_rest() {
+    let scheduler = scheduler();
+    let log = Log::default();
+    // `limits::IO_SHARE`, one place in nine.
+    let share = 8;
+    let gates: Vec<_> = (0..2 * share + 1).map(|_| Rc::new(Baton::new())).collect();
+    for gate in &gates {
+        let (log, gate) = (log.clone(), gate.clone());
+        scheduler
+            .spawn(move || {
+                gate.wait();
+                log.borrow_mut().push("urgent");
+            })
+            .detach();
+    }
+    while scheduler.turn(100).ready {}
+    for name in ["a", "b", "c"] {
+        let log = log.clone();
+        scheduler.spawn(move || log.borrow_mut().push(name)).detach();
+    }
+    for gate in &gates {
+        gate.post_urgent();
+    }
+    while scheduler.turn(100).ready {}
+    let block = |last| std::iter::repeat_n("urgent", share).chain([last]);
+    let expected: Vec<_> = block("a").chain(block("b")).chain(["urgent", "c"]).collect();
+    assert_eq!(*log.borrow(), expected);
+}

@@ -42,6 +42,28 @@
 //! # Ok(()) }
 //! ```
 //!
+//! The same server as `async fn`s, by [`serve_local`](crate::EndpointBuilder::serve_local):
+//!
+//! ```
+//! use warpline::{Endpoint, Identity, ServerConfig, local};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let id = Identity::generate(["localhost"])?;
+//! let server = ServerConfig::with_single_cert(vec![id.certificate.clone()], id.key(), &[b"echo"])?;
+//! let server = Endpoint::builder().bind(([127, 0, 0, 1], 0)).server(server).serve_local(|connection| async move {
+//!     while let Ok((mut send, mut recv)) = connection.accept_bi().await {
+//!         let echo = async move {
+//!             while let Ok(Some(chunk)) = recv.read_chunk(usize::MAX).await {
+//!                 let Ok(()) = send.write_chunk(chunk).await else { break };
+//!             }
+//!         };
+//!         let _ = local::spawn_detached(echo);
+//!     }
+//! })?;
+//! # drop(server);
+//! # Ok(()) }
+//! ```
+//!
 //! # Ends
 //!
 //! When the worker ends, the fibers that are left are cancelled: their waits unwind. A stream that an unwinding drops is
