@@ -486,6 +486,12 @@ fn senseless_frames_are_dropped_or_passed_and_nothing_else_happens() {
     third_tag.extend_from_slice(&[0x81, 0, 0, 1, 0x81, 0, 0, 2, 0x81, 0, 0, 3]);
     third_tag.extend_from_slice(&good[12..]);
     raw.send(&third_tag);
+    // Extension headers: hop-by-hop options, routing, a fragment, destination options, none.
+    for next_header in [0, 43, 44, 60, 59] {
+        let mut frame = good6.clone();
+        frame[20] = next_header;
+        raw.send(&frame);
+    }
     for len in 14..good6.len() {
         raw.send(&good6[..len]);
     }
