@@ -3,8 +3,8 @@
 //! `compare` runs [rows] of load over Warpline and [peers], in turns, each server and each client a process on a core
 //! of its own, and prints medians with their spread; `plot` draws the results. `bench/README.md` has the rules of the
 //! comparison and what every peer's program has to understand. `transfers` sets `warpline get` beside the programs that people use
-//! today. `links` compares congestion controllers over bad networks, `rates` looks at links of a set rate. `chaos`, `cost` and `predict` are about Warpline alone: workers that
-//! come and go under load, what a packet costs, and what that means for larger machines; `micro` counts the instructions of its parts. To
+//! today. `links` compares congestion controllers over bad networks, `rates` looks at links of a set rate. `chaos`, `cost`, `turns` and `predict` are about Warpline alone: workers that
+//! come and go under load, what a packet costs, and what that means for larger machines; `micro` counts the instructions of its parts, and the cache lines. To
 //! read first: [`rows::Row`], [`measure::run`],
 //! [`results::Results`].
 #![forbid(unsafe_code)]
@@ -28,6 +28,7 @@ mod rows;
 mod stats;
 mod table;
 mod transfers;
+mod turns;
 mod veth;
 
 use std::path::PathBuf;
@@ -62,6 +63,8 @@ enum Action {
     Cost(cost::CostArgs),
     /// Measure the back ends on a virtual link, AF_XDP among them; needs root.
     Veth(veth::VethArgs),
+    /// Measure what a datagram costs the protocol alone, by connections that take turns.
+    Turns(turns::TurnsArgs),
     /// Predict the throughput of larger machines from measured costs.
     Predict(predict::PredictArgs),
     /// Count the instructions of parts, under valgrind.
@@ -130,6 +133,7 @@ fn main() -> ExitCode {
         Action::Chaos(args) => chaos::run(&args).map(|()| ExitCode::SUCCESS),
         Action::Transfers(args) => transfers::run(&args),
         Action::Cost(args) => cost::run(&args).map(|()| ExitCode::SUCCESS),
+        Action::Turns(args) => turns::run(&args).map(|()| ExitCode::SUCCESS),
         Action::Veth(args) => veth::run(&args).map(|()| ExitCode::SUCCESS),
         Action::Predict(args) => predict::run(&args).map(|()| ExitCode::SUCCESS),
         Action::Micro(args) => micro::run(&args),

@@ -4,8 +4,12 @@
 //! Each [part](parts::PARTS) runs in a process of its own under callgrind, which counts only inside of [`counted`]. The
 //! result is set beside the last recorded one. Packets are sealed by aws-lc-rs, since valgrind has no AVX-512 (what the
 //! ciphers cost is in the example `speed` of `warpline-gcm`).
+//!
+//! Some parts count cache lines instead: what a packet touches where thousands of connections take turns, each line once,
+//! since a small simulated cache has forgotten all of a connection when its turn comes again.
 
-mod pair;
+pub(crate) mod crowd;
+pub(crate) mod pair;
 mod parts;
 
 use std::collections::BTreeMap;
@@ -42,8 +46,35 @@ pub struct MicroArgs {
 #[derive(Debug, Serialize, Deserialize)]
 struct Results {
     machine: Machine,
-    /// Instructions of one operation, by part.
+    /// Instructions of one operation, by part; of parts that say so, cache lines.
     instructions: BTreeMap<String, f64>,
+}
+
+/// What is counted of a part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unit {
+    Instructions,
+    /// Lines of data that are not in a cache of half a mebibyte.
+    Lines,
+}
+
+impl Unit {
+    /// What callgrind is asked for.
+    fn options(self) -> &'static [&'static str] {
+        match self {
+            Self::Instructions => &[],
+            Self::Lines => &["--cache-sim=yes", "--LL=524288,16,64"],
+        }
+    }
+
+    /// The sum among the totals that callgrind prints: instructions; or, of Ir, Dr, Dw and the misses of each in the first and the
+    /// last cache, the last two.
+    fn of(self, totals: &[f64]) -> Option<f64> {
+        match self {
+            Self::Instructions => totals.first().copied(),
+            Self::Lines => totals.get(7..9).map(|misses| misses.iter().sum()),
+        }
+    }
 }
 
 /// Only what is called here is counted.
@@ -72,9 +103,9 @@ pub fn run(args: &MicroArgs) -> Result<ExitCode> {
     };
     let mut results = Results { machine: Machine::this(), instructions: BTreeMap::new() };
     let mut grown = false;
-    println!("{:<18} {:>12} {:>12} {:>8}  per", "part", "instructions", "before", "change");
+    println!("{:<18} {:>12} {:>12} {:>8}  per", "part", "now", "before", "change");
     for part in parts {
-        let now = count(part.name)?;
+        let now = count(part)?;
         let before = baseline.as_ref().and_then(|results| results.instructions.get(part.name));
         let change = before.map(|before| (now / before - 1.0) * 100.0);
         let too_much = change.is_some_and(|change| change > args.max_growth);
@@ -97,17 +128,21 @@ fn part(name: &str) -> Result<&'static parts::Part> {
     found.ok_or_else(|| format!("there is no part {name}; there are {}", names()).into())
 }
 
-/// Instructions of one operation of a part.
-fn count(name: &str) -> Result<f64> {
+/// Instructions, or cache lines, of one operation of a part.
+fn count(part: &parts::Part) -> Result<f64> {
+    let name = part.name;
     let mut command = Command::new("valgrind");
     command.args(["--tool=callgrind", "--callgrind-out-file=/dev/null", "--toggle-collect=*micro::counted*"]);
+    command.args(part.unit.options());
     command.arg(std::env::current_exe()?).args(["micro", "--only", name]);
     let output = command.output().map_err(|error| format!("valgrind: {error}; Debian package valgrind"))?;
     let said = String::from_utf8_lossy(&output.stderr);
     if !output.status.success() {
         return Err(format!("{name}: {said}").into());
     }
-    let collected = said.lines().find_map(|line| line.split("Collected :").nth(1)?.trim().parse::<f64>().ok());
+    let totals = said.lines().find_map(|line| line.split("Collected :").nth(1)).unwrap_or_default();
+    let totals: Vec<f64> = totals.split_whitespace().filter_map(|number| number.parse().ok()).collect();
+    let collected = part.unit.of(&totals);
     let operations = String::from_utf8_lossy(&output.stdout).trim().parse::<f64>()?;
     match collected {
         Some(collected) if collected > 0.0 => Ok(collected / operations),

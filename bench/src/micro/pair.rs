@@ -10,11 +10,18 @@ use warpline_proto::config::{ClientConfig, EndpointConfig, ServerConfig, TlsOpti
 use warpline_proto::{ConnectionHandle, DatagramMeta, Dir, Endpoint, Event, Instant, PacketCrypto, StreamId};
 
 const ALPN: &[u8] = b"micro";
-const CLIENT: ([u8; 4], u16) = ([192, 0, 2, 1], 1000);
-const SERVER: ([u8; 4], u16) = ([192, 0, 2, 2], 4433);
+pub(super) const CLIENT: ([u8; 4], u16) = ([192, 0, 2, 1], 1000);
+pub(super) const SERVER: ([u8; 4], u16) = ([192, 0, 2, 2], 4433);
 
 /// How far the time goes on from one exchange to the next.
 const STEP: Duration = Duration::from_micros(100);
+
+/// A client's and a server's endpoint.
+pub(super) fn endpoints(configs: &Configs) -> (Endpoint, Endpoint) {
+    let endpoint = || Arc::new(EndpointConfig::new(&[5; 32]));
+    let client = Endpoint::new(endpoint(), None, [1; 32]);
+    (client, Endpoint::new(endpoint(), Some(Arc::clone(&configs.server)), [2; 32]))
+}
 
 /// Both sides of one connection.
 pub(super) struct Pair {
@@ -29,14 +36,24 @@ pub(super) struct Pair {
 }
 
 /// What both sides are set up with.
-pub(super) struct Configs {
-    client: ClientConfig,
+pub(crate) struct Configs {
+    pub(super) client: ClientConfig,
     server: Arc<ServerConfig>,
 }
 
 impl Configs {
     /// With a certificate of its own.
     pub(super) fn new() -> Self {
+        Self::with(PacketCrypto::AwsLc, TransportConfig::default().max_ack_delay)
+    }
+
+    /// Packets sealed by `crypto`, and a client that acknowledges at once: what arrives at the server does not depend on how
+    /// long a connection pauses.
+    pub(crate) fn prompt(crypto: PacketCrypto) -> Self {
+        Self::with(crypto, Duration::ZERO)
+    }
+
+    fn with(crypto: PacketCrypto, client_ack_delay: Duration) -> Self {
         let transport = TransportConfig {
             initial_mtu: 1452,
             mtu_ceiling: 1452,
@@ -47,12 +64,13 @@ impl Configs {
             max_concurrent_bidi: 10_000,
             ..TransportConfig::default()
         };
-        let options = TlsOptions { crypto: PacketCrypto::AwsLc, ..TlsOptions::default() };
+        let options = TlsOptions { crypto, ..TlsOptions::default() };
         let identity = warpline::Identity::generate(["localhost"]).expect("the name is fine");
         let (chain, key) = (vec![identity.certificate.clone()], identity.key());
-        let server = ServerConfig::with_packet_crypto(PacketCrypto::AwsLc, chain, key, &[ALPN]);
+        let server = ServerConfig::with_packet_crypto(crypto, chain, key, &[ALPN]);
         let server = server.and_then(|config| config.transport(transport.clone())).expect("the settings are in range");
         let client = ClientConfig::with_options(&Trust::Anyone, &[ALPN], &options, None);
+        let transport = TransportConfig { max_ack_delay: client_ack_delay, ..transport };
         let client = client.and_then(|config| config.transport(transport)).expect("the settings are in range");
         Self { client, server: Arc::new(server) }
     }
@@ -71,11 +89,9 @@ impl Pair {
     /// Connects, until both sides know.
     pub(super) fn connect(configs: &Configs) -> Self {
         let now = Instant::from_nanos(1_000_000_000);
-        let endpoint = || Arc::new(EndpointConfig::new(&[5; 32]));
-        let mut near_side = Endpoint::new(endpoint(), None, [1; 32]);
+        let (mut near_side, far_side) = endpoints(configs);
         let near =
             near_side.connect(now, &configs.client, SocketAddr::from(SERVER), "localhost").expect("it can be tried");
-        let far_side = Endpoint::new(endpoint(), Some(Arc::clone(&configs.server)), [2; 32]);
         let pool = Pool::new(PoolConfig { frame_size: 2048, frames: 512, huge_pages: false }).expect("there is memory");
         let buffer = vec![0; 65_536];
         let mut pair = Self { now, client: near_side, server: far_side, near, far: near, buffer, pool };

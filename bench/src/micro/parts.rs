@@ -7,13 +7,16 @@ use warpline_proto::{Endpoint, PacketCrypto, StreamId, provider};
 use warpline_wire::frame::{self, Frame};
 use warpline_wire::{Reader, Writer, header};
 
-use super::counted;
+use super::crowd::{Crowd, Talk};
 use super::pair::{Configs, Pair};
+use super::{Unit, counted};
 
 /// A part.
 #[derive(Debug)]
 pub(super) struct Part {
     pub(super) name: &'static str,
+    /// What is counted.
+    pub(super) unit: Unit,
     /// What one operation is.
     pub(super) per: &'static str,
     /// Does it, and returns the number of operations.
@@ -22,20 +25,30 @@ pub(super) struct Part {
 
 /// All parts.
 pub(super) const PARTS: &[Part] = &[
-    Part { name: "header-short", per: "packet", run: short_headers },
-    Part { name: "header-long", per: "packet", run: long_headers },
-    Part { name: "frames", per: "packet of an ACK and five STREAM frames", run: frames },
-    Part { name: "seal", per: "packet of 1,433 bytes", run: || cipher(true) },
-    Part { name: "open", per: "packet of 1,433 bytes", run: || cipher(false) },
-    Part { name: "stream-write", per: "chunk of 16 KiB", run: || bulk(Count::Write) },
-    Part { name: "packet-build", per: "packet, sealed", run: || bulk(Count::Build) },
-    Part { name: "packet-receive", per: "packet, opened", run: || bulk(Count::Receive) },
-    Part { name: "stream-read", per: "chunk of a packet", run: || bulk(Count::Read) },
-    Part { name: "ack-build", per: "packet with an ACK", run: || bulk(Count::AckBuild) },
-    Part { name: "ack-process", per: "packet that is acknowledged", run: || bulk(Count::AckProcess) },
-    Part { name: "timers", per: "look at the timers of both sides", run: || bulk(Count::Timers) },
-    Part { name: "handshake", per: "handshake, both sides", run: handshakes },
+    instructions("header-short", "packet", short_headers),
+    instructions("header-long", "packet", long_headers),
+    instructions("frames", "packet of an ACK and five STREAM frames", frames),
+    instructions("seal", "packet of 1,433 bytes", || cipher(true)),
+    instructions("open", "packet of 1,433 bytes", || cipher(false)),
+    instructions("stream-write", "chunk of 16 KiB", || bulk(Count::Write)),
+    instructions("packet-build", "packet, sealed", || bulk(Count::Build)),
+    instructions("packet-receive", "packet, opened", || bulk(Count::Receive)),
+    instructions("stream-read", "chunk of a packet", || bulk(Count::Read)),
+    instructions("ack-build", "packet with an ACK", || bulk(Count::AckBuild)),
+    instructions("ack-process", "packet that is acknowledged", || bulk(Count::AckProcess)),
+    instructions("timers", "look at the timers of both sides", || bulk(Count::Timers)),
+    instructions("handshake", "handshake, both sides", handshakes),
+    lines("lines-message", "message, its echo and the acknowledgement", || crowd(Talk::Messages)),
+    lines("lines-request", "request and response on a stream of their own", || crowd(Talk::Requests)),
 ];
+
+const fn instructions(name: &'static str, per: &'static str, run: fn() -> u64) -> Part {
+    Part { name, unit: Unit::Instructions, per, run }
+}
+
+const fn lines(name: &'static str, per: &'static str, run: fn() -> u64) -> Part {
+    Part { name, unit: Unit::Lines, per, run }
+}
 
 const TIMES: u64 = 1_000;
 
@@ -170,4 +183,18 @@ fn handshakes() -> u64 {
         counted(|| Pair::connect(&configs));
     }
     HANDSHAKES
+}
+
+/// The server's part of what connections do in turn, so many of them that no cache keeps any until its next turn.
+fn crowd(talk: Talk) -> u64 {
+    const CONNECTIONS: usize = 150;
+    const WARM: u64 = 3;
+    const ROUNDS: u64 = 6;
+    let mut crowd = Crowd::new(&Configs::prompt(PacketCrypto::AwsLc), CONNECTIONS);
+    let mut operations = 0;
+    for round in 0..WARM + ROUNDS {
+        let served = crowd.round(talk, |serve| if round < WARM { serve() } else { counted(serve) });
+        operations += if round < WARM { 0 } else { served };
+    }
+    operations
 }
