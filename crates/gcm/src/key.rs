@@ -3,26 +3,27 @@
 use crate::wide;
 use crate::{BLOCK_LEN, NONCE_LEN, TAG_LEN};
 
-/// A key of AES-128-GCM or AES-256-GCM.
+/// A key of AES-128-GCM or AES-256-GCM with the initialization vector that belongs to it.
 pub struct AeadKey(wide::Aead);
 
 impl AeadKey {
     /// From 16 or 32 bytes. `None` for another length, and where the processor lacks the instructions.
-    pub fn new(key: &[u8]) -> Option<Self> {
-        wide::Aead::new(key).map(Self)
+    pub fn new(key: &[u8], iv: &[u8; NONCE_LEN]) -> Option<Self> {
+        wide::Aead::new(key, iv).map(Self)
     }
 
-    /// Encrypts `text` in place and returns the tag for it and `aad`. A nonce is good for one text under a key.
+    /// Encrypts `text` in place and returns the tag for it and `aad`. The nonce is the vector and the packet's `number`, by
+    /// exclusive or (RFC 9001 section 5.3); a number is good for one text.
     #[inline]
-    pub fn seal(&self, nonce: &[u8; NONCE_LEN], aad: &[u8], text: &mut [u8]) -> [u8; TAG_LEN] {
-        self.0.seal(nonce, aad, text)
+    pub fn seal(&self, number: u64, aad: &[u8], text: &mut [u8]) -> [u8; TAG_LEN] {
+        self.0.seal(number, aad, text)
     }
 
     /// Decrypts `text` in place. `false`, with zeros in the place of the text, if it or `aad` is not what was sealed.
     #[inline]
     #[must_use]
-    pub fn open(&self, nonce: &[u8; NONCE_LEN], aad: &[u8], text: &mut [u8], tag: &[u8; TAG_LEN]) -> bool {
-        let expected = self.0.open(nonce, aad, text);
+    pub fn open(&self, number: u64, aad: &[u8], text: &mut [u8], tag: &[u8; TAG_LEN]) -> bool {
+        let expected = self.0.open(number, aad, text);
         // The difference of all bytes, so that the time does not tell where the first is.
         let is_authentic = (u128::from_ne_bytes(expected) ^ u128::from_ne_bytes(*tag)) == 0;
         if !is_authentic {

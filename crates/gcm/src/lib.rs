@@ -10,10 +10,10 @@
 //! takes depends on lengths alone. Keys are wiped when they are dropped.
 //!
 //! ```
-//! let Some(key) = warpline_gcm::AeadKey::new(&[7; 16]) else { return };
+//! let Some(key) = warpline_gcm::AeadKey::new(&[7; 16], &[1; 12]) else { return };
 //! let mut text = *b"a packet's payload";
-//! let tag = key.seal(&[1; 12], b"its header", &mut text);
-//! assert!(key.open(&[1; 12], b"its header", &mut text, &tag));
+//! let tag = key.seal(5, b"its header", &mut text);
+//! assert!(key.open(5, b"its header", &mut text, &tag));
 //! assert_eq!(&text, b"a packet's payload");
 //! ```
 
@@ -31,7 +31,7 @@ mod wide;
 
 pub use key::{AeadKey, MaskKey};
 
-/// Length of a nonce, in bytes.
+/// Length of a nonce and of an initialization vector, in bytes.
 pub const NONCE_LEN: usize = 12;
 
 /// Length of a tag, in bytes.

@@ -12,12 +12,6 @@ use crate::{NONCE_LEN, TAG_LEN};
 /// Bytes that one round of the loop takes: 32 blocks.
 const STRIDE: usize = 8 * QUAD;
 
-/// The keys of a cipher.
-pub(crate) struct Keys<const KEYS: usize> {
-    pub(crate) rounds: [__m128i; KEYS],
-    pub(crate) powers: Powers,
-}
-
 /// Counter blocks, four at a time.
 struct Counters {
     /// With the counter in the order of the machine.
@@ -52,20 +46,20 @@ impl Counters {
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,vaes,vpclmulqdq")]
 pub(crate) fn run<const SEAL: bool, const KEYS: usize>(
-    keys: &Keys<KEYS>,
+    (round_keys, powers): (&[__m128i; KEYS], &Powers),
     nonce: &[u8; NONCE_LEN],
     aad: &[u8],
     text: &mut [u8],
 ) -> [u8; TAG_LEN] {
     let mut rounds = [_mm512_setzero_si512(); KEYS];
-    for (wide, key) in rounds.iter_mut().zip(&keys.rounds) {
+    for (wide, key) in rounds.iter_mut().zip(round_keys) {
         *wide = _mm512_broadcast_i32x4(*key);
     }
     // The first block of the counter hides the tag.
     let hidden = aes::encrypt(&rounds, Counters::new(nonce, 1).take());
     let mut counters = Counters::new(nonce, 2);
     let lengths = _mm_set_epi64x(aad.len() as i64 * 8, text.len() as i64 * 8);
-    let mut hash = Hash { state: alone(absorb(&keys.powers, aad)), powers: &keys.powers };
+    let mut hash = Hash { state: alone(absorb(powers, aad)), powers };
 
     // While a stride is sealed, the one before is hashed, and while it is opened, itself: either way the two have nothing
     // to wait for each other.

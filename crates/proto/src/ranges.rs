@@ -2,10 +2,13 @@
 
 use core::ops::Range;
 
+use smallvec::SmallVec;
+
 /// Sorted, disjoint, non-adjacent half-open ranges. Appending at the end costs O(1), anything else a binary search
-/// and a shift in a short vector: callers bound the number of ranges.
+/// and a shift in a short vector: callers bound the number of ranges. A single one, which is all there is where nothing is
+/// lost or reordered, lies in place.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct RangeSet(Vec<Range<u64>>);
+pub(crate) struct RangeSet(SmallVec<[Range<u64>; 1]>);
 
 impl RangeSet {
     /// Adds `range`; returns how many of its numbers were new.
@@ -36,7 +39,12 @@ impl RangeSet {
             merged.start = merged.start.min(old.start);
             merged.end = merged.end.max(old.end);
         }
-        self.0.splice(first..after, [merged]);
+        if first == after {
+            self.0.insert(first, merged);
+        } else {
+            self.0[first] = merged;
+            self.0.drain(first + 1..after);
+        }
         range.end - range.start - known
     }
 
@@ -75,6 +83,11 @@ impl RangeSet {
 
     pub(crate) fn pop_first(&mut self) -> Option<Range<u64>> {
         (!self.0.is_empty()).then(|| self.0.remove(0))
+    }
+
+    /// Gives back memory that is not needed now.
+    pub(crate) fn shrink(&mut self) {
+        self.0.shrink_to_fit();
     }
 
     pub(crate) fn first(&self) -> Option<&Range<u64>> {

@@ -287,9 +287,8 @@ impl ConnTable {
         let Some(place) = self.slots.get(key.index as usize) else { return };
         match (step, place) {
             (Fetch::Connection, place) => prefetch(place),
-            (Fetch::Parts, Some(side)) => side.waiters.datagram_in.prefetch(),
-            (Fetch::Keys, Some(side)) => side.waiters.datagram_in.prefetch_first(),
-            (Fetch::Parts | Fetch::Keys, None) => {}
+            (Fetch::Parts, Some(side)) => side.waiters.datagram_in.prefetch_first(),
+            (Fetch::Parts, None) | (Fetch::Keys, _) => {}
         }
     }
 

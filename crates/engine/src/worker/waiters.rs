@@ -1,12 +1,13 @@
 //! Wakers that wait for something of a connection.
 
 use crate::limits::WAITERS_MAX;
+use smallvec::SmallVec;
 use std::task::{Context, Waker};
 use warpline_frame::prefetch_line;
 
-/// Tasks that wait for one kind of event. Most often one; all are woken together.
+/// Tasks that wait for one kind of event. Most often one, which lies in place; all are woken together.
 #[derive(Debug, Default)]
-pub(crate) struct WakerSet(Vec<Waker>);
+pub(crate) struct WakerSet(SmallVec<[Waker; 1]>);
 
 impl WakerSet {
     /// Adds the task being polled, unless it is there. A waiter that gave up leaves its waker behind; when too many
@@ -21,14 +22,6 @@ impl WakerSet {
         self.0.push(cx.waker().clone());
     }
 
-    /// Has the list's memory brought into the caches.
-    #[inline]
-    pub(crate) fn prefetch(&self) {
-        if self.0.capacity() > 0 {
-            prefetch_line(self.0.as_ptr());
-        }
-    }
-
     /// Has what waking the first one touches brought into the caches.
     #[inline]
     pub(crate) fn prefetch_first(&self) {
@@ -39,7 +32,7 @@ impl WakerSet {
 
     /// Moves all wakers to `wakes`.
     pub(crate) fn drain(&mut self, wakes: &mut Vec<Waker>) {
-        wakes.append(&mut self.0);
+        wakes.extend(self.0.drain(..));
     }
 }
 

@@ -39,7 +39,7 @@ struct Undo {
     w_max: f64,
     cwnd_prior: f64,
     epoch: Option<Epoch>,
-    hystart: Option<HyStart>,
+    hystart: Option<Box<HyStart>>,
 }
 
 /// The CUBIC controller.
@@ -55,8 +55,9 @@ pub struct Cubic {
     cwnd_prior: f64,
     epoch: Option<Epoch>,
     recovery: Recovery,
-    hystart: Option<HyStart>,
-    undo: Option<Undo>,
+    /// Of the first slow start only.
+    hystart: Option<Box<HyStart>>,
+    undo: Option<Box<Undo>>,
     /// Careful resume holds the window where it is.
     held: bool,
 }
@@ -72,7 +73,7 @@ impl Cubic {
             cwnd_prior: 0.0,
             epoch: None,
             recovery: Recovery::default(),
-            hystart: Some(HyStart::new()),
+            hystart: Some(Box::new(HyStart::new())),
             undo: None,
             held: false,
         }
@@ -85,8 +86,10 @@ impl Cubic {
 
     fn slow_start(&mut self, ack: &AckSample) {
         let mut acked = self.segments(ack.acked_bytes);
-        let verdict =
-            self.hystart.as_mut().map_or(Verdict::SlowStart, |h| h.on_ack(ack.now, ack.newest_sent_at, ack.latest_rtt));
+        let verdict = self
+            .hystart
+            .as_deref_mut()
+            .map_or(Verdict::SlowStart, |h| h.on_ack(ack.now, ack.newest_sent_at, ack.latest_rtt));
         match verdict {
             Verdict::SlowStart => {}
             Verdict::Conservative => acked /= CSS_GROWTH_DIVISOR as f64,
@@ -137,14 +140,14 @@ impl Cubic {
     }
 
     fn reduce(&mut self, now: Instant) {
-        self.undo = Some(Undo {
+        self.undo = Some(Box::new(Undo {
             window: self.window,
             ssthresh: self.ssthresh,
             w_max: self.w_max,
             cwnd_prior: self.cwnd_prior,
             epoch: self.epoch,
             hystart: self.hystart.take(),
-        });
+        }));
         self.recovery.enter(now);
         // Fast convergence (section 4.7): a window that did not get back to the old maximum leaves room for others.
         self.w_max = if self.window < self.w_max { self.window * (1.0 + BETA) / 2.0 } else { self.window };

@@ -109,7 +109,6 @@ pub trait CongestionControl: Debug + Send {
 
 /// The controller of one path.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "CUBIC is the default, and belongs next to the path's other state")]
 pub enum Controller {
     /// RFC 9002 section 7.
     NewReno(NewReno),

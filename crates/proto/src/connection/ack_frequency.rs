@@ -43,14 +43,20 @@ impl Connection {
     /// Acknowledgements came: the window or the round-trip time may call for another frequency.
     #[inline]
     pub(super) fn review_ack_frequency(&mut self, now: Instant) {
-        let Some(wishes) = self.pto.frequency.as_deref_mut().filter(|_| self.handshake.confirmed) else { return };
         let path = &self.paths.current;
-        wishes.review(&frequency::Situation {
+        let situation = frequency::Situation {
             now,
             window: path.congestion.window() / u64::from(path.mtu.current()),
             slow_start: path.congestion.in_slow_start(),
             srtt: path.rtt.smoothed(),
-        });
+        };
+        // The wishes lie in memory that most connections touch for nothing else.
+        if !self.progress.confirmed || !(self.pto.has_wished || situation.is_worth_asking()) {
+            return;
+        }
+        let Some(wishes) = self.pto.frequency.as_deref_mut() else { return };
+        wishes.review(&situation);
+        self.is_quiet &= !wishes.is_pending();
     }
 
     #[inline]
@@ -64,6 +70,7 @@ impl Connection {
             return;
         }
         let Some(wish) = self.pto.frequency.as_deref_mut().and_then(|f| f.take()) else { return };
+        self.pto.has_wished = true;
         frame::AckFrequency {
             sequence: wish.sequence,
             threshold: wish.threshold,

@@ -10,9 +10,6 @@ impl Connection {
         if let Some(keys) = self.keys.one_rtt.as_deref() {
             prefetch(keys);
         }
-        if let Some(params) = self.handshake.peer_params.as_deref() {
-            prefetch(&params.grease_quic_bit);
-        }
         self.spaces.data.sent.prefetch();
         self.datagrams.prefetch();
         self.streams.prefetch();

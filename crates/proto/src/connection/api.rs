@@ -31,7 +31,7 @@ impl Connection {
 
     /// True until the handshake is complete.
     pub fn is_handshaking(&self) -> bool {
-        !self.handshake.complete
+        !self.progress.complete
     }
 
     /// What became of the data that was sent before the handshake was complete, or that came so early.
@@ -138,7 +138,7 @@ impl Connection {
 
     /// Sends a PING: the peer acknowledges it.
     pub fn ping(&mut self) {
-        self.spaces.data.ping |= self.handshake.complete && !self.is_closed();
+        self.spaces.data.ping |= self.progress.complete && !self.is_closed();
     }
 
     /// Updates the keys of packets with the first packet that may (RFC 9001 section 6.1): once the handshake is confirmed, and a
@@ -188,7 +188,7 @@ impl Connection {
             bytes_in_flight: self.spaces.bytes_in_flight(),
             mtu: path.mtu.current(),
             careful_resume: path.resume.as_ref().map(|resume| resume.state()),
-            ..self.stats
+            ..self.counters.snapshot()
         }
     }
 }

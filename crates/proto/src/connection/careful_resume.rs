@@ -31,7 +31,7 @@ impl Connection {
         // Section 3.2: all the initial data, which is as much as any new connection may send. That the application has more than
         // the window lets out shows in that it never ran dry.
         let initial = crate::congestion::initial_window(at.mtu);
-        let is_confirmed = ack.rate.total_delivered >= initial && level == Level::OneRtt && self.handshake.complete;
+        let is_confirmed = ack.rate.total_delivered >= initial && level == Level::OneRtt && self.progress.complete;
         let may_jump = is_confirmed && path.validated && !ack.rate.app_limited && !path.delivery.is_app_limited();
         let Some(resume) = &mut path.resume else { return };
         if may_jump {

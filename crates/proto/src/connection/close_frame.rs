@@ -16,7 +16,7 @@ impl Connection {
     /// The end of a client's handshake goes out even if the program closes at once: with it the server can read what the
     /// close says, and knows the path's round trip.
     pub(super) fn write_last_flight(&mut self, cx: &mut Cx<'_>, buf: &mut [u8]) -> Option<Transmit> {
-        let is_due = self.handshake.complete && self.spaces.handshake.as_ref().is_some_and(|s| s.crypto.has_data());
+        let is_due = self.progress.complete && self.spaces.handshake.as_ref().is_some_and(|s| s.crypto.has_data());
         if !is_due || matches!(self.lifecycle.state, State::Closing { to_send: false, .. }) {
             return None;
         }
@@ -29,7 +29,7 @@ impl Connection {
     /// peer's.
     pub(super) fn write_close(&mut self, cx: &mut Cx<'_>, buf: &mut [u8]) -> Option<Transmit> {
         let why = match &mut self.lifecycle.state {
-            State::Closing { why, to_send, .. } => std::mem::take(to_send).then(|| why.clone())?,
+            State::Closing { why, to_send, .. } => std::mem::take(to_send).then(|| (**why).clone())?,
             State::Draining { to_answer } => std::mem::take(to_answer)
                 .then(|| CloseReason::Transport(TransportError::new(TransportErrorCode::NO_ERROR, "")))?,
             State::Open | State::Closed => return None,
@@ -51,15 +51,15 @@ impl Connection {
         }
         let path = &mut self.paths.current;
         path.on_sent(len);
-        self.stats.bytes_sent += len as u64;
-        self.stats.datagrams_sent += 1;
+        self.counters.bytes_sent += len as u64;
+        self.counters.datagrams_sent += 1;
         Some(Transmit { remote: path.remote, local: path.local, ecn: None, len, segment_size: len })
     }
 
     /// During the handshake the peer may lack the newest keys, so all levels are used (RFC 9000 section 10.2.3).
     fn close_levels(&self) -> Vec<Level> {
-        let one_rtt = self.keys.one_rtt.is_some() && (self.handshake.complete || self.identity.side == Side::Server);
-        if self.handshake.confirmed && one_rtt {
+        let one_rtt = self.keys.one_rtt.is_some() && (self.progress.complete || self.identity.side == Side::Server);
+        if self.progress.confirmed && one_rtt {
             return vec![Level::OneRtt];
         }
         let there = [self.keys.initial.is_some(), self.keys.handshake.is_some(), one_rtt];

@@ -81,14 +81,13 @@ impl Connection {
     /// Forgets 0-RTT packets that the server will never acknowledge. They are `Lost` when they go again as they are; else the streams
     /// begin anew.
     pub(super) fn take_back_early_data(&mut self, fate: Fate) {
-        let mut sent = std::mem::take(&mut self.pto.settled);
+        let mut sent = Vec::new();
         self.spaces.data.sent.discard_all(&mut |frame: &SentFrame| sent.push(*frame));
-        for frame in sent.drain(..) {
+        for frame in sent {
             if fate == Fate::Lost && !matches!(frame, SentFrame::MtuProbe { .. } | SentFrame::Ack { .. }) {
                 self.on_frame_fate(Level::OneRtt, frame, fate);
             }
         }
-        self.pto.settled = sent;
         if fate != Fate::Lost {
             self.streams.begin_anew();
             self.datagrams.set_peer_max(0);
@@ -153,7 +152,7 @@ impl Connection {
     pub(super) fn takes_zero_rtt(&self, header: &ProtectedHeader) -> bool {
         self.identity.side == Side::Server
             && self.keys.zero_rtt.is_some()
-            && header.version == self.identity.original_version
+            && header.version == self.handshake.origin.version
     }
 }
 

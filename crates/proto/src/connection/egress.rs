@@ -57,10 +57,13 @@ impl Connection {
             State::Draining { .. } => return self.write_close(cx, buf),
             State::Closed => return None,
         }
-        if self.handshake.confirmed {
+        if self.progress.confirmed {
             self.spaces.data.skip_now_and_then(cx.rng);
         }
-        if let Some(transmit) = self.write_off_path(cx, buf) {
+        self.listen_for_control();
+        if !self.is_quiet
+            && let Some(transmit) = self.write_off_path(cx, buf)
+        {
             return Some(transmit);
         }
         self.maybe_update_keys(cx);
@@ -116,16 +119,16 @@ impl Connection {
     fn sent_on_path(&mut self, len: usize, segment_size: usize) -> Transmit {
         let path = &mut self.paths.current;
         path.on_sent(len);
-        self.stats.bytes_sent += len as u64;
-        self.stats.datagrams_sent += len.div_ceil(segment_size) as u64;
+        self.counters.bytes_sent += len as u64;
+        self.counters.datagrams_sent += len.div_ceil(segment_size) as u64;
         Transmit { remote: path.remote, local: path.local, ecn: path.ecn.mark(), len, segment_size }
     }
 
     fn note_app_limited(&mut self) {
         let in_flight = self.spaces.bytes_in_flight();
-        if in_flight < self.paths.current.congestion.window() && self.handshake.complete {
+        if in_flight < self.paths.current.congestion.window() && self.progress.complete {
             self.paths.current.delivery.set_app_limited(in_flight);
-            self.stats.app_limited += 1;
+            self.counters.app_limited += 1;
         }
     }
 
@@ -201,7 +204,7 @@ impl Connection {
             Level::Initial => self.keys.initial.is_some(),
             Level::Handshake => self.keys.handshake.is_some(),
             Level::OneRtt => {
-                self.keys.one_rtt.is_some() && (self.handshake.complete || self.identity.side == Side::Server)
+                self.keys.one_rtt.is_some() && (self.progress.complete || self.identity.side == Side::Server)
                     || self.sends_zero_rtt()
             }
         };
@@ -209,8 +212,9 @@ impl Connection {
             return false;
         }
         let wants_data = level == Level::OneRtt && self.wants_one_rtt();
+        let owes_challenge = level == Level::OneRtt && self.owes_challenge();
         let Some(space) = self.spaces.at(level) else { return false };
-        if space.acks.is_due() || space.probes > 0 || (level == Level::OneRtt && self.paths.current.owes_challenge()) {
+        if space.acks.is_due() || space.probes > 0 || owes_challenge {
             return true;
         }
         if !(space.has_own_frames() || wants_data) {
@@ -227,17 +231,7 @@ impl Connection {
 
     #[inline]
     fn wants_one_rtt(&self) -> bool {
-        self.streams.has_data()
-            || self.streams.has_control()
-            || self.datagrams.has_data()
-            || self.handshake.send_done
-            || (self.handshake.new_tokens > 0 && self.handshake.confirmed)
-            || self.local_cids.has_frames()
-            || self.remote_cids.has_frames()
-            || self.wants_ack_frequency()
-            || self.wants_observation()
-            || self.paths.responses.goes(&self.paths.current.route())
-            || self.paths.current.owes_challenge()
+        self.streams.has_data() || self.streams.has_control() || self.datagrams.has_data() || self.wants_control()
     }
 
     /// Writes, seals and records one packet at the front of `room`.
@@ -252,7 +246,7 @@ impl Connection {
         // A challenge waits for no window: what fills it may have gone to an address where the peer is no more.
         let may_elicit = level != Level::OneRtt
             || budget.eliciting >= room.len() as u64
-            || self.paths.current.owes_challenge()
+            || self.owes_challenge()
             || self.spaces.at(level).is_some_and(|s| s.probes > 0);
         if !may_elicit {
             budget.throttled = true;
@@ -265,7 +259,7 @@ impl Connection {
         } else {
             self.local_cids.handshake_cid()
         };
-        let token = std::mem::take(&mut self.handshake.token);
+        let token = if level == Level::Initial { std::mem::take(&mut self.handshake.token) } else { Vec::new() };
         let fixed_bit = !self.may_grease() || cx.rng.bit();
         let remote_cid = *self.remote_cids.current();
         let parts = HeaderParts {
@@ -280,13 +274,17 @@ impl Connection {
             fixed_bit,
         };
         if room.len() < PacketBuilder::overhead(level, &parts) + PROBE_ROOM {
-            self.handshake.token = token;
+            if level == Level::Initial {
+                self.handshake.token = token;
+            }
             return Built { len: 0, eliciting: false };
         }
-        let pad_to =
-            if level == Level::OneRtt && may_elicit { pad_to.max(self.path_frames_pad(room.len())) } else { pad_to };
+        let carries_paths = level == Level::OneRtt && may_elicit && !self.is_quiet;
+        let pad_to = if carries_paths { pad_to.max(self.path_frames_pad(room.len())) } else { pad_to };
         let mut builder = PacketBuilder::begin(room, level, &parts);
-        self.handshake.token = token;
+        if level == Level::Initial {
+            self.handshake.token = token;
+        }
         let eliciting = self.write_frames(cx, &mut builder.w, level, may_elicit);
         if builder.is_empty() {
             return Built { len: 0, eliciting: false };
@@ -312,7 +310,7 @@ impl Connection {
     }
 
     fn may_grease(&self) -> bool {
-        self.handshake.peer_params.as_ref().is_some_and(|p| p.grease_quic_bit)
+        self.progress.peer_greases
     }
 
     #[inline]
@@ -327,7 +325,7 @@ impl Connection {
         }
         let info = SentInfo { now: cx.now, size: len as u16, ack_eliciting: eliciting, in_flight };
         space.sent.on_sent(number, &info, &mut self.paths.current.delivery);
-        self.stats.packets_sent += 1;
+        self.counters.packets_sent += 1;
         self.pto.since = cx.now;
         if in_flight {
             let path = &mut self.paths.current;
@@ -355,9 +353,9 @@ impl Connection {
         let info = SentInfo { now: cx.now, size: len as u16, ack_eliciting: false, in_flight: false };
         space.sent.stage_unmarked();
         space.sent.on_sent(number, &info, &mut self.paths.current.delivery);
-        self.stats.packets_sent += 1;
-        self.stats.bytes_sent += len as u64;
-        self.stats.datagrams_sent += 1;
+        self.counters.packets_sent += 1;
+        self.counters.bytes_sent += len as u64;
+        self.counters.datagrams_sent += 1;
         self.on_sent_eliciting(cx.now);
     }
 
@@ -367,7 +365,7 @@ impl Connection {
         if let Some(space) = self.spaces.at(level)
             && write_ack(cx, w, space, level, exponent, may_elicit)
         {
-            self.stats.acks_sent += 1;
+            self.counters.acks_sent += 1;
             if let (Level::OneRtt, Some(keys)) = (level, self.keys.one_rtt.as_deref_mut()) {
                 keys.note_ack_sent();
             }
@@ -376,8 +374,8 @@ impl Connection {
             return false;
         }
         let before = w.position();
-        if level == Level::OneRtt {
-            self.write_one_rtt_control(cx, w);
+        if level == Level::OneRtt && !self.is_quiet {
+            self.write_control(cx, w);
         }
         if let Some(space) = self.spaces.at(level) {
             // Both probes of a handshake carry its data: whichever arrives moves it on, a PING alone would not
@@ -419,44 +417,9 @@ impl Connection {
         }
     }
 
-    fn write_one_rtt_control(&mut self, cx: &mut Cx<'_>, w: &mut Writer<'_>) {
-        let is_full_size = w.position() + w.remaining() + TAG_LEN >= INITIAL_DATAGRAM_MIN;
-        let path = &mut self.paths.current;
-        let route = path.route();
-        if let Some(challenge) = path.challenge.as_mut().filter(|c| c.to_send && w.remaining() >= 9) {
-            frame::encode_path_challenge(w, challenge.next_data(cx.rng));
-            challenge.is_full_size |= is_full_size;
-        }
-        while w.remaining() >= 9 {
-            let Some(data) = self.paths.responses.pop_for(&route) else { break };
-            frame::encode_path_response(w, data);
-        }
-        if self.handshake.send_done && w.remaining() > 0 {
-            frame::encode_handshake_done(w);
-            self.handshake.send_done = false;
-            self.spaces.data.sent.push_token(SentFrame::HandshakeDone);
-        }
-        while let Some(sequence) = self.local_cids.write(w, cx) {
-            self.spaces.data.sent.push_token(SentFrame::NewConnectionId { sequence });
-        }
-        while let Some(sequence) = self.remote_cids.write(w) {
-            self.spaces.data.sent.push_token(SentFrame::RetireConnectionId { sequence });
-        }
-        self.write_observation(w);
-        self.write_ack_frequency(w);
-        if self.handshake.new_tokens > 0 && self.handshake.confirmed {
-            let token = self.make_new_token(cx);
-            if w.remaining() > token.len() + 3 {
-                frame::encode_new_token(w, &token);
-                self.handshake.new_tokens -= 1;
-                self.spaces.data.sent.push_token(SentFrame::NewToken);
-            }
-        }
-    }
-
     /// A packet of exactly the size that path MTU discovery wants to try (RFC 8899 section 4.1).
     fn write_mtu_probe(&mut self, cx: &mut Cx<'_>, buf: &mut [u8]) -> Option<Transmit> {
-        if !self.handshake.confirmed || !self.paths.current.validated {
+        if !self.progress.confirmed || !self.paths.current.validated {
             return None;
         }
         let size = self.paths.current.mtu.next_probe(cx.now)?;
@@ -496,8 +459,8 @@ impl Connection {
     fn maybe_update_keys(&mut self, cx: &Cx<'_>) {
         let space = &self.spaces.data;
         let Some(keys) = self.keys.one_rtt.as_deref_mut().filter(|keys| keys.update_due()) else { return };
-        if self.handshake.confirmed && keys.initiate(cx.now, space.next_pn, space.largest_acked) {
-            self.stats.key_updates += 1;
+        if self.progress.confirmed && keys.initiate(cx.now, space.next_pn, space.largest_acked) {
+            self.counters.rare.key_updates += 1;
             self.log_key_update(cx.now, "local_update");
             // The peer follows when it gets a packet under the new keys; perhaps nothing else waits to be sent.
             self.spaces.data.ping = true;

@@ -1,7 +1,7 @@
 //! The handshake: CRYPTO bytes to TLS and back, keys as they come, the peer's transport parameters
 //! (RFC 9000 section 7, RFC 9001 section 4).
 
-use warpline_wire::{ConnectionId, Side, TransportErrorCode, TransportParameters};
+use warpline_wire::{ConnectionId, Side, TransportErrorCode, TransportParameters, Version};
 
 use super::early::EarlyPackets;
 use super::open::ClientSide;
@@ -14,17 +14,39 @@ use crate::event::Event;
 use crate::recovery::frequency::AckFrequency;
 use crate::space::PacketSpace;
 
-/// Where the handshake stands.
+/// How far the handshake has come: what packets look at long after it, too.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    /// The peer's Finished was verified (RFC 9001 section 4.1.1).
+    pub(super) complete: bool,
+    /// Both sides know that it is complete (RFC 9001 section 4.1.2).
+    pub(super) confirmed: bool,
+    /// A packet of the peer was processed: version negotiation and Retry are over.
+    pub(super) heard: bool,
+    /// The peer takes packets whose fixed bit is cleared (RFC 9287).
+    pub(super) peer_greases: bool,
+}
+
+/// How the connection was begun.
+pub(super) struct Origin {
+    /// The version of the client's first packet.
+    pub(super) version: Version,
+    /// The destination of the client's very first Initial (RFC 9000 section 7.3).
+    pub(super) first_dcid: ConnectionId,
+    /// The destination of the client's first Initial after a Retry; equal to `first_dcid` without one.
+    pub(super) initial_dcid: ConnectionId,
+    /// Source of the Retry packet, if there was one.
+    pub(super) retry_scid: Option<ConnectionId>,
+}
+
+/// What the handshake needs, and leaves behind for those who ask.
 pub(super) struct Handshake {
+    pub(super) origin: Origin,
     pub(super) session: Session,
     /// Protects Initial packets; a Retry calls for new keys of it.
     pub(super) initial_suite: rustls::quic::Suite,
     /// The level that TLS reads from now.
     read_level: Level,
-    /// The peer's Finished was verified (RFC 9001 section 4.1.1).
-    pub(super) complete: bool,
-    /// Both sides know that it is complete (RFC 9001 section 4.1.2).
-    pub(super) confirmed: bool,
     /// The source ID of the peer's first packet, which its transport parameters must repeat.
     pub(super) peer_scid: Option<ConnectionId>,
     /// The peer's parameters, once taken into use.
@@ -35,8 +57,6 @@ pub(super) struct Handshake {
     pub(super) send_done: bool,
     /// NEW_TOKEN frames still to be sent.
     pub(super) new_tokens: u8,
-    /// A packet of the peer was processed: version negotiation and Retry are over.
-    pub(super) heard: bool,
     /// What only a client has.
     pub(super) client: Option<Box<ClientSide>>,
     pub(super) early: EarlyData,
@@ -44,19 +64,17 @@ pub(super) struct Handshake {
 }
 
 impl Handshake {
-    pub(super) fn new(session: Session, initial_suite: rustls::quic::Suite, token: Vec<u8>) -> Self {
+    pub(super) fn new(origin: Origin, session: Session, initial_suite: rustls::quic::Suite, token: Vec<u8>) -> Self {
         Self {
+            origin,
             session,
             initial_suite,
             read_level: Level::Initial,
-            complete: false,
-            confirmed: false,
             peer_scid: None,
             peer_params: None,
             token,
             send_done: false,
             new_tokens: 0,
-            heard: false,
             client: None,
             early: EarlyData::None,
             early_packets: EarlyPackets::default(),
@@ -94,7 +112,7 @@ impl Connection {
                 self.take_peer_params(cx)?;
             }
             self.drive_tls();
-            if !self.handshake.complete && !self.handshake.session.is_handshaking() {
+            if !self.progress.complete && !self.handshake.session.is_handshaking() {
                 self.on_complete(cx)?;
             }
         }
@@ -134,7 +152,7 @@ impl Connection {
     fn on_complete(&mut self, cx: &mut Cx<'_>) -> Result<(), TransportError> {
         self.take_peer_params(cx)?;
         self.update_reset_route(cx, None);
-        self.handshake.complete = true;
+        self.progress.complete = true;
         self.handshake.read_level = Level::OneRtt;
         self.emit(Event::Connected);
         if self.identity.side == Side::Server {
@@ -150,14 +168,14 @@ impl Connection {
 
     /// The handshake is confirmed (RFC 9001 section 4.1.2): the Handshake keys go.
     pub(super) fn on_confirmed(&mut self, cx: &mut Cx<'_>) -> Result<(), TransportError> {
-        if self.handshake.confirmed {
+        if self.progress.confirmed {
             return Ok(());
         }
-        self.handshake.confirmed = true;
+        self.progress.confirmed = true;
         self.discard_space(Level::Initial);
         self.discard_space(Level::Handshake);
-        cx.routes.remove_initial(&self.identity.original_dcid);
-        cx.routes.remove_initial(&self.identity.initial_dcid);
+        cx.routes.remove_initial(&self.handshake.origin.first_dcid);
+        cx.routes.remove_initial(&self.handshake.origin.initial_dcid);
         self.paths.current.mtu.start(cx.now);
         self.timers.set(Timer::Mtu, cx.now);
         self.try_preferred_address(cx)
@@ -190,10 +208,11 @@ impl Connection {
     /// The endpoint makes its IDs in another way from now on.
     pub(crate) fn renew_cids(&mut self, cx: &mut Cx<'_>) {
         if let Some(limit) = self.handshake.peer_params.as_ref().map(|p| p.active_connection_id_limit)
-            && self.handshake.complete
+            && self.progress.complete
             && self.lifecycle.is_open()
         {
             self.local_cids.renew(cx, limit);
+            self.stir();
         }
     }
 
@@ -222,6 +241,7 @@ impl Connection {
             self.pto.frequency = Some(Box::new(AckFrequency::new(least, self.pto.peer_max_ack_delay)));
         }
         self.start_address_discovery(params.observed_address);
+        self.progress.peer_greases = params.grease_quic_bit;
         self.handshake.peer_params = Some(Box::new(params));
         self.log_peer_parameters(cx.now);
         Ok(())
@@ -238,10 +258,10 @@ impl Connection {
         if self.identity.side == Side::Server {
             return Ok(());
         }
-        if params.original_destination_connection_id != Some(self.identity.original_dcid) {
+        if params.original_destination_connection_id != Some(self.handshake.origin.first_dcid) {
             return Err(mismatch("original_destination_connection_id"));
         }
-        if params.retry_source_connection_id != self.identity.retry_scid {
+        if params.retry_source_connection_id != self.handshake.origin.retry_scid {
             return Err(mismatch("retry_source_connection_id"));
         }
         Ok(())

@@ -44,8 +44,8 @@ pub(super) struct PacketSummary {
 impl Connection {
     /// Handles one datagram; `memory` is exactly it, and is opened in place.
     pub(crate) fn handle_datagram(&mut self, cx: &mut Cx<'_>, meta: &DatagramMeta, memory: &mut Memory) {
-        self.stats.datagrams_received += 1;
-        self.stats.bytes_received += memory.len() as u64;
+        self.counters.datagrams_received += 1;
+        self.counters.bytes_received += memory.len() as u64;
         self.log_datagrams(cx.now, false, 1, memory.len());
         if !self.is_from_peer(meta) {
             return self.drop_packet(cx.now, None, memory.len(), DropReason::ForeignAddress);
@@ -80,7 +80,7 @@ impl Connection {
         self.keep_close_timer_only();
         let Ok(Some(opened)) = opened else { return false };
         self.log_received(cx.now, &header, &opened, memory);
-        self.stats.packets_received += 1;
+        self.counters.packets_received += 1;
         let mut frames = Reader::new(&memory[opened.header_len..][..opened.payload_len]);
         while !frames.is_empty() {
             match frame::decode(&mut frames) {
@@ -186,7 +186,7 @@ impl Connection {
         };
         let Some(opened) = opened else { return Ok(()) };
         self.log_received(cx.now, header, &opened, memory);
-        self.stats.packets_received += 1;
+        self.counters.packets_received += 1;
         self.on_authentic(cx, header, level)?;
         let summary = self.handle_frames(cx, meta, memory, &opened, header)?;
         let config = AckConfig { immediate: level != Level::OneRtt, max_delay: self.config.max_ack_delay };
@@ -215,7 +215,7 @@ impl Connection {
             Level::Handshake => self.keys.handshake.as_deref().map(|k| &*k.remote.header),
             Level::OneRtt if early => self.keys.zero_rtt.as_deref().map(|k| &*k.header),
             // RFC 9001 section 5.7: a server does not read 1-RTT packets before the handshake is complete.
-            Level::OneRtt if !self.handshake.complete => None,
+            Level::OneRtt if !self.progress.complete => None,
             Level::OneRtt => self.keys.one_rtt.as_deref().map(|k| &*k.remote_header),
         };
         let Some(header_key) = header_key else { return self.dropped(cx.now, header, DropReason::NoKeys) };
@@ -250,14 +250,14 @@ impl Connection {
         };
         let reserved = if level == Level::OneRtt && !early { SHORT_RESERVED } else { LONG_RESERVED };
         if first & reserved != 0 {
-            self.handshake.heard = true;
+            self.progress.heard = true;
             return Err(TransportError::protocol("reserved header bits are set"));
         }
         if first & FIXED == 0 && !self.config.grease_quic_bit {
             return self.dropped(cx.now, header, DropReason::Malformed);
         }
         if payload_len == 0 {
-            self.handshake.heard = true;
+            self.progress.heard = true;
             return Err(TransportError::protocol("a packet without frames"));
         }
         Ok(Some(OpenedPacket { level, number, header_len, payload_len }))
@@ -291,7 +291,7 @@ impl Connection {
                     "keys updated again before the last update was acknowledged",
                 ));
             }
-            self.stats.key_updates += 1;
+            self.counters.rare.key_updates += 1;
             self.log_key_update(cx.now, "remote_update");
         }
         if opened.updated || opened.settled {
@@ -322,8 +322,8 @@ impl Connection {
         if level == Level::OneRtt {
             return Ok(());
         }
-        if !self.handshake.heard {
-            self.handshake.heard = true;
+        if !self.progress.heard {
+            self.progress.heard = true;
             if self.identity.side == Side::Client {
                 self.handshake.peer_scid = Some(header.scid);
                 self.remote_cids.set_handshake_cid(header.scid);
@@ -380,6 +380,9 @@ impl Connection {
                     self.datagrams.on_datagram(data).map_err(|e| e.in_frame(kind))?;
                 }
                 other => {
+                    if !matches!(other, Frame::Ack(_) | Frame::Padding(_) | Frame::Ping) {
+                        self.stir();
+                    }
                     self.on_frame(cx, meta, other, opened.level, header).map_err(|e| e.in_frame(kind))?;
                     memory.advance(used);
                 }

@@ -30,7 +30,7 @@ pub(super) enum State {
     Open,
     /// CONNECTION_CLOSE was or is to be sent; sent again for packets that go on coming, ever more seldom.
     Closing {
-        why: CloseReason,
+        why: Box<CloseReason>,
         to_send: bool,
         heard: u32,
         answer_at: u32,
@@ -105,7 +105,7 @@ impl Connection {
     #[inline]
     fn restart_keep_alive(&mut self, now: Instant) {
         if let Some(interval) = self.config.keep_alive
-            && self.handshake.complete
+            && self.progress.complete
         {
             self.timers.set(Timer::KeepAlive, now + interval);
         }
@@ -143,7 +143,8 @@ impl Connection {
     fn start_closing(&mut self, now: Instant, why: CloseReason) {
         self.resume_finish(now);
         let crossing_until = now + self.round_trip();
-        self.lifecycle.state = State::Closing { why, to_send: true, heard: 0, answer_at: 1, crossing_until };
+        self.lifecycle.state =
+            State::Closing { why: Box::new(why), to_send: true, heard: 0, answer_at: 1, crossing_until };
         self.start_close_timer(now);
     }
 
@@ -161,7 +162,7 @@ impl Connection {
     /// The peer closed the connection. It hears that this side knows by a single CONNECTION_CLOSE (RFC 9000 section 10.2.2),
     /// unless the handshake is under way, where one packet may not be one that it can read.
     pub(super) fn on_peer_close(&mut self, now: Instant, error: ConnectionError) {
-        let to_answer = self.handshake.confirmed;
+        let to_answer = self.progress.confirmed;
         self.start_draining(now, error, to_answer);
     }
 

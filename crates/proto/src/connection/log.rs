@@ -24,7 +24,7 @@ impl Connection {
             return;
         }
         let unix = core::time::Duration::from_nanos(cx.now.as_nanos()) + cx.config.unix_at_zero;
-        let mut log = Log::new(cx.now, unix, self.identity.side, &self.identity.original_dcid);
+        let mut log = Log::new(cx.now, unix, self.identity.side, &self.handshake.origin.first_dcid);
         let path = &self.paths.current;
         log.started(cx.now, path.remote, ids.0, ids.1);
         log.recovery_parameters(cx.now, path.mtu.current(), self.config.initial_rtt, path.congestion.window());
@@ -76,8 +76,8 @@ impl Connection {
     /// Counts and logs a packet that is dropped.
     #[cold]
     pub(super) fn drop_packet(&mut self, now: Instant, kind: Option<PacketKind>, len: usize, reason: DropReason) {
-        self.stats.packets_dropped += 1;
-        self.stats.drops.count(reason);
+        self.counters.rare.packets_dropped += 1;
+        self.counters.rare.drops.count(reason);
         if let Some(log) = &mut self.log {
             log.dropped(now, kind, len, reason.trigger());
         }
@@ -107,9 +107,9 @@ impl Connection {
     #[cold]
     fn log_all_changes(&mut self, now: Instant) {
         let state = match self.lifecycle.state {
-            State::Open if self.handshake.confirmed => "handshake_confirmed",
-            State::Open if self.handshake.complete => "handshake_complete",
-            State::Open if self.handshake.heard => "handshake_started",
+            State::Open if self.progress.confirmed => "handshake_confirmed",
+            State::Open if self.progress.complete => "handshake_complete",
+            State::Open if self.progress.heard => "handshake_started",
             State::Open => "attempted",
             State::Closing { .. } => "closing",
             State::Draining { .. } => "draining",
@@ -133,7 +133,7 @@ impl Connection {
 
     /// Packets that were dropped, by reason.
     pub(crate) fn drops(&self) -> PacketDrops {
-        self.stats.drops
+        self.counters.rare.drops
     }
 
     /// What was logged, if it is much or `all` is wanted.

@@ -52,21 +52,22 @@ fn level_of(space: pto::Space) -> Level {
 impl Connection {
     /// Takes an ACK frame.
     pub(super) fn on_ack(&mut self, cx: &mut Cx<'_>, level: Level, ack: &Ack<'_>) -> Result<(), TransportError> {
-        self.stats.acks_received += 1;
+        self.counters.acks_received += 1;
         let Some(space) = self.spaces.at(level) else { return Ok(()) };
-        let mut settled = std::mem::take(&mut self.pto.settled);
+        let mut settled = std::mem::take(cx.settled);
         let outcome = space.sent.on_ack(ack.ranges(), cx.now, &mut self.paths.current.delivery, &mut |frame| {
             settled.push(*frame);
         });
         let Ok(outcome) = outcome else {
-            self.pto.settled = settled;
+            settled.clear();
+            *cx.settled = settled;
             return Err(TransportError::protocol("acknowledged a packet that was never sent"));
         };
         space.largest_acked = space.largest_acked.max(Some(ack.largest()));
         for frame in settled.drain(..) {
             self.on_frame_fate(level, frame, Fate::Acked);
         }
-        self.pto.settled = settled;
+        *cx.settled = settled;
         if outcome.newly_acked_packets == 0 {
             return Ok(());
         }
@@ -76,7 +77,7 @@ impl Connection {
         self.paths.current.mtu.on_non_probe_acked(outcome.largest_acked_size);
         // RFC 9002 appendix A.7: losses first, so that what is acknowledged by the same frame does not raise a window that
         // is about to fall.
-        self.detect_lost(cx.now, level);
+        self.detect_lost(cx, level);
         if outcome.acked_bytes > 0 {
             let in_flight_before = self.spaces.bytes_in_flight() + outcome.acked_bytes;
             let path = &mut self.paths.current;
@@ -85,7 +86,7 @@ impl Connection {
             self.resume_on_ack(level, &sample);
         }
         if outcome.spurious_losses > 0 {
-            self.stats.packets_lost_spuriously += u64::from(outcome.spurious_losses);
+            self.counters.rare.packets_lost_spuriously += u64::from(outcome.spurious_losses);
         }
         if outcome.all_losses_spurious {
             self.paths.current.congestion.on_spurious_loss(cx.now);
@@ -104,7 +105,7 @@ impl Connection {
             Duration::ZERO
         };
         let max = self.pto.peer_max_ack_delay;
-        self.paths.current.rtt.update(now, now - sent_at, delay, self.handshake.confirmed.then_some(max));
+        self.paths.current.rtt.update(now, now - sent_at, delay, self.progress.confirmed.then_some(max));
     }
 
     fn check_ecn(&mut self, now: Instant, level: Level, ack: &Ack<'_>, outcome: &crate::recovery::sent::AckOutcome) {
@@ -113,7 +114,7 @@ impl Connection {
         match path.ecn.on_ack(level as usize, counts, u64::from(outcome.newly_acked_marked), outcome.is_newest) {
             Ok(0) => {}
             Ok(marks) => {
-                self.stats.congestion_events += 1;
+                self.counters.rare.congestion_events += 1;
                 let sent_at = outcome.largest_sent_at.unwrap_or(now);
                 if !self.resume_on_congestion(now, Congestion::Marks) {
                     self.paths.current.congestion.on_ecn_ce(now, marks, sent_at);
@@ -124,9 +125,10 @@ impl Connection {
     }
 
     /// Declares packets of a space lost (RFC 9002 section 6.1).
-    fn detect_lost(&mut self, now: Instant, level: Level) {
-        let mut settled = std::mem::take(&mut self.pto.settled);
+    fn detect_lost(&mut self, cx: &mut Cx<'_>, level: Level) {
+        let now = cx.now;
         let Some(space) = self.spaces.at(level) else { return };
+        let mut settled = std::mem::take(cx.settled);
         let path = &mut self.paths.current;
         let outcome = space.sent.detect_lost(
             now,
@@ -143,17 +145,17 @@ impl Connection {
         for frame in settled.drain(..) {
             self.on_frame_fate(level, frame, Fate::Lost);
         }
-        self.pto.settled = settled;
+        *cx.settled = settled;
         if outcome.lost_packets == 0 {
             return;
         }
-        self.stats.packets_lost += u64::from(outcome.lost_packets);
+        self.counters.rare.packets_lost += u64::from(outcome.lost_packets);
         let path = &mut self.paths.current;
         if path.mtu.on_lost(outcome.lost_packets, outcome.largest_lost_size, now) {
             path.congestion.on_mtu(path.mtu.current());
         }
         if outcome.lost_bytes > 0 {
-            self.stats.congestion_events += 1;
+            self.counters.rare.congestion_events += 1;
             if !self.resume_on_congestion(now, Congestion::Loss { persistent: outcome.persistent }) {
                 self.paths.current.congestion.on_congestion(&LossSample::new(now, &outcome));
             }
@@ -162,6 +164,9 @@ impl Connection {
 
     pub(super) fn on_frame_fate(&mut self, level: Level, frame: SentFrame, fate: Fate) {
         let acked = fate == Fate::Acked;
+        if !matches!(frame, SentFrame::Stream(_) | SentFrame::Ack { .. }) {
+            self.stir();
+        }
         match frame {
             SentFrame::Stream(token) if acked => self.streams.on_acked(&token),
             SentFrame::Stream(token) => self.streams.on_lost(&token),
@@ -217,7 +222,7 @@ impl Connection {
             base: self.paths.current.rtt.pto_base(),
             max_ack_delay: self.pto.peer_max_ack_delay,
             count: self.pto.count,
-            confirmed: self.handshake.confirmed,
+            confirmed: self.progress.confirmed,
             deadlock_since: self.may_deadlock().then_some(self.pto.since),
             has_handshake_keys: self.keys.handshake.is_some(),
             is_blocked: self.paths.current.amplification_budget() < INITIAL_DATAGRAM_MIN as u64,
@@ -228,16 +233,17 @@ impl Connection {
     /// True for a client that the server may be unable to answer until it sends more.
     fn may_deadlock(&self) -> bool {
         self.identity.side == Side::Client
-            && !self.handshake.confirmed
+            && !self.progress.confirmed
             && self.spaces.handshake.as_ref().is_none_or(|s| s.largest_acked.is_none())
-            && !self.handshake.complete
+            && !self.progress.complete
     }
 
     /// Loss detection's deadline has passed.
-    pub(super) fn on_loss_timer(&mut self, now: Instant) {
+    pub(super) fn on_loss_timer(&mut self, cx: &mut Cx<'_>) {
+        let now = cx.now;
         let space = match self.next_loss_action() {
             Some((at, _)) if at > now => return,
-            Some((_, pto::Action::DetectLost(space))) => return self.detect_lost(now, level_of(space)),
+            Some((_, pto::Action::DetectLost(space))) => return self.detect_lost(cx, level_of(space)),
             Some((_, pto::Action::Probe(space))) => space,
             None => return,
         };
@@ -246,7 +252,7 @@ impl Connection {
         if let Some(log) = &mut self.log {
             log.loss_timer_expired(now);
         }
-        self.stats.probe_timeouts += 1;
+        self.counters.rare.probe_timeouts += 1;
         // Silence counts against the packet size: when everything large vanishes there is no acknowledgement that
         // shows a loss.
         let path = &mut self.paths.current;
@@ -254,22 +260,22 @@ impl Connection {
             path.congestion.on_mtu(path.mtu.current());
         }
         let level = level_of(space);
-        self.probe(level);
+        self.probe(cx, level);
         // One timeout probes all that is in flight in the handshake: its spaces wait for one another.
         if level == Level::Initial && self.keys.handshake.is_some() {
-            self.probe(Level::Handshake);
+            self.probe(cx, Level::Handshake);
         }
         // RFC 9002 section 6.2.4: a server that has the client's Finished has no keys for the handshake any more. It has for the
         // data, whose own timeout begins when the handshake is confirmed; HANDSHAKE_DONE, which would tell, may be lost as well.
-        if level == Level::Handshake && self.handshake.complete && self.spaces.data.sent.has_ack_eliciting_in_flight() {
-            self.probe(Level::OneRtt);
+        if level == Level::Handshake && self.progress.complete && self.spaces.data.sent.has_ack_eliciting_in_flight() {
+            self.probe(cx, Level::OneRtt);
         }
     }
 
     /// Sends up to two packets of `level` whatever the window says; what they carry is the oldest data in flight
     /// (RFC 9002 section 6.2.4).
-    fn probe(&mut self, level: Level) {
-        let mut settled = std::mem::take(&mut self.pto.settled);
+    fn probe(&mut self, cx: &mut Cx<'_>, level: Level) {
+        let mut settled = std::mem::take(cx.settled);
         if let Some(space) = self.spaces.at(level) {
             space.probes = 2;
             space.sent.oldest_unacked(2, &mut |frame| settled.push(*frame));
@@ -286,7 +292,7 @@ impl Connection {
                 self.on_frame_fate(level, frame, Fate::Lost);
             }
         }
-        self.pto.settled = settled;
+        *cx.settled = settled;
         if let Some(space) = self.spaces.at(level) {
             space.ping = true;
         }

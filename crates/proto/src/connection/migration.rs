@@ -26,10 +26,11 @@ impl Connection {
     pub(super) fn on_peer_moved(&mut self, cx: &mut Cx<'_>, meta: &DatagramMeta, non_probing: bool) {
         // RFC 9000 section 9: only clients migrate, and not before the handshake is confirmed. A probing packet gets its
         // response but moves nothing.
-        if self.identity.side == Side::Client || !self.handshake.confirmed || !non_probing {
+        if self.identity.side == Side::Client || !self.progress.confirmed || !non_probing {
             return;
         }
         let to = Route::from(meta);
+        self.stir();
         tracing::debug!(from = %self.paths.current.remote, to = %to.remote, "the peer moved");
         if let Some(back) = self.paths.previous.take_if(|p| p.route().is_same(&to)) {
             return self.go_back(cx, *back);
@@ -49,7 +50,7 @@ impl Connection {
         if old.validated {
             let pto = self.pto_base();
             let mut old = old;
-            old.challenge = Some(Challenge::new(cx.now, pto, self.validation_time(pto)));
+            old.challenge = Some(Box::new(Challenge::new(cx.now, pto, self.validation_time(pto))));
             self.drop_path(cx.now, |paths| paths.previous.take());
             self.paths.previous = Some(Box::new(old));
         } else if let Some(cid) = old.cid {
@@ -118,14 +119,14 @@ impl Connection {
 
     fn challenge_current(&mut self, cx: &Cx<'_>) {
         let pto = self.pto_base();
-        self.paths.current.challenge = Some(Challenge::new(cx.now, pto, self.validation_time(pto)));
+        self.paths.current.challenge = Some(Box::new(Challenge::new(cx.now, pto, self.validation_time(pto))));
         self.set_path_timer();
     }
 
     fn challenges(&mut self) -> impl Iterator<Item = &mut Challenge> {
         let paths = &mut self.paths;
         let others = [&mut paths.previous, &mut paths.candidate].into_iter().filter_map(|p| p.as_deref_mut());
-        std::iter::once(&mut paths.current).chain(others).filter_map(|p| p.challenge.as_mut())
+        std::iter::once(&mut paths.current).chain(others).filter_map(|p| p.challenge.as_deref_mut())
     }
 
     fn set_path_timer(&mut self) {
@@ -136,10 +137,11 @@ impl Connection {
     /// Challenges are due again or have gone unanswered too long.
     pub(super) fn on_path_timer(&mut self, cx: &mut Cx<'_>) {
         let now = cx.now;
+        self.stir();
         for challenge in self.challenges().filter(|c| c.repeat_at <= now && now < c.give_up_at) {
             challenge.repeat(now);
         }
-        let is_dead = |path: &Path| path.challenge.is_some_and(|c| c.give_up_at <= now);
+        let is_dead = |path: &Path| path.challenge.as_deref().is_some_and(|c| c.give_up_at <= now);
         if self.paths.candidate.as_deref().is_some_and(is_dead) {
             tracing::debug!("the server's preferred address does not answer");
             self.drop_path(now, |paths| paths.candidate.take());
@@ -225,10 +227,9 @@ impl Connection {
 
     /// A PATH_RESPONSE arrived, on whichever path (RFC 9000 section 8.2.3).
     pub(super) fn on_path_response(&mut self, cx: &mut Cx<'_>, data: [u8; 8]) {
-        let answers = |path: &Path| path.challenge.is_some_and(|c| c.is_answered_by(data));
-        if let Some(challenge) = self.paths.current.challenge.filter(|c| c.is_answered_by(data)) {
+        let answers = |path: &Path| path.challenge.as_deref().is_some_and(|c| c.is_answered_by(data));
+        if let Some(challenge) = self.paths.current.challenge.take_if(|c| c.is_answered_by(data)) {
             self.paths.current.validated = true;
-            self.paths.current.challenge = None;
             // The peer is here: what was sent to where it was before need not back off any further.
             self.pto.count = 0;
             if challenge.is_full_size {
@@ -281,7 +282,7 @@ impl Connection {
         let mut path = self.new_path(Route { remote, local: self.paths.current.local }, true);
         path.cid = Some(cid);
         let pto = self.pto_base();
-        path.challenge = Some(Challenge::new(cx.now, pto, self.validation_time(pto)));
+        path.challenge = Some(Box::new(Challenge::new(cx.now, pto, self.validation_time(pto))));
         self.paths.candidate = Some(Box::new(path));
         self.set_path_timer();
         Ok(())
@@ -296,13 +297,14 @@ impl Connection {
         if self.identity.side == Side::Server {
             return Err(MigrateError::NotClient);
         }
-        if !self.handshake.confirmed || !self.lifecycle.is_open() {
+        if !self.progress.confirmed || !self.lifecycle.is_open() {
             return Err(MigrateError::NotEstablished);
         }
         if self.handshake.peer_params.as_ref().is_some_and(|p| p.disable_active_migration) {
             return Err(MigrateError::Forbidden);
         }
         let cid = self.remote_cids.set_aside().ok_or(MigrateError::NoConnectionId)?;
+        self.stir();
         self.drop_path(cx.now, |paths| paths.candidate.take());
         let path = self.new_path(Route { remote: self.paths.current.remote, local: None }, true);
         let old = self.enter_path(cx, path, Some(cid), false);
@@ -316,7 +318,7 @@ impl Connection {
 
     /// Datagrams of path validation on paths that are not the one in use, each by itself.
     pub(super) fn write_off_path(&mut self, cx: &mut Cx<'_>, buf: &mut [u8]) -> Option<Transmit> {
-        if !self.handshake.complete {
+        if !self.progress.complete {
             return None;
         }
         let current = self.paths.current.route();
@@ -335,7 +337,7 @@ impl Connection {
             self.paths.responses.forget(&route);
             let paths = &mut self.paths;
             let others = [&mut paths.previous, &mut paths.candidate].into_iter().filter_map(|p| p.as_deref_mut());
-            for challenge in others.filter(|p| p.route().is_same(&route)).filter_map(|p| p.challenge.as_mut()) {
+            for challenge in others.filter(|p| p.route().is_same(&route)).filter_map(|p| p.challenge.as_deref_mut()) {
                 challenge.to_send = false;
             }
         }

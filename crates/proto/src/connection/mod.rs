@@ -9,6 +9,7 @@ mod ahead;
 mod api;
 mod careful_resume;
 mod close_frame;
+mod control;
 mod early;
 mod egress;
 mod frames;
@@ -34,10 +35,11 @@ use warpline_wire::{ConnectionId, Side, Version};
 
 use self::address_discovery::AddressObservations;
 pub use self::early::EarlyData;
-use self::handshake::Handshake;
+use self::handshake::{Handshake, Progress};
 use self::lifecycle::Lifecycle;
 pub(crate) use self::open::Opening;
 pub(crate) use self::packet_builder::{HeaderParts, PacketBuilder};
+use self::stats::Counters;
 pub use self::stats::{ConnectionStats, PacketDrops};
 use self::timers::Timers;
 use crate::config::TransportConfig;
@@ -49,7 +51,6 @@ use crate::ids::{LocalCids, RemoteCids};
 use crate::path::{Path, Responses, Visitor};
 use crate::qlog::Log;
 use crate::recovery::frequency::AckFrequency;
-use crate::sent_frame::SentFrame;
 use crate::space::PacketSpace;
 use crate::streams::Streams;
 use crate::time::Instant;
@@ -60,12 +61,13 @@ use crate::time::Instant;
 /// never block. What they cause to be sent leaves with the endpoint's next `poll_transmit`.
 pub struct Connection {
     identity: Identity,
+    progress: Progress,
+    /// Nothing of what [`control`] looks through has a frame to send.
+    is_quiet: bool,
     config: Arc<TransportConfig>,
-    handshake: Handshake,
     keys: Keys,
     spaces: Spaces,
     paths: Paths,
-    local_cids: LocalCids,
     remote_cids: RemoteCids,
     pto: PtoState,
     streams: Streams,
@@ -73,24 +75,18 @@ pub struct Connection {
     lifecycle: Lifecycle,
     timers: Timers,
     events: VecDeque<Event>,
-    stats: ConnectionStats,
+    counters: Counters,
     /// What it did, if anybody wants to know.
     log: Option<Box<Log>>,
+    handshake: Box<Handshake>,
+    local_cids: Box<LocalCids>,
 }
 
-/// What a connection is from its first packet on.
+/// What a connection is.
 struct Identity {
     side: Side,
     /// The version in use.
     version: Version,
-    /// The version of the client's first packet.
-    original_version: Version,
-    /// The destination of the client's very first Initial (RFC 9000 section 7.3).
-    original_dcid: ConnectionId,
-    /// The destination of the client's first Initial after a Retry; equal to `original_dcid` without one.
-    initial_dcid: ConnectionId,
-    /// Source of the Retry packet, if there was one.
-    retry_scid: Option<ConnectionId>,
 }
 
 /// The packet number spaces; those of the handshake go when their keys do.
@@ -163,8 +159,6 @@ struct PtoState {
     /// When a packet was last sent or a probe timeout last expired: what a client's timeout counts from that has nothing in
     /// flight (RFC 9002 section 6.2.2.1).
     since: Instant,
-    /// Frames whose fate an acknowledgement or a loss decides; kept for its memory.
-    settled: Vec<SentFrame>,
     /// `max_ack_delay` of the peer, in force once the handshake is confirmed; while another is asked for the larger of both
     /// (draft-ietf-quic-ack-frequency section 7).
     peer_max_ack_delay: core::time::Duration,
@@ -172,6 +166,8 @@ struct PtoState {
     peer_ack_delay_exponent: u8,
     /// How often the peer is asked to acknowledge, if it takes such wishes.
     frequency: Option<Box<AckFrequency>>,
+    /// The peer was asked for something.
+    has_wished: bool,
 }
 
 impl Connection {
@@ -181,7 +177,7 @@ impl Connection {
 
     /// True once an authentic packet of the peer was processed.
     pub(crate) fn has_heard(&self) -> bool {
-        self.handshake.heard
+        self.progress.heard
     }
 
     /// The partition key that all of the connection's IDs carry.
@@ -191,12 +187,12 @@ impl Connection {
 
     /// Whether packets to the ID that the client chose first still lead here.
     fn has_initial_route(&self) -> bool {
-        self.identity.side == Side::Server && !self.handshake.confirmed
+        self.identity.side == Side::Server && !self.progress.confirmed
     }
 
     /// The IDs that lead here: those issued, and during a server's handshake the one that the client chose.
     pub(crate) fn route_ids(&self) -> impl Iterator<Item = ConnectionId> + '_ {
-        let initial = self.has_initial_route().then_some(self.identity.initial_dcid);
+        let initial = self.has_initial_route().then_some(self.handshake.origin.initial_dcid);
         self.local_cids.active().copied().chain(initial)
     }
 
@@ -206,7 +202,7 @@ impl Connection {
             routes.insert(cid, handle);
         }
         if self.has_initial_route() {
-            routes.insert_initial(self.identity.initial_dcid, handle);
+            routes.insert_initial(self.handshake.origin.initial_dcid, handle);
         }
         if let Some(token) = self.remote_cids.reset_token() {
             routes.insert_reset_token(token, handle);
@@ -218,8 +214,8 @@ impl Connection {
         for cid in self.local_cids.active() {
             routes.remove(cid);
         }
-        routes.remove_initial(&self.identity.original_dcid);
-        routes.remove_initial(&self.identity.initial_dcid);
+        routes.remove_initial(&self.handshake.origin.first_dcid);
+        routes.remove_initial(&self.handshake.origin.initial_dcid);
         if let Some(token) = self.remote_cids.reset_token() {
             routes.remove_reset_token(token);
         }

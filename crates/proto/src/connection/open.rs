@@ -8,11 +8,12 @@ use rustls::quic::Suite;
 use rustls_pki_types::ServerName;
 use warpline_wire::{ConnectionId, ResetToken, Side, TransportParameters, Version, VersionInformation};
 
-use super::handshake::Handshake;
+use super::handshake::{Handshake, Origin, Progress};
 use super::lifecycle::Lifecycle;
+use super::stats::Counters;
 use super::timers::Timers;
 use super::versions::offered;
-use super::{Connection, ConnectionStats, Identity, Paths, PtoState, Spaces};
+use super::{Connection, Identity, Paths, PtoState, Spaces};
 use crate::config::{ClientConfig, ServerConfig, TransportConfig};
 use crate::congestion::CarefulResume;
 use crate::crypto::{Keys, Level, Session};
@@ -24,7 +25,7 @@ use crate::limits::{DATAGRAM_FRAME_MAX, MIN_ACK_DELAY, REMOTE_CIDS_MAX};
 use crate::path::Path;
 use crate::resume::{PathKey, ServerKey, SessionView};
 use crate::space::PacketSpace;
-use crate::streams::{Streams, StreamsConfig};
+use crate::streams::Streams;
 
 /// What is known when a connection begins.
 pub(crate) struct Opening {
@@ -129,7 +130,7 @@ impl Connection {
             connection.log_parameters(cx.now, Some("local"), &params);
         }
         connection.handshake.peer_scid = Some(peer_scid);
-        connection.local_cids = local_cids;
+        *connection.local_cids = local_cids;
         connection.handshake.new_tokens = config.new_tokens;
         connection.emit(Event::Accepting);
         connection
@@ -152,18 +153,19 @@ impl Connection {
             let key = PathKey { local: opening.local, remote: opening.remote.ip() };
             Box::new(CarefulResume::new(memory.clone(), key))
         });
-        let streams = Streams::new(&StreamsConfig::new(side, &config, cx.rng.u64()));
+        let origin = Origin {
+            version: opening.version,
+            first_dcid: opening.original_dcid,
+            initial_dcid: opening.initial_dcid,
+            retry_scid: None,
+        };
+        let streams = Streams::new(side, &config, cx.rng.u64());
         let datagrams = Datagrams::new(config.datagram_receive_buffer, config.datagram_send_buffer);
         let mut connection = Self {
-            identity: Identity {
-                side,
-                version: opening.version,
-                original_version: opening.version,
-                original_dcid: opening.original_dcid,
-                initial_dcid: opening.initial_dcid,
-                retry_scid: None,
-            },
-            handshake: Handshake::new(session, suite, opening.token),
+            identity: Identity { side, version: opening.version },
+            progress: Progress::default(),
+            is_quiet: false,
+            handshake: Box::new(Handshake::new(origin, session, suite, opening.token)),
             keys: Keys { initial: Some(Box::new(initial)), ..Keys::default() },
             spaces: Spaces {
                 initial: Some(Box::new(PacketSpace::new(Level::Initial))),
@@ -171,7 +173,7 @@ impl Connection {
                 data: PacketSpace::new(Level::OneRtt),
             },
             paths: Paths::new(path),
-            local_cids: LocalCids::new(opening.key, opening.local_cid),
+            local_cids: Box::new(LocalCids::new(opening.key, opening.local_cid)),
             remote_cids: RemoteCids::new(opening.remote_cid),
             pto: PtoState { peer_ack_delay_exponent: 3, ..PtoState::default() },
             streams,
@@ -179,7 +181,7 @@ impl Connection {
             lifecycle: Lifecycle::new(config.max_idle_timeout),
             timers: Timers::default(),
             events: VecDeque::new(),
-            stats: ConnectionStats::default(),
+            counters: Counters::default(),
             log: None,
             config,
         };

@@ -5,12 +5,16 @@ use core::time::Duration;
 
 use super::Connection;
 use super::timers::Timer;
+use crate::cx::Cx;
 use crate::time::Instant;
 
 /// A connection rests when it has sent nothing for this long and nothing is under way: longer than any round trip, so that a
 /// pause between two requests is none, and long enough that where many connections take turns few come to rest in between.
 /// Each rest touches memory that no cache has any more, and the next message allocates what was given back.
 const REST_AFTER: Duration = Duration::from_secs(10);
+
+/// Frames that the endpoint keeps room for to note their fate in: as many as an ACK frame decides of a message or two.
+const SETTLED_KEPT: usize = 32;
 
 impl Connection {
     /// Everything was acknowledged: unless more is sent, it will be time to rest.
@@ -23,7 +27,8 @@ impl Connection {
 
     /// The time is over: rest now, or try again after a pause that is one.
     #[cold]
-    pub(super) fn rest(&mut self, now: Instant) {
+    pub(super) fn rest(&mut self, cx: &mut Cx<'_>) {
+        let now = cx.now;
         if self.pto.since + REST_AFTER > now {
             self.timers.set(Timer::Rest, self.pto.since + REST_AFTER);
             return;
@@ -34,7 +39,8 @@ impl Connection {
         }
         self.spaces.data.sent.shrink();
         self.streams.shrink();
-        self.pto.settled = Vec::new();
+        self.spaces.data.acks.shrink();
         self.events.shrink_to_fit();
+        cx.settled.shrink_to(SETTLED_KEPT);
     }
 }

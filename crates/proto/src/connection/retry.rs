@@ -16,18 +16,18 @@ impl Connection {
     pub(super) fn on_retry(&mut self, cx: &mut Cx<'_>, datagram: &[u8], header: &ProtectedHeader) {
         let token = datagram.get(header.token.clone()).unwrap_or_default();
         let acceptable = self.identity.side == Side::Client
-            && !self.handshake.heard
-            && self.identity.retry_scid.is_none()
+            && !self.progress.heard
+            && self.handshake.origin.retry_scid.is_none()
             && header.version == self.identity.version
-            && header.scid != self.identity.initial_dcid
+            && header.scid != self.handshake.origin.initial_dcid
             && (1..=TOKEN_LEN_MAX).contains(&token.len())
-            && is_authentic(datagram, header, &self.identity.original_dcid);
+            && is_authentic(datagram, header, &self.handshake.origin.first_dcid);
         if !acceptable {
             return self.drop_packet(cx.now, Some(header.kind), datagram.len(), DropReason::Unexpected);
         }
         self.handshake.token = token.to_vec();
-        self.identity.retry_scid = Some(header.scid);
-        self.identity.initial_dcid = header.scid;
+        self.handshake.origin.retry_scid = Some(header.scid);
+        self.handshake.origin.initial_dcid = header.scid;
         self.remote_cids.set_handshake_cid(header.scid);
         let version = tls_version(self.identity.version);
         let keys = self.handshake.initial_suite.keys(&header.scid, rustls::Side::Client, version);

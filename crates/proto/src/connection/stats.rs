@@ -58,6 +58,59 @@ pub struct ConnectionStats {
     pub careful_resume: Option<ResumeState>,
 }
 
+/// What is counted of a connection.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    pub(super) datagrams_sent: u64,
+    pub(super) bytes_sent: u64,
+    pub(super) datagrams_received: u64,
+    pub(super) bytes_received: u64,
+    pub(super) packets_sent: u64,
+    pub(super) packets_received: u64,
+    pub(super) acks_sent: u64,
+    pub(super) acks_received: u64,
+    pub(super) app_limited: u64,
+    /// Away from what every packet counts.
+    pub(super) rare: Box<RareCounters>,
+}
+
+/// What is counted now and then.
+#[derive(Debug, Default)]
+pub(super) struct RareCounters {
+    pub(super) packets_lost: u64,
+    pub(super) packets_lost_spuriously: u64,
+    pub(super) packets_dropped: u64,
+    pub(super) drops: PacketDrops,
+    pub(super) congestion_events: u64,
+    pub(super) probe_timeouts: u64,
+    pub(super) key_updates: u64,
+}
+
+impl Counters {
+    /// All that is counted here.
+    pub(super) fn snapshot(&self) -> ConnectionStats {
+        ConnectionStats {
+            datagrams_sent: self.datagrams_sent,
+            bytes_sent: self.bytes_sent,
+            datagrams_received: self.datagrams_received,
+            bytes_received: self.bytes_received,
+            packets_sent: self.packets_sent,
+            packets_received: self.packets_received,
+            packets_lost: self.rare.packets_lost,
+            packets_lost_spuriously: self.rare.packets_lost_spuriously,
+            packets_dropped: self.rare.packets_dropped,
+            drops: self.rare.drops,
+            acks_sent: self.acks_sent,
+            acks_received: self.acks_received,
+            congestion_events: self.rare.congestion_events,
+            probe_timeouts: self.rare.probe_timeouts,
+            key_updates: self.rare.key_updates,
+            app_limited: self.app_limited,
+            ..ConnectionStats::default()
+        }
+    }
+}
+
 /// Received packets that were dropped, by reason; whole datagrams count as one. Datagrams that lead to no connection are in
 /// [`EndpointStats`](crate::EndpointStats).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -24,7 +24,7 @@ impl Connection {
         }
         self.update_deadlines();
         if self.timers.take_due(Timer::Loss, now) {
-            self.on_loss_timer(now);
+            self.on_loss_timer(cx);
         }
         if self.timers.take_due(Timer::Ack, now) {
             self.spaces.data.acks.on_timeout(now);
@@ -43,7 +43,7 @@ impl Connection {
             }
         }
         if self.timers.take_due(Timer::Rest, now) {
-            self.rest(now);
+            self.rest(cx);
         }
         self.timers.take_due(Timer::Pacing, now);
         self.timers.take_due(Timer::Mtu, now);

@@ -40,11 +40,11 @@ impl Connection {
     /// The server speaks none of what was offered (RFC 9000 section 6.2): begins again with a version of its list.
     pub(super) fn on_version_negotiation(&mut self, cx: &mut Cx<'_>, datagram: &[u8], header: &ProtectedHeader) {
         let ours = self.local_cids.handshake_cid();
-        let is_answer = header.dcid == ours && header.scid == self.identity.initial_dcid;
+        let is_answer = header.dcid == ours && header.scid == self.handshake.origin.initial_dcid;
         let listed = |v: Version| header::negotiated_versions(datagram, header).any(|l| l == v);
         // RFC 9368 section 4: a list with the version in use, and a second list, are mistakes or attacks.
         let is_second = self.handshake.client.as_ref().is_none_or(|c| c.reacted);
-        if self.handshake.heard || !is_answer || is_second || listed(self.identity.version) {
+        if self.progress.heard || !is_answer || is_second || listed(self.identity.version) {
             return self.drop_packet(cx.now, Some(header.kind), datagram.len(), DropReason::Unexpected);
         }
         let Some(version) = cx.config.versions.iter().copied().find(|v| listed(*v)) else {
@@ -65,10 +65,10 @@ impl Connection {
         self.handshake.token = client.token(version).unwrap_or_default();
         let dcid = ids::guess(cx.rng);
         self.identity.version = version;
-        self.identity.original_version = version;
-        self.identity.original_dcid = dcid;
-        self.identity.initial_dcid = dcid;
-        self.identity.retry_scid = None;
+        self.handshake.origin.version = version;
+        self.handshake.origin.first_dcid = dcid;
+        self.handshake.origin.initial_dcid = dcid;
+        self.handshake.origin.retry_scid = None;
         self.remote_cids.set_handshake_cid(dcid);
         let keys = self.handshake.initial_suite.keys(&dcid, rustls::Side::Client, tls_version(version));
         self.keys.initial = Some(Box::new(keys));
@@ -86,11 +86,11 @@ impl Connection {
 
     /// (Server) Begins TLS once the ClientHello is complete, in the version that suits both sides best.
     pub(super) fn begin_tls(&mut self, cx: &mut Cx<'_>) -> Result<(), TransportError> {
-        let original = self.identity.original_version;
+        let original = self.handshake.origin.version;
         let Some(version) = self.handshake.session.choose_version(original, &cx.config.versions) else { return Ok(()) };
         if version != original {
             let suite = &self.handshake.initial_suite;
-            let keys = suite.keys(&self.identity.initial_dcid, rustls::Side::Server, tls_version(version));
+            let keys = suite.keys(&self.handshake.origin.initial_dcid, rustls::Side::Server, tls_version(version));
             self.keys.initial_original = self.keys.initial.replace(Box::new(keys));
             self.identity.version = version;
         }
@@ -101,17 +101,17 @@ impl Connection {
     /// True if an Initial packet of this version can be one of this connection's.
     pub(super) fn takes_initial(&self, cx: &Cx<'_>, version: Version) -> bool {
         version == self.identity.version
-            || (version == self.identity.original_version && self.keys.initial_original.is_some())
+            || (version == self.handshake.origin.version && self.keys.initial_original.is_some())
             || self.may_switch_to(cx, version)
     }
 
     /// (Client) The server may still choose this version: nothing of the handshake came in another one (RFC 9369 section 4.1).
     fn may_switch_to(&self, cx: &Cx<'_>, version: Version) -> bool {
         self.identity.side == Side::Client
-            && self.identity.version == self.identity.original_version
+            && self.identity.version == self.handshake.origin.version
             && self.keys.handshake.is_none()
             && self.spaces.initial.as_ref().is_some_and(|s| s.crypto.read_offset() == 0)
-            && offered(&cx.config.versions, self.identity.original_version).contains(&version)
+            && offered(&cx.config.versions, self.handshake.origin.version).contains(&version)
     }
 
     /// Opens an Initial packet with the keys of its version. A client that finds it authentic goes on with that version.
@@ -131,7 +131,7 @@ impl Connection {
             return opened;
         }
         let suite = &self.handshake.initial_suite;
-        let keys = suite.keys(&self.identity.initial_dcid, rustls::Side::Client, tls_version(header.version));
+        let keys = suite.keys(&self.handshake.origin.initial_dcid, rustls::Side::Client, tls_version(header.version));
         let before = self.keys.initial.replace(Box::new(keys));
         let opened = self.open_packet(cx, memory, header, Level::Initial);
         if matches!(opened, Ok(None)) {
@@ -152,20 +152,20 @@ impl Connection {
         let info = info.as_deref();
         if self.identity.side == Side::Server {
             return match info {
-                Some(info) if info.chosen != self.identity.original_version => {
+                Some(info) if info.chosen != self.handshake.origin.version => {
                     refuse("the chosen version is not that of the first packet")
                 }
                 _ => Ok(()),
             };
         }
         let Some(info) = info else {
-            let changed = self.identity.version != self.identity.original_version;
+            let changed = self.identity.version != self.handshake.origin.version;
             return if reacted || changed { refuse("the server does not confirm its version") } else { Ok(()) };
         };
         if info.chosen != self.identity.version {
             return refuse("the server's packets are of another version than it chose");
         }
-        if reacted && self.would_choose(cx, info) != Some(self.identity.original_version) {
+        if reacted && self.would_choose(cx, info) != Some(self.handshake.origin.version) {
             return refuse("the server speaks a version that is wanted more: a downgrade");
         }
         Ok(())

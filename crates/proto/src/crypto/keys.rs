@@ -40,11 +40,8 @@ pub(crate) struct OneRttKeys {
     pub(crate) local_header: Box<dyn HeaderProtectionKey>,
     pub(crate) remote_header: Box<dyn HeaderProtectionKey>,
     current: PacketKeySet,
-    previous: Option<Previous>,
-    /// Made when a packet first shows the other phase, or when this side is about to update: an idle connection
-    /// need not hold a second set of keys.
-    next: Option<PacketKeySet>,
-    secrets: NextKeys,
+    /// By itself, since packets of the current phase do without.
+    others: Box<OtherKeys>,
     phase: bool,
     /// Lowest packet number received in the current phase; `None` until one arrived.
     first_received: Option<u64>,
@@ -55,8 +52,18 @@ pub(crate) struct OneRttKeys {
     sealed: u64,
     /// The application wants an update.
     requested: bool,
-    not_before: Instant,
     limits: KeyLimits,
+}
+
+/// The keys of other phases than the current one.
+struct OtherKeys {
+    previous: Option<Previous>,
+    /// Made when a packet first shows the other phase, or when this side is about to update: an idle connection
+    /// need not hold a second set of keys.
+    next: Option<PacketKeySet>,
+    secrets: NextKeys,
+    /// This side updates no earlier.
+    not_before: Instant,
 }
 
 /// Limits below those of the cipher.
@@ -89,16 +96,13 @@ impl OneRttKeys {
             local_header: keys.local.header,
             remote_header: keys.remote.header,
             current: PacketKeySet { local: keys.local.packet, remote: keys.remote.packet },
-            previous: None,
-            next: None,
-            secrets,
+            others: Box::new(OtherKeys { previous: None, next: None, secrets, not_before: Instant::default() }),
             phase: false,
             first_received: None,
             first_sent: 0,
             owes_ack: false,
             sealed: 0,
             requested: false,
-            not_before: Instant::default(),
             limits,
         }
     }
@@ -132,23 +136,24 @@ impl OneRttKeys {
             let payload_len = packet::open(&*self.current.remote, bytes, header_len, number)?;
             let mut settled = false;
             if self.first_received.is_none_or(|first| number < first) {
-                settled = self.first_received.is_none() && self.previous.is_some();
+                settled = self.first_received.is_none() && self.others.previous.is_some();
                 self.first_received = Some(number);
-                if let Some(previous) = &mut self.previous {
+                if let Some(previous) = &mut self.others.previous {
                     previous.end = number;
                 }
             }
             return Some(Opened { payload_len, updated: false, settled });
         }
         // RFC 9001 section 6.5: a lower number than any of the current phase belongs to the previous one.
-        if let Some(previous) = self.previous.as_ref().filter(|p| number < p.end) {
+        if let Some(previous) = self.others.previous.as_ref().filter(|p| number < p.end) {
             let payload_len = packet::open(&*previous.remote, bytes, header_len, number)?;
             return Some(Opened { payload_len, updated: false, settled: false });
         }
         if self.first_received.is_some_and(|first| number < first) {
             return None;
         }
-        let next = self.next.get_or_insert_with(|| self.secrets.next());
+        let OtherKeys { next, secrets, .. } = &mut *self.others;
+        let next = next.get_or_insert_with(|| secrets.next());
         let payload_len = packet::open(&*next.remote, bytes, header_len, number)?;
         Some(Opened { payload_len, updated: true, settled: false })
     }
@@ -164,7 +169,7 @@ impl OneRttKeys {
         }
         self.advance(next_pn);
         self.first_received = Some(number);
-        if let Some(previous) = &mut self.previous {
+        if let Some(previous) = &mut self.others.previous {
             previous.end = number;
         }
         true
@@ -178,7 +183,7 @@ impl OneRttKeys {
 
     /// Starts a key update with the next packet to send, `next_pn`, if RFC 9001 section 6.1 allows one now.
     pub(crate) fn initiate(&mut self, now: Instant, next_pn: u64, largest_acked: Option<u64>) -> bool {
-        if now < self.not_before || self.previous.is_some() || !self.may_update(largest_acked) {
+        if now < self.others.not_before || self.others.previous.is_some() || !self.may_update(largest_acked) {
             return false;
         }
         self.advance(next_pn);
@@ -192,9 +197,9 @@ impl OneRttKeys {
     }
 
     fn advance(&mut self, next_pn: u64) {
-        let next = self.next.take().unwrap_or_else(|| self.secrets.next());
+        let next = self.others.next.take().unwrap_or_else(|| self.others.secrets.next());
         let old = std::mem::replace(&mut self.current, next);
-        self.previous = Some(Previous { remote: old.remote, end: u64::MAX });
+        self.others.previous = Some(Previous { remote: old.remote, end: u64::MAX });
         self.phase = !self.phase;
         self.first_sent = next_pn;
         self.owes_ack = true;
@@ -205,8 +210,8 @@ impl OneRttKeys {
     /// Drops the keys of the previous phase; no further update before `not_before`. Nothing happens as long as the peer may not know
     /// of the phase and seal with them.
     pub(crate) fn forget_previous(&mut self, not_before: Instant) {
-        if self.first_received.is_some() && self.previous.take().is_some() {
-            self.not_before = not_before;
+        if self.first_received.is_some() && self.others.previous.take().is_some() {
+            self.others.not_before = not_before;
         }
     }
 

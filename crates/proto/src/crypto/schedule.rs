@@ -15,6 +15,9 @@ use warpline_wire::Version;
 /// Longest hash of a cipher suite.
 const HASH_MAX: usize = 48;
 
+/// Packets that AES-GCM may seal, and may fail to open, under one key (RFC 9001 section 6.6).
+pub(super) const AES_GCM_LIMITS: (u64, u64) = (1 << 23, 1 << 52);
+
 /// What a cipher suite consists of.
 #[derive(Clone, Copy)]
 pub(crate) struct SuiteParts {
@@ -36,16 +39,16 @@ impl SuiteParts {
                 hash: &digest::SHA256,
                 aead: &aead::AES_128_GCM,
                 mask: &mask::AES_128,
-                confidentiality: 1 << 23,
-                integrity: 1 << 52,
+                confidentiality: AES_GCM_LIMITS.0,
+                integrity: AES_GCM_LIMITS.1,
             },
             CipherSuite::TLS13_AES_256_GCM_SHA384 => Self {
                 hkdf: hkdf::HKDF_SHA384,
                 hash: &digest::SHA384,
                 aead: &aead::AES_256_GCM,
                 mask: &mask::AES_256,
-                confidentiality: 1 << 23,
-                integrity: 1 << 52,
+                confidentiality: AES_GCM_LIMITS.0,
+                integrity: AES_GCM_LIMITS.1,
             },
             CipherSuite::TLS13_CHACHA20_POLY1305_SHA256 => Self {
                 hkdf: hkdf::HKDF_SHA256,
@@ -57,11 +60,6 @@ impl SuiteParts {
             },
             _ => return None,
         })
-    }
-
-    /// Packets that may be sealed, and may fail to open, under one key (RFC 9001 section 6.6).
-    pub(crate) fn limits(&self) -> (u64, u64) {
-        (self.confidentiality, self.integrity)
     }
 }
 

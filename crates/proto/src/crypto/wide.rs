@@ -9,7 +9,7 @@ use rustls::{CipherSuite, Error, SupportedCipherSuite, Tls13CipherSuite};
 use warpline_gcm::{BLOCK_LEN, MaskKey, TAG_LEN};
 
 use super::packet::mask_header;
-use super::schedule::SuiteParts;
+use super::schedule::AES_GCM_LIMITS;
 
 /// The cipher suites of TLS 1.3, those with AES with packets sealed by `warpline-gcm` and hashes by `ring`. `None` where the processor lacks its
 /// instructions.
@@ -26,10 +26,10 @@ pub(super) fn suites() -> Option<[SupportedCipherSuite; 3]> {
 
 /// The same suite with packets sealed here.
 fn with_gcm(suite: SupportedCipherSuite) -> SupportedCipherSuite {
-    let (Some(tls13), Some(parts)) = (suite.tls13(), SuiteParts::of(suite.suite())) else { return suite };
+    let Some(tls13) = suite.tls13() else { return suite };
     let key_len = if suite.suite() == CipherSuite::TLS13_AES_128_GCM_SHA256 { 16 } else { 32 };
     // Suites live as long as the process, and there are two of these.
-    let quic = Box::leak(Box::new(Gcm { parts, key_len }));
+    let quic = Box::leak(Box::new(Gcm { key_len }));
     let Tls13CipherSuite { common, hkdf_provider, aead_alg, .. } = tls13;
     let common = rustls::crypto::CipherSuiteCommon { ..*common };
     let suite = Tls13CipherSuite { common, hkdf_provider: *hkdf_provider, aead_alg: *aead_alg, quic: Some(quic) };
@@ -38,16 +38,16 @@ fn with_gcm(suite: SupportedCipherSuite) -> SupportedCipherSuite {
 
 /// AES-GCM with a key of a certain length.
 struct Gcm {
-    parts: SuiteParts,
     key_len: usize,
 }
 
 impl Algorithm for Gcm {
     fn packet_key(&self, key: AeadKey, iv: Iv) -> Box<dyn PacketKey> {
-        let key = warpline_gcm::AeadKey::new(key.as_ref());
+        let iv = Nonce::new(&iv, 0).0;
+        let key = warpline_gcm::AeadKey::new(key.as_ref(), &iv);
         let key =
             key.expect("the suites exist where the processor has the instructions, and TLS gives keys of their length");
-        Box::new(Sealer { key, iv, limits: self.parts.limits() })
+        Box::new(Sealer(key))
     }
 
     fn header_protection_key(&self, key: AeadKey) -> Box<dyn HeaderProtectionKey> {
@@ -63,24 +63,19 @@ impl Algorithm for Gcm {
 }
 
 /// Seals or opens the packets of one direction.
-struct Sealer {
-    key: warpline_gcm::AeadKey,
-    iv: Iv,
-    /// Packets that may be sealed, and may fail to open (RFC 9001 section 6.6).
-    limits: (u64, u64),
-}
+struct Sealer(warpline_gcm::AeadKey);
 
 impl PacketKey for Sealer {
     #[inline]
     fn encrypt_in_place(&self, number: u64, header: &[u8], payload: &mut [u8]) -> Result<Tag, Error> {
-        let tag = self.key.seal(&Nonce::new(&self.iv, number).0, header, payload);
+        let tag = self.0.seal(number, header, payload);
         Ok(Tag::from(&tag[..]))
     }
 
     #[inline]
     fn decrypt_in_place<'a>(&self, number: u64, header: &[u8], payload: &'a mut [u8]) -> Result<&'a [u8], Error> {
         let (text, tag) = payload.split_last_chunk_mut::<TAG_LEN>().ok_or(Error::DecryptError)?;
-        match self.key.open(&Nonce::new(&self.iv, number).0, header, text, tag) {
+        match self.0.open(number, header, text, tag) {
             true => Ok(text),
             false => Err(Error::DecryptError),
         }
@@ -91,11 +86,11 @@ impl PacketKey for Sealer {
     }
 
     fn confidentiality_limit(&self) -> u64 {
-        self.limits.0
+        AES_GCM_LIMITS.0
     }
 
     fn integrity_limit(&self) -> u64 {
-        self.limits.1
+        AES_GCM_LIMITS.1
     }
 }
 

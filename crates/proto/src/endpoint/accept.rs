@@ -158,8 +158,8 @@ impl Endpoint {
             validated,
             token: Vec::new(),
         };
-        let Self { rng, config, routes, .. } = self;
-        let mut cx = Cx { now, rng, config, routes, handle };
+        let Self { rng, config, routes, settled, .. } = self;
+        let mut cx = Cx { now, rng, config, routes, handle, settled };
         let mut connection = Connection::server(&mut cx, &server, opening);
         connection.handle_datagram(&mut cx, meta, memory);
         for (meta, mut memory) in self.early.take(now, &initial.dcid) {

@@ -1,7 +1,7 @@
 //! The memory of connections on its way before their datagrams are handled.
 //!
-//! A packet touches some ninety cache lines of its connection: most of the connection itself, the keys of both directions,
-//! what was sent last. Where thousands of connections take turns none of them is in any cache, and handling the packet waits for
+//! A message and its echo touch some seventy cache lines of their connection: most of the connection itself, the keys of both
+//! directions, what was sent last. Where thousands of connections take turns none of them is in any cache, and handling the packet waits for
 //! them one after the other. Asked for at once they come side by side. What is asked for lies behind pointers that
 //! have to be there themselves, so this goes in steps, each for several datagrams before the next.
 

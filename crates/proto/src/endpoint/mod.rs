@@ -39,6 +39,7 @@ use crate::ids::{self, CidGenerator, QuicLb};
 use crate::qlog::LogPiece;
 use crate::resume::ServerKey;
 use crate::rng::Rng;
+use crate::sent_frame::SentFrame;
 use crate::time::Instant;
 
 /// How hard it is to keep up with what arrives.
@@ -86,6 +87,8 @@ pub struct Endpoint {
     stats: EndpointStats,
     /// Of connections that have gone.
     drops: PacketDrops,
+    /// See [`Cx`].
+    settled: Vec<SentFrame>,
 }
 
 impl Endpoint {
@@ -113,6 +116,7 @@ impl Endpoint {
             active: None,
             stats: EndpointStats::default(),
             drops: PacketDrops::default(),
+            settled: Vec::new(),
         }
     }
 
@@ -142,9 +146,9 @@ impl Endpoint {
     #[inline]
     fn deliver(&mut self, now: Instant, meta: &DatagramMeta, memory: &mut Memory, handle: ConnectionHandle) {
         self.touch(handle);
-        let Self { slots, rng, config, routes, .. } = self;
+        let Self { slots, rng, config, routes, settled, .. } = self;
         if let Some(connection) = slots.find_mut(handle) {
-            let mut cx = Cx { now, rng, config, routes, handle };
+            let mut cx = Cx { now, rng, config, routes, handle, settled };
             self.active = Some(handle);
             connection.handle_datagram(&mut cx, meta, memory);
             self.active = None;
@@ -169,9 +173,9 @@ impl Endpoint {
     pub fn handle_timeout(&mut self, now: Instant) {
         while let Some(handle) = self.deadlines.pop_due(now) {
             self.touch(handle);
-            let Self { slots, rng, config, routes, .. } = self;
+            let Self { slots, rng, config, routes, settled, .. } = self;
             if let Some(connection) = slots.find_mut(handle) {
-                let mut cx = Cx { now, rng, config, routes, handle };
+                let mut cx = Cx { now, rng, config, routes, handle, settled };
                 self.active = Some(handle);
                 connection.handle_timeout(&mut cx);
                 self.active = None;
@@ -186,9 +190,9 @@ impl Endpoint {
         }
         while let Some(index) = self.sendable.pop_front() {
             let Some(handle) = self.slots.handle_at(index) else { continue };
-            let Self { slots, rng, config, routes, .. } = self;
+            let Self { slots, rng, config, routes, settled, .. } = self;
             let Some(connection) = slots.find_mut(handle) else { continue };
-            let mut cx = Cx { now, rng, config, routes, handle };
+            let mut cx = Cx { now, rng, config, routes, handle, settled };
             self.active = Some(handle);
             let transmit = connection.poll_transmit(&mut cx, buf);
             self.active = None;
@@ -346,8 +350,8 @@ impl Endpoint {
             validated: true,
             token: token.unwrap_or_default(),
         };
-        let Self { rng, config: endpoint_config, routes, .. } = self;
-        let mut cx = Cx { now, rng, config: endpoint_config, routes, handle };
+        let Self { rng, config: endpoint_config, routes, settled, .. } = self;
+        let mut cx = Cx { now, rng, config: endpoint_config, routes, handle, settled };
         match Connection::client(&mut cx, config, name, opening) {
             Ok(connection) => {
                 self.slots.fill(handle, connection);
@@ -401,9 +405,9 @@ impl Endpoint {
     /// [`MigrateError`]; the connection is as it was then.
     pub fn migrate(&mut self, now: Instant, handle: ConnectionHandle) -> Result<(), MigrateError> {
         self.touch(handle);
-        let Self { slots, rng, config, routes, .. } = self;
+        let Self { slots, rng, config, routes, settled, .. } = self;
         let connection = slots.find_mut(handle).ok_or(MigrateError::NotEstablished)?;
-        connection.migrate(&mut Cx { now, rng, config, routes, handle })
+        connection.migrate(&mut Cx { now, rng, config, routes, handle, settled })
     }
 
     /// The caller's socket was replaced: moves every connection of a client. One that cannot be moved sends something from the
@@ -431,9 +435,9 @@ impl Endpoint {
         self.routes.cids = CidGenerator::new(Some(config), None);
         for handle in self.slots.handles() {
             self.touch(handle);
-            let Self { slots, rng, config, routes, .. } = self;
+            let Self { slots, rng, config, routes, settled, .. } = self;
             if let Some(connection) = slots.find_mut(handle) {
-                connection.renew_cids(&mut Cx { now, rng, config, routes, handle });
+                connection.renew_cids(&mut Cx { now, rng, config, routes, handle, settled });
             }
         }
         Ok(())

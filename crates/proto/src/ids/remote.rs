@@ -29,6 +29,13 @@ impl PathCid {
 pub(crate) struct RemoteCids {
     /// The one in use.
     current: RemoteCid,
+    /// By themselves, since packets bear the one in use.
+    others: Box<Others>,
+}
+
+/// The IDs that are not in use, or not any more.
+#[derive(Debug, Default)]
+struct Others {
     spare: Vec<RemoteCid>,
     /// In use on paths other than the one in use.
     aside: Vec<RemoteCid>,
@@ -41,14 +48,7 @@ pub(crate) struct RemoteCids {
 
 impl RemoteCids {
     pub(crate) fn new(first: ConnectionId) -> Self {
-        Self {
-            current: RemoteCid { sequence: 0, cid: first, token: None },
-            spare: Vec::new(),
-            aside: Vec::new(),
-            retire_prior_to: 0,
-            to_retire: Vec::new(),
-            retiring: 0,
-        }
+        Self { current: RemoteCid { sequence: 0, cid: first, token: None }, others: Box::default() }
     }
 
     /// The ID to put on packets.
@@ -94,16 +94,16 @@ impl RemoteCids {
                 Err(TransportError::protocol("NEW_CONNECTION_ID contradicts an earlier one"))
             };
         }
-        if new.sequence < self.retire_prior_to {
+        if new.sequence < self.others.retire_prior_to {
             // RFC 9000 section 19.15: arrived late, is retired at once.
             return self.retire(new.sequence);
         }
-        self.spare.push(RemoteCid { sequence: new.sequence, cid: new.cid, token: Some(new.reset_token) });
-        if new.retire_prior_to > self.retire_prior_to {
-            self.retire_prior_to = new.retire_prior_to;
+        self.others.spare.push(RemoteCid { sequence: new.sequence, cid: new.cid, token: Some(new.reset_token) });
+        if new.retire_prior_to > self.others.retire_prior_to {
+            self.others.retire_prior_to = new.retire_prior_to;
             self.retire_older()?;
         }
-        if (self.spare.len() + self.aside.len()) as u64 + 1 > REMOTE_CIDS_MAX {
+        if (self.others.spare.len() + self.others.aside.len()) as u64 + 1 > REMOTE_CIDS_MAX {
             return Err(TransportError::new(
                 TransportErrorCode::CONNECTION_ID_LIMIT_ERROR,
                 "more connection IDs than active_connection_id_limit",
@@ -113,18 +113,18 @@ impl RemoteCids {
     }
 
     fn all(&self) -> impl Iterator<Item = &RemoteCid> {
-        std::iter::once(&self.current).chain(&self.spare).chain(&self.aside)
+        std::iter::once(&self.current).chain(&self.others.spare).chain(&self.others.aside)
     }
 
     fn retire_older(&mut self) -> Result<(), TransportError> {
-        let bound = self.retire_prior_to;
-        let mut kept = Vec::with_capacity(self.spare.len());
-        for cid in std::mem::take(&mut self.spare) {
+        let bound = self.others.retire_prior_to;
+        let mut kept = Vec::with_capacity(self.others.spare.len());
+        for cid in std::mem::take(&mut self.others.spare) {
             if cid.sequence < bound { self.retire(cid.sequence)? } else { kept.push(cid) }
         }
-        self.spare = kept;
-        while let Some(at) = self.aside.iter().position(|c| c.sequence < bound) {
-            let gone = self.aside.swap_remove(at);
+        self.others.spare = kept;
+        while let Some(at) = self.others.aside.iter().position(|c| c.sequence < bound) {
+            let gone = self.others.aside.swap_remove(at);
             self.retire(gone.sequence)?;
         }
         if self.current.sequence < bound {
@@ -134,22 +134,24 @@ impl RemoteCids {
     }
 
     fn retire(&mut self, sequence: u64) -> Result<(), TransportError> {
-        if self.to_retire.len() + self.retiring >= RETIRE_PENDING_MAX {
+        if self.others.to_retire.len() + self.others.retiring >= RETIRE_PENDING_MAX {
             return Err(TransportError::new(
                 TransportErrorCode::CONNECTION_ID_LIMIT_ERROR,
                 "connection IDs are replaced faster than their retirement is acknowledged",
             ));
         }
-        if !self.to_retire.contains(&sequence) {
-            self.to_retire.push(sequence);
+        if !self.others.to_retire.contains(&sequence) {
+            self.others.to_retire.push(sequence);
         }
         Ok(())
     }
 
     /// Goes over to a spare ID and retires the one in use. False when there is none.
     pub(crate) fn rotate(&mut self) -> Result<bool, TransportError> {
-        let Some(at) = (0..self.spare.len()).min_by_key(|i| self.spare[*i].sequence) else { return Ok(false) };
-        let next = self.spare.swap_remove(at);
+        let Some(at) = (0..self.others.spare.len()).min_by_key(|i| self.others.spare[*i].sequence) else {
+            return Ok(false);
+        };
+        let next = self.others.spare.swap_remove(at);
         let old = std::mem::replace(&mut self.current, next);
         self.retire(old.sequence)?;
         Ok(true)
@@ -165,9 +167,9 @@ impl RemoteCids {
         if self.current.cid.is_empty() {
             return Some(PathCid::EMPTY);
         }
-        let at = (0..self.spare.len()).min_by_key(|i| self.spare[*i].sequence)?;
-        let cid = self.spare.swap_remove(at);
-        self.aside.push(cid);
+        let at = (0..self.others.spare.len()).min_by_key(|i| self.others.spare[*i].sequence)?;
+        let cid = self.others.spare.swap_remove(at);
+        self.others.aside.push(cid);
         Some(PathCid(cid.sequence))
     }
 
@@ -176,7 +178,7 @@ impl RemoteCids {
         if path == PathCid::EMPTY {
             return Some(ConnectionId::EMPTY);
         }
-        self.aside.iter().find(|c| c.sequence == path.0).map(|c| c.cid)
+        self.others.aside.iter().find(|c| c.sequence == path.0).map(|c| c.cid)
     }
 
     /// The other path becomes the one in use; returns what stands for the ID that was in use before.
@@ -184,16 +186,16 @@ impl RemoteCids {
         if path == PathCid::EMPTY {
             return Some(PathCid::EMPTY);
         }
-        let cid = self.aside.iter_mut().find(|c| c.sequence == path.0)?;
+        let cid = self.others.aside.iter_mut().find(|c| c.sequence == path.0)?;
         std::mem::swap(cid, &mut self.current);
         Some(PathCid(cid.sequence))
     }
 
     /// The other path is given up: its ID is retired.
     pub(crate) fn release(&mut self, path: PathCid) -> Result<(), TransportError> {
-        match self.aside.iter().position(|c| c.sequence == path.0) {
+        match self.others.aside.iter().position(|c| c.sequence == path.0) {
             Some(at) => {
-                let gone = self.aside.swap_remove(at);
+                let gone = self.others.aside.swap_remove(at);
                 self.retire(gone.sequence)
             }
             None => Ok(()),
@@ -201,7 +203,7 @@ impl RemoteCids {
     }
 
     pub(crate) fn has_frames(&self) -> bool {
-        !self.to_retire.is_empty()
+        !self.others.to_retire.is_empty()
     }
 
     /// Writes one RETIRE_CONNECTION_ID frame and returns its sequence number.
@@ -209,19 +211,19 @@ impl RemoteCids {
         if w.remaining() < FRAME_LEN_MAX {
             return None;
         }
-        let sequence = self.to_retire.pop()?;
+        let sequence = self.others.to_retire.pop()?;
         frame::encode_retire_connection_id(w, sequence);
-        self.retiring += 1;
+        self.others.retiring += 1;
         Some(sequence)
     }
 
     pub(crate) fn on_acked(&mut self) {
-        self.retiring = self.retiring.saturating_sub(1);
+        self.others.retiring = self.others.retiring.saturating_sub(1);
     }
 
     pub(crate) fn on_lost(&mut self, sequence: u64) {
-        self.retiring = self.retiring.saturating_sub(1);
-        self.to_retire.push(sequence);
+        self.others.retiring = self.others.retiring.saturating_sub(1);
+        self.others.to_retire.push(sequence);
     }
 }
 
@@ -267,7 +269,7 @@ mod tests {
         let mut ids = start();
         let refused = (1..1_000).find_map(|sequence| ids.on_new(&new(sequence, sequence)).err());
         assert_eq!(refused.map(|e| e.code), Some(TransportErrorCode::CONNECTION_ID_LIMIT_ERROR));
-        assert!(ids.to_retire.len() <= RETIRE_PENDING_MAX);
+        assert!(ids.others.to_retire.len() <= RETIRE_PENDING_MAX);
     }
 
     #[test]
@@ -281,7 +283,7 @@ mod tests {
         assert_eq!(ids.current().as_ref(), 1u64.to_be_bytes());
         assert_eq!(ids.of_path(before).unwrap().as_ref(), [9; 8]);
         ids.release(before).unwrap();
-        assert_eq!((ids.of_path(before), ids.to_retire.as_slice()), (None, &[0][..]));
+        assert_eq!((ids.of_path(before), ids.others.to_retire.as_slice()), (None, &[0][..]));
     }
 
     #[test]
@@ -292,7 +294,7 @@ mod tests {
         ids.on_new(&new(2, 2)).unwrap();
         assert_eq!(ids.of_path(path), None);
         assert_eq!(ids.current().as_ref(), 2u64.to_be_bytes());
-        assert_eq!(ids.to_retire.len(), 2);
+        assert_eq!(ids.others.to_retire.len(), 2);
     }
 
     #[test]

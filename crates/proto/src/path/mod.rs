@@ -32,7 +32,8 @@ pub(crate) struct Path {
     pub(crate) validated: bool,
     /// The ID to put on packets, for a path that is not the one in use.
     pub(crate) cid: Option<PathCid>,
-    pub(crate) challenge: Option<Challenge>,
+    pub(crate) challenge: Option<Box<Challenge>>,
+    /// Bytes, as long as `validated` is false.
     received: u64,
     sent: u64,
 }
@@ -81,15 +82,19 @@ impl Path {
     /// A PATH_CHALLENGE is to be sent here.
     #[inline]
     pub(crate) fn owes_challenge(&self) -> bool {
-        self.challenge.is_some_and(|c| c.to_send)
+        self.challenge.as_deref().is_some_and(|c| c.to_send)
     }
 
     pub(crate) fn on_received(&mut self, bytes: usize) {
-        self.received = self.received.saturating_add(bytes as u64);
+        if !self.validated {
+            self.received = self.received.saturating_add(bytes as u64);
+        }
     }
 
     pub(crate) fn on_sent(&mut self, bytes: usize) {
-        self.sent = self.sent.saturating_add(bytes as u64);
+        if !self.validated {
+            self.sent = self.sent.saturating_add(bytes as u64);
+        }
     }
 
     /// Bytes that may be sent before the address is validated (RFC 9000 section 8.1).

@@ -98,6 +98,10 @@ impl Responses {
         self.0.push_back((route, data));
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The next response that goes this way.
     pub(crate) fn pop_for(&mut self, route: &Route) -> Option<[u8; 8]> {
         let at = self.0.iter().position(|(to, _)| to.is_same(route))?;

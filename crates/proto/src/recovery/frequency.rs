@@ -16,6 +16,8 @@ const PER_WINDOW_SLOW_START: u64 = 16;
 const THRESHOLD_MAX: u64 = 64;
 /// Least threshold worth a frame; a peer acknowledges every other packet by itself.
 const THRESHOLD_WORTH: u64 = 4;
+/// Packets of window below which a peer that was never asked for anything is not.
+const WINDOW_WORTH: u64 = THRESHOLD_WORTH * PER_WINDOW;
 /// Shortest delay that is asked for: what timers on the other side keep to.
 const DELAY_MIN: Duration = Duration::from_millis(1);
 
@@ -41,6 +43,14 @@ pub struct Situation {
     pub slow_start: bool,
     /// Smoothed round-trip time.
     pub srtt: Duration,
+}
+
+impl Situation {
+    /// Whether a peer that was never asked may be asked now.
+    #[inline]
+    pub fn is_worth_asking(&self) -> bool {
+        self.window >= WINDOW_WORTH
+    }
 }
 
 /// The peer's terms, what was asked last, and what is to be asked.
@@ -161,6 +171,18 @@ mod tests {
         let mut f = peer();
         f.review(&at(1_000, 20));
         assert!(!f.is_pending());
+    }
+
+    #[test]
+    fn nothing_is_asked_for_where_it_is_not_worth_asking() {
+        for window in 0..100 {
+            for slow_start in [false, true] {
+                let mut f = peer();
+                let situation = Situation { slow_start, ..at(1_000, window) };
+                f.review(&situation);
+                assert!(situation.is_worth_asking() || !f.is_pending(), "a window of {window}");
+            }
+        }
     }
 
     #[test]

@@ -83,6 +83,11 @@ impl AckState {
         self.received.last().map(|r| r.end - 1)
     }
 
+    /// Gives back what a time of loss has grown.
+    pub(crate) fn shrink(&mut self) {
+        self.received.shrink();
+    }
+
     /// Notes an authentic packet that is not a duplicate.
     #[inline]
     pub(crate) fn on_packet(&mut self, now: Instant, pn: u64, eliciting: bool, ecn: Option<Ecn>, config: AckConfig) {

@@ -14,11 +14,18 @@ const FRAME_ROOM_MIN: usize = 24;
 /// Both directions of a CRYPTO stream.
 #[derive(Debug, Default)]
 pub(crate) struct CryptoStream {
+    /// What has to be sent, for the first time or again.
+    pending: RangeSet,
+    /// By itself, since packets look at nothing but whether something is pending.
+    data: Box<Data>,
+}
+
+/// The bytes.
+#[derive(Debug, Default)]
+struct Data {
     /// Bytes to send from offset `send_base` on; those before are acknowledged.
     send: Vec<u8>,
     send_base: u64,
-    /// What has to be sent, for the first time or again.
-    pending: RangeSet,
     acked: RangeSet,
     /// Received bytes from offset `read_at` on, with gaps.
     receive: Vec<u8>,
@@ -29,8 +36,8 @@ pub(crate) struct CryptoStream {
 impl CryptoStream {
     /// Queues bytes to send.
     pub(crate) fn queue(&mut self, bytes: &[u8]) {
-        let start = self.send_base + self.send.len() as u64;
-        self.send.extend_from_slice(bytes);
+        let start = self.data.send_base + self.data.send.len() as u64;
+        self.data.send.extend_from_slice(bytes);
         self.pending.insert(start..start + bytes.len() as u64);
     }
 
@@ -48,32 +55,32 @@ impl CryptoStream {
         let overhead = 1 + varint::len(first.start) + 2;
         let len = (first.end - first.start).min((w.remaining() - overhead) as u64);
         let range = first.start..first.start + len;
-        let at = (range.start - self.send_base) as usize;
-        frame::encode_crypto(w, range.start, &self.send[at..at + len as usize]);
+        let at = (range.start - self.data.send_base) as usize;
+        frame::encode_crypto(w, range.start, &self.data.send[at..at + len as usize]);
         self.pending.remove_below(range.end);
         Some(range)
     }
 
     pub(crate) fn on_acked(&mut self, range: Range<u64>) {
-        self.acked.insert(range);
-        if let Some(first) = self.acked.first().cloned()
-            && first.start <= self.send_base
-            && first.end > self.send_base
+        self.data.acked.insert(range);
+        if let Some(first) = self.data.acked.first().cloned()
+            && first.start <= self.data.send_base
+            && first.end > self.data.send_base
         {
-            self.send.drain(..(first.end - self.send_base) as usize);
-            self.send_base = first.end;
+            self.data.send.drain(..(first.end - self.data.send_base) as usize);
+            self.data.send_base = first.end;
             // A late acknowledgement of what was taken for lost.
-            self.pending.remove_below(self.send_base);
-            if self.send.is_empty() {
-                self.send = Vec::new();
+            self.pending.remove_below(self.data.send_base);
+            if self.data.send.is_empty() {
+                self.data.send = Vec::new();
             }
         }
     }
 
     pub(crate) fn on_lost(&mut self, range: Range<u64>) {
         // What another copy delivered meanwhile need not go again.
-        let mut at = range.start.max(self.send_base);
-        for acked in self.acked.iter() {
+        let mut at = range.start.max(self.data.send_base);
+        for acked in self.data.acked.iter() {
             if acked.start > at {
                 self.pending.insert(at..acked.start.min(range.end));
             }
@@ -86,51 +93,51 @@ impl CryptoStream {
 
     /// Sends the first bytes that nobody has acknowledged once more, as much as one packet holds.
     pub(crate) fn repeat(&mut self) {
-        let end = self.send_base + self.send.len() as u64;
-        self.on_lost(self.send_base..end.min(self.send_base + INITIAL_DATAGRAM_MIN as u64));
+        let end = self.data.send_base + self.data.send.len() as u64;
+        self.on_lost(self.data.send_base..end.min(self.data.send_base + INITIAL_DATAGRAM_MIN as u64));
     }
 
     /// Takes the data of a CRYPTO frame.
     pub(crate) fn on_frame(&mut self, offset: u64, data: &[u8]) -> Result<(), TransportError> {
         let end = offset + data.len() as u64;
-        if end > self.read_at + CRYPTO_BUFFER_MAX || end > CRYPTO_TOTAL_MAX {
+        if end > self.data.read_at + CRYPTO_BUFFER_MAX || end > CRYPTO_TOTAL_MAX {
             return Err(TransportError::new(
                 TransportErrorCode::CRYPTO_BUFFER_EXCEEDED,
                 "more CRYPTO data than a handshake needs",
             ));
         }
-        let start = offset.max(self.read_at);
+        let start = offset.max(self.data.read_at);
         if end <= start {
             return Ok(());
         }
-        let at = (start - self.read_at) as usize;
-        let needed = (end - self.read_at) as usize;
-        if self.receive.len() < needed {
-            self.receive.resize(needed, 0);
+        let at = (start - self.data.read_at) as usize;
+        let needed = (end - self.data.read_at) as usize;
+        if self.data.receive.len() < needed {
+            self.data.receive.resize(needed, 0);
         }
-        self.receive[at..needed].copy_from_slice(&data[(start - offset) as usize..]);
-        self.received.insert(start..end);
+        self.data.receive[at..needed].copy_from_slice(&data[(start - offset) as usize..]);
+        self.data.received.insert(start..end);
         Ok(())
     }
 
     /// The bytes that follow in order, if any.
     pub(crate) fn read(&mut self) -> Option<Vec<u8>> {
-        let first = self.received.first().filter(|r| r.start <= self.read_at && r.end > self.read_at)?;
-        let len = (first.end - self.read_at) as usize;
-        self.read_at = first.end;
-        let rest = self.receive.split_off(len);
-        self.received.remove_below(self.read_at);
-        Some(std::mem::replace(&mut self.receive, rest))
+        let first = self.data.received.first().filter(|r| r.start <= self.data.read_at && r.end > self.data.read_at)?;
+        let len = (first.end - self.data.read_at) as usize;
+        self.data.read_at = first.end;
+        let rest = self.data.receive.split_off(len);
+        self.data.received.remove_below(self.data.read_at);
+        Some(std::mem::replace(&mut self.data.receive, rest))
     }
 
     /// Offset up to which bytes were read: data beyond it is new.
     pub(crate) fn read_offset(&self) -> u64 {
-        self.read_at
+        self.data.read_at
     }
 
     /// Everything sent so far is to be sent again: after a Retry the handshake starts over with the same bytes.
     pub(crate) fn rewind(&mut self) {
-        self.pending.insert(self.send_base..self.send_base + self.send.len() as u64);
+        self.pending.insert(self.data.send_base..self.data.send_base + self.data.send.len() as u64);
     }
 }
 
@@ -197,6 +204,6 @@ mod tests {
         assert_eq!(s.write(&mut Writer::new(&mut buf)), Some(60..100));
         s.on_acked(0..40);
         s.on_acked(60..100);
-        assert!(s.send.is_empty() && s.send_base == 100);
+        assert!(s.data.send.is_empty() && s.data.send_base == 100);
     }
 }

@@ -22,7 +22,7 @@ impl Streams {
             self.local_blocked[at(dir)] = true;
             return None;
         }
-        let id = StreamId::new(self.config.side, dir, local.count);
+        let id = StreamId::new(self.side, dir, local.count);
         local.count += 1;
         self.insert(id);
         Some(id)
@@ -36,7 +36,7 @@ impl Streams {
             remote.announced = false;
             return None;
         }
-        let id = StreamId::new(!self.config.side, dir, remote.accepted);
+        let id = StreamId::new(!self.side, dir, remote.accepted);
         remote.accepted += 1;
         Some(id)
     }

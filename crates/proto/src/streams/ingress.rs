@@ -18,7 +18,7 @@ impl Streams {
             return Ok(Some(index));
         }
         let dir = at(id.dir());
-        if id.initiator() == self.config.side {
+        if id.initiator() == self.side {
             if id.index() >= self.local[dir].count {
                 return Err(StreamError::new(TransportErrorCode::STREAM_STATE_ERROR, "a stream that was never opened"));
             }
@@ -33,7 +33,7 @@ impl Streams {
         let first = self.remote[dir].opened.count;
         self.remote[dir].opened.count = id.index() + 1;
         for index in first..=id.index() {
-            self.insert(StreamId::new(!self.config.side, id.dir(), index));
+            self.insert(StreamId::new(!self.side, id.dir(), index));
         }
         if !self.remote[dir].announced {
             self.remote[dir].announced = true;
@@ -45,7 +45,7 @@ impl Streams {
     /// The stream whose receiving half a frame is for.
     #[inline]
     fn locate_receiver(&mut self, id: StreamId) -> Result<Option<u32>, StreamError> {
-        if id.dir() == Dir::Uni && id.initiator() == self.config.side {
+        if id.dir() == Dir::Uni && id.initiator() == self.side {
             return Err(StreamError::new(TransportErrorCode::STREAM_STATE_ERROR, "data on a stream that only sends"));
         }
         self.locate(id)
@@ -53,7 +53,7 @@ impl Streams {
 
     /// The stream whose sending half a frame is for.
     fn locate_sender(&mut self, id: StreamId) -> Result<Option<u32>, StreamError> {
-        if id.dir() == Dir::Uni && id.initiator() != self.config.side {
+        if id.dir() == Dir::Uni && id.initiator() != self.side {
             return Err(StreamError::new(
                 TransportErrorCode::STREAM_STATE_ERROR,
                 "credit for a stream that only receives",

@@ -18,6 +18,7 @@ mod settle;
 mod state;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
@@ -33,36 +34,6 @@ use self::scheduler::Scheduler;
 use self::send::{SendHalf, Spares};
 use crate::config::TransportConfig;
 use crate::event::Event;
-
-/// What a connection's streams are set up with.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct StreamsConfig {
-    side: Side,
-    window: u64,
-    window_max: u64,
-    connection_window: u64,
-    connection_window_max: u64,
-    max_bidi: u64,
-    max_uni: u64,
-    send_buffer: u64,
-    seed: u64,
-}
-
-impl StreamsConfig {
-    pub(crate) fn new(side: Side, config: &TransportConfig, seed: u64) -> Self {
-        Self {
-            side,
-            window: config.first_stream_window(),
-            window_max: config.stream_window_max,
-            connection_window: config.connection_window,
-            connection_window_max: config.connection_window_max,
-            max_bidi: config.max_concurrent_bidi,
-            max_uni: config.max_concurrent_uni,
-            send_buffer: config.send_buffer,
-            seed,
-        }
-    }
-}
 
 /// What a packet carried of a stream. `slot` and `generation` name it: a token that outlives its stream means nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,33 +122,37 @@ struct PeerWindows {
     reset_stream_at: bool,
 }
 
-/// All streams of a connection.
+/// All streams of a connection. First what every packet looks at, then what packets with stream data do, then what only the
+/// opening and the end of streams need.
+#[repr(C)]
 pub(crate) struct Streams {
-    config: StreamsConfig,
-    slab: Vec<Stream>,
-    free: Vec<u32>,
-    by_id: HashMap<u64, u32, FixedState>,
+    control: Control,
+    events: VecDeque<Event>,
+    sending: Sending,
     last: Option<(StreamId, u32)>,
-    /// Streams this side opens, by direction.
-    local: [Opened; 2],
-    local_blocked: [bool; 2],
-    remote: [Accepted; 2],
+    slab: Vec<Stream>,
     window: ReceiveWindow,
     /// Sum of the highest offsets of all streams.
     received: u64,
     /// Gaps in the data of all streams, at least.
     gaps: usize,
-    sending: Sending,
+    by_id: HashMap<u64, u32, FixedState>,
+    free: Vec<u32>,
+    /// Streams this side opens, by direction.
+    local: [Opened; 2],
+    local_blocked: [bool; 2],
+    side: Side,
+    remote: [Accepted; 2],
     peer: PeerWindows,
-    control: Control,
-    events: VecDeque<Event>,
+    config: Arc<TransportConfig>,
 }
 
 /// The sending side of all streams together.
 #[derive(Default)]
+#[repr(C)]
 struct Sending {
-    credit: SendCredit,
     scheduler: Scheduler,
+    credit: SendCredit,
     /// Streams with new data that only the connection's window holds back.
     starved: Vec<u32>,
     /// Bytes written and not acknowledged.
@@ -208,18 +183,20 @@ fn at(dir: Dir) -> usize {
 const DIRS: [Dir; 2] = [Dir::Bi, Dir::Uni];
 
 impl Streams {
-    pub(crate) fn new(config: &StreamsConfig) -> Self {
+    /// None yet. `seed` keys the hash of the table.
+    pub(crate) fn new(side: Side, config: &Arc<TransportConfig>, seed: u64) -> Self {
         let accepted =
             |concurrent| Accepted { opened: Opened { count: 0, max: concurrent }, concurrent, ..Accepted::default() };
         Self {
-            config: *config,
+            side,
+            config: Arc::clone(config),
             slab: Vec::new(),
             free: Vec::new(),
-            by_id: HashMap::with_hasher(FixedState::with_seed(config.seed)),
+            by_id: HashMap::with_hasher(FixedState::with_seed(seed)),
             last: None,
             local: Default::default(),
             local_blocked: [false; 2],
-            remote: [accepted(config.max_bidi), accepted(config.max_uni)],
+            remote: [accepted(config.max_concurrent_bidi), accepted(config.max_concurrent_uni)],
             window: ReceiveWindow::new(config.connection_window, config.connection_window_max),
             received: 0,
             gaps: 0,
@@ -260,7 +237,7 @@ impl Streams {
 
     /// The window that the peer gives a new stream.
     fn send_window_of(&self, id: StreamId) -> u64 {
-        match (id.dir(), id.initiator() == self.config.side) {
+        match (id.dir(), id.initiator() == self.side) {
             (Dir::Uni, _) => self.peer.uni,
             // "Local" and "remote" are the peer's words (RFC 9000 section 18.2).
             (Dir::Bi, true) => self.peer.bidi_remote,
@@ -307,10 +284,10 @@ impl Streams {
 
     /// Makes the stream `id` in a free slot.
     fn insert(&mut self, id: StreamId) -> u32 {
-        let mine = id.initiator() == self.config.side;
+        let mine = id.initiator() == self.side;
         let (sends, receives) = (id.dir() == Dir::Bi || mine, id.dir() == Dir::Bi || !mine);
         let max_data = self.send_window_of(id);
-        let (window, window_max) = (self.config.window, self.config.window_max);
+        let (window, window_max) = (self.config.first_stream_window(), self.config.stream_window_max);
         let index = match self.free.pop() {
             Some(index) => index,
             None => {
@@ -363,7 +340,7 @@ impl Streams {
             self.last = None;
         }
         self.free.push(index);
-        if id.initiator() != self.config.side {
+        if id.initiator() != self.side {
             let remote = &mut self.remote[at(id.dir())];
             remote.closed += 1;
             let owed = remote.closed + remote.concurrent - remote.opened.max;
