@@ -121,7 +121,11 @@ mod ring {
                 let (file, total, mut piece) = (file.clone(), total.clone(), piece.clone());
                 spawn(move || {
                     let starts = (first * PIECE as u64..len).step_by(PIECE * usize::from(IN_FLIGHT));
-                    starts.for_each(|at| total.set(total.get() + piece(&file, at)));
+                    starts.for_each(|at| {
+                        // Others run while it waits, so the sum is looked at afterwards.
+                        let seen = piece(&file, at);
+                        total.set(total.get() + seen);
+                    });
                 })
             })
             .collect();
