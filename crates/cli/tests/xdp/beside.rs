@@ -96,6 +96,8 @@ fn iperf3(stage: &Stage, address: &str) {
             let output = stage.inside(CLIENT, "iperf3").args(["-c", host, "-n", "64M", "-J"]).output().unwrap();
             report = serde_json::from_slice(&output.stdout).unwrap_or_default();
             if output.status.success() {
+                // It has told the client what it received, and need not be waited for: some stay.
+                let _ = server.kill();
                 server.wait().unwrap();
                 break 'servers;
             }
