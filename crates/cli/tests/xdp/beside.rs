@@ -95,8 +95,9 @@ fn iperf3(stage: &Stage, address: &str) {
             std::thread::sleep(std::time::Duration::from_millis(100));
             let output = stage.inside(CLIENT, "iperf3").args(["-c", host, "-n", "64M", "-J"]).output().unwrap();
             report = serde_json::from_slice(&output.stdout).unwrap_or_default();
-            if output.status.success() {
-                // It has told the client what it received, and need not be waited for: some stay.
+            // With -J a client that was refused ends as one that was served does.
+            if output.status.success() && report["error"].is_null() {
+                // It has told the client what it received, and need not be waited for.
                 let _ = server.kill();
                 server.wait().unwrap();
                 break 'servers;
