@@ -114,20 +114,20 @@ impl Drop for Process {
     }
 }
 
-/// CPU time that the threads of a process have used so far, user and system, in seconds. Those that have ended do not count.
+/// CPU time that a process has used so far, user and system and with threads that have ended, in seconds; to a tick, 10 ms.
 pub fn cpu_seconds(pid: u32) -> Result<f64> {
-    let mut nanos = 0;
-    for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
-        // It may have ended meanwhile.
-        let Ok(schedstat) = fs::read_to_string(thread?.path().join("schedstat")) else { continue };
-        nanos += parse_cpu_nanos(&schedstat).ok_or_else(|| format!("unexpected schedstat: {schedstat}"))?;
-    }
-    Ok(nanos as f64 / 1e9)
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    parse_cpu_ticks(&stat)
+        .map(|ticks| ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+        .ok_or_else(|| format!("unexpected /proc/{pid}/stat").into())
 }
 
-/// The first field of schedstat is the time spent running, in nanoseconds (Linux, Documentation/scheduler/sched-stats).
-fn parse_cpu_nanos(schedstat: &str) -> Option<u64> {
-    schedstat.split_ascii_whitespace().next()?.parse().ok()
+fn parse_cpu_ticks(stat: &str) -> Option<u64> {
+    // The command's name may hold spaces and brackets; fields 14 and 15 are counted after its last bracket (proc(5)).
+    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(11);
+    let user: u64 = fields.next()?.parse().ok()?;
+    let system: u64 = fields.next()?.parse().ok()?;
+    Some(user + system)
 }
 
 /// Resident memory of a process in KiB.
@@ -147,8 +147,9 @@ mod tests {
 
     #[test]
     fn reads_proc_files() {
-        assert_eq!(parse_cpu_nanos("1540000000 31 7\n"), Some(1_540_000_000));
-        assert_eq!(parse_cpu_nanos("\n"), None);
+        let stat = "7 (a (b) c) S 1 7 7 0 -1 4194304 100 0 0 0 120 34 0 0 20 0 1 0 1 2 3";
+        assert_eq!(parse_cpu_ticks(stat), Some(154));
+        assert_eq!(parse_cpu_ticks("7 (a"), None);
         assert_eq!(parse_resident("Name:\tx\nVmRSS:\t   5120 kB\n"), Some(5_120));
         assert_eq!(parse_resident("Name:\tx\n"), None);
         assert!(cpu_seconds(std::process::id()).is_ok() && resident_kib(std::process::id()).is_ok());
