@@ -2,40 +2,19 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod common;
+
 use std::fs;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::process::Command;
 
+use common::{Running, warpline};
 use serde_json::Value;
 
 const SIZE: usize = 40 << 20;
 
-fn warpline() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_warpline"));
-    command.stdin(Stdio::null());
-    command
-}
-
-/// A host that is ended with the test.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 fn host(dir: &Path) -> Running {
-    let mut command = warpline();
-    command.arg("host").arg(dir.join("source")).args(["--bind", "127.0.0.1:0", "--code-file"]).arg(dir.join("code"));
-    command.arg("--state-dir").arg(dir.join("state")).stdout(Stdio::null());
-    let host = Running(command.spawn().unwrap());
-    while !fs::read_to_string(dir.join("code")).is_ok_and(|text| !text.is_empty()) {
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    host
+    Running::host(dir, &dir.join("code"), |_| {})
 }
 
 /// Fetches, and what that came to.

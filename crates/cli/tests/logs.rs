@@ -1,38 +1,17 @@
 //! What `host`, `get` and `ls` write down about their connections when asked to.
 
+mod common;
+
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
-fn warpline() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_warpline"));
-    command.stdin(Stdio::null()).stdout(Stdio::null());
-    command
-}
-
-/// A host that is ended with the test.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
+use common::{Running, warpline};
 
 fn host(dir: &Path, code: &Path) -> Running {
-    let mut command = warpline();
-    command.arg("host").arg(dir.join("source")).args(["--bind", "127.0.0.1:0", "--code-file"]).arg(code);
-    command.arg("--state-dir").arg(dir.join("state")).arg("--qlog-dir").arg(dir.join("host"));
-    command.arg("--key-log").arg(dir.join("host.keys"));
-    let host = Running(command.spawn().expect("it starts"));
-    for _ in 0..3000 {
-        if std::fs::read_to_string(code).is_ok_and(|text| !text.is_empty()) {
-            return host;
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    panic!("the host did not become ready");
+    Running::host(dir, code, |command| {
+        command.arg("--qlog-dir").arg(dir.join("host")).arg("--key-log").arg(dir.join("host.keys"));
+    })
 }
 
 fn logs(dir: &Path) -> Vec<String> {
@@ -51,6 +30,7 @@ fn both_sides_log_their_connections_and_the_secrets_agree() {
     let host = host(dir, &code);
     for what in ["get", "ls"] {
         let mut command = warpline();
+        command.stdout(Stdio::null());
         command.arg(what).arg("--code-file").arg(&code).arg("--qlog-dir").arg(dir.join("receiver"));
         command.arg("--key-log").arg(dir.join("receiver.keys"));
         if what == "get" {
@@ -87,6 +67,7 @@ fn logs_that_cannot_be_written_are_refused_before_anything_moves() {
     let missing = scene.path().join("missing");
     for (flag, value) in [("--qlog-dir", missing.clone()), ("--key-log", missing.join("keys"))] {
         let mut command = warpline();
+        command.stdout(Stdio::null());
         command.arg("host").arg(scene.path()).arg(flag).arg(value).arg("--state-dir").arg(scene.path().join("state"));
         let output = command.stderr(Stdio::piped()).args(["--bind", "127.0.0.1:0"]).output().expect("it starts");
         let said = String::from_utf8_lossy(&output.stderr);

@@ -163,12 +163,7 @@ impl Matcher {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn noise(seed: u64, len: usize) -> Vec<u8> {
-        let mut bytes = vec![0; len];
-        blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut bytes);
-        bytes
-    }
+    use crate::chunks::tests::noise;
 
     fn file_of(bytes: &[u8]) -> File {
         let file = tempfile::tempfile().unwrap();
