@@ -5,6 +5,9 @@
 //! started. Here one pass encrypts and authenticates four blocks an instruction, and what a packet needs besides its
 //! blocks is little: the sum of the last 16 blocks and of the lengths is reduced once.
 //!
+//! A short packet is a way of its own: one sum with the header and the lengths in it. Packets that are at hand together go as a batch of
+//! [`Job`]s, which may overlap.
+//!
 //! [`AeadKey::new`] and [`MaskKey::new`] give nothing where the processor lacks the instructions ([`is_supported`]): the
 //! caller has a library for that. Nothing here branches on secrets or looks up memory by them, so the time an operation
 //! takes depends on lengths alone. Keys are wiped when they are dropped.
@@ -21,6 +24,7 @@
 mod aes;
 #[cfg(target_arch = "x86_64")]
 mod ghash;
+mod job;
 mod key;
 #[cfg(target_arch = "x86_64")]
 mod pass;
@@ -29,6 +33,7 @@ mod vector;
 #[cfg_attr(not(target_arch = "x86_64"), path = "absent.rs")]
 mod wide;
 
+pub use job::Job;
 pub use key::{AeadKey, MaskKey};
 
 /// Length of a nonce and of an initialization vector, in bytes.

@@ -2,12 +2,13 @@
 
 use core::arch::x86_64::*;
 
+use crate::TAG_LEN;
 use crate::aes;
 use crate::ghash::{Powers, Product};
+use crate::job::{Job, agree};
 use crate::vector::{
     QUAD, Quad, alone, kept, load, load_block, load_part, reversed, store, store_block, store_part, sum,
 };
-use crate::{NONCE_LEN, TAG_LEN};
 
 /// Bytes that one round of the loop takes: 32 blocks.
 const STRIDE: usize = 8 * QUAD;
@@ -22,10 +23,8 @@ impl Counters {
     /// From block `first` of a nonce on.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw")]
-    fn new(nonce: &[u8; NONCE_LEN], first: i32) -> Self {
-        let mut block = [0; 16];
-        block[..NONCE_LEN].copy_from_slice(nonce);
-        let nonce = _mm512_broadcast_i32x4(load_block(&block));
+    fn new(nonce: __m128i, first: i32) -> Self {
+        let nonce = _mm512_broadcast_i32x4(nonce);
         let numbers = _mm512_set_epi32(3, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0);
         let first = _mm512_maskz_set1_epi32(0b1000_1000_1000_1000, first);
         Self { next: _mm512_or_si512(nonce, _mm512_add_epi32(numbers, first)) }
@@ -47,16 +46,137 @@ impl Counters {
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,vaes,vpclmulqdq")]
 pub(crate) fn run<const SEAL: bool, const KEYS: usize>(
     (round_keys, powers): (&[__m128i; KEYS], &Powers),
-    nonce: &[u8; NONCE_LEN],
+    (iv, number): (&[u8; 16], u64),
     aad: &[u8],
     text: &mut [u8],
 ) -> [u8; TAG_LEN] {
+    let nonce = nonce(iv, number);
+    if aad.len() <= 16 && text.len() <= SHORT {
+        return short::<SEAL, KEYS>((round_keys, powers), nonce, aad, text);
+    }
+    let rounds = wide(round_keys);
+    // The first block of the counter hides the tag.
+    let hidden = aes::encrypt(&rounds, Counters::new(nonce, 1).take());
+    one::<SEAL, KEYS>((&rounds, powers), (nonce, hidden), aad, text)
+}
+
+/// Longest text of a short packet: with the header and the lengths its blocks are as many as there are powers of the hash key.
+const SHORT: usize = 15 * 16;
+
+/// A packet of few blocks. There is one sum, reduced once, and one way through the cipher for what hides the text and the tag.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,vaes,vpclmulqdq")]
+fn short<const SEAL: bool, const KEYS: usize>(
+    keys: (&[__m128i; KEYS], &Powers),
+    nonce: __m128i,
+    aad: &[u8],
+    text: &mut [u8],
+) -> [u8; TAG_LEN] {
+    match text.len().div_ceil(QUAD) {
+        0 | 1 => short_of::<SEAL, KEYS, 2>(keys, nonce, aad, text),
+        2 => short_of::<SEAL, KEYS, 3>(keys, nonce, aad, text),
+        _ => short_of::<SEAL, KEYS, 5>(keys, nonce, aad, text),
+    }
+}
+
+/// A short packet that takes `QUADS` quads of the cipher: those of the text and one for the tag.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,vaes,vpclmulqdq")]
+fn short_of<const SEAL: bool, const KEYS: usize, const QUADS: usize>(
+    (round_keys, powers): (&[__m128i; KEYS], &Powers),
+    nonce: __m128i,
+    aad: &[u8],
+    text: &mut [u8],
+) -> [u8; TAG_LEN] {
+    let mut counters = Counters::new(nonce, 2);
+    let mut pads = [_mm512_setzero_si512(); QUADS];
+    pads[0] = Counters::new(nonce, 1).take();
+    for pad in &mut pads[1..] {
+        *pad = counters.take();
+    }
+    let key = _mm512_broadcast_i32x4(round_keys[0]);
+    for pad in &mut pads {
+        *pad = _mm512_xor_si512(*pad, key);
+    }
+    for key in &round_keys[1..KEYS - 1] {
+        aes::round(&mut pads, _mm512_broadcast_i32x4(*key));
+    }
+    let key = _mm512_broadcast_i32x4(round_keys[KEYS - 1]);
+    for pad in &mut pads {
+        *pad = _mm512_aesenclast_epi128(*pad, key);
+    }
+    let lengths = _mm_set_epi64x(aad.len() as i64 * 8, text.len() as i64 * 8);
+    let blocks = text.len().div_ceil(16);
+    let mut product = Product::zero();
+    let first = |power| alone(_mm512_castsi512_si128(powers.down_from(power)));
+    if !aad.is_empty() {
+        product.add(reversed(load_part(aad)), first(blocks + 2));
+    }
+    product.add(alone(lengths), first(1));
+    let mut power = blocks + 1;
+    for (part, pad) in text.chunks_mut(QUAD).zip(&pads[1..]) {
+        let before = load_part(part);
+        let after = _mm512_xor_si512(before, *pad);
+        store_part(part, after);
+        let hashed = if SEAL { kept(after, part.len()) } else { before };
+        product.add(reversed(hashed), powers.down_from(power));
+        power = power.saturating_sub(4);
+    }
+    let sum = reversed(alone(sum(product.reduce())));
+    let mut tag = [0; TAG_LEN];
+    store_block(&mut tag, _mm512_castsi512_si128(_mm512_xor_si512(sum, pads[0])));
+    tag
+}
+
+/// Seals (`SEAL`) or opens packets. They have nothing to wait for each other, and the processor has the next one under way while the last
+/// steps of one take their time.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,vaes,vpclmulqdq")]
+pub(crate) fn run_batch<const SEAL: bool, const KEYS: usize>(
+    keys: (&[__m128i; KEYS], &Powers),
+    iv: &[u8; 16],
+    jobs: &mut [Job<'_>],
+) {
+    for job in jobs {
+        let number = job.number;
+        let Some((aad, text, tag)) = job.parts() else { continue };
+        let right = run::<SEAL, KEYS>(keys, (iv, number), aad, text);
+        if SEAL {
+            *tag = right;
+        }
+        job.is_done = SEAL || agree(&right, tag, text);
+    }
+}
+
+/// The nonce of a packet: the vector and its number, by exclusive or (RFC 9001 section 5.3); zeros behind it. In registers all the
+/// way: a block that is put together in memory cannot be read as a whole until its parts have got there.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn nonce(iv: &[u8; 16], number: u64) -> __m128i {
+    let bytes = number.swap_bytes();
+    _mm_xor_si128(load_block(iv), _mm_set_epi64x((bytes >> 32).cast_signed(), (bytes << 32).cast_signed()))
+}
+
+/// The round keys in all four places.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn wide<const KEYS: usize>(round_keys: &[__m128i; KEYS]) -> [Quad; KEYS] {
     let mut rounds = [_mm512_setzero_si512(); KEYS];
     for (wide, key) in rounds.iter_mut().zip(round_keys) {
         *wide = _mm512_broadcast_i32x4(*key);
     }
-    // The first block of the counter hides the tag.
-    let hidden = aes::encrypt(&rounds, Counters::new(nonce, 1).take());
+    rounds
+}
+
+/// One packet; `hidden` is what hides the tag, in the first place.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,vaes,vpclmulqdq")]
+fn one<const SEAL: bool, const KEYS: usize>(
+    (rounds, powers): (&[Quad; KEYS], &Powers),
+    (nonce, hidden): (__m128i, Quad),
+    aad: &[u8],
+    text: &mut [u8],
+) -> [u8; TAG_LEN] {
     let mut counters = Counters::new(nonce, 2);
     let lengths = _mm_set_epi64x(aad.len() as i64 * 8, text.len() as i64 * 8);
     let mut hash = Hash { state: alone(absorb(powers, aad)), powers };
@@ -67,7 +187,7 @@ pub(crate) fn run<const SEAL: bool, const KEYS: usize>(
     let mut before: Option<&mut [u8; STRIDE]> = None;
     for stride in strides {
         let hashed = if SEAL { before.as_deref() } else { Some(&*stride) };
-        let pads: [Quad; 8] = pads(&rounds, &mut counters, &mut hash, hashed);
+        let pads: [Quad; 8] = pads(rounds, &mut counters, &mut hash, hashed);
         let (quads, _) = stride.as_chunks_mut::<QUAD>();
         for (quad, pad) in quads.iter_mut().zip(pads) {
             store(quad, _mm512_xor_si512(load(quad), pad));
@@ -76,13 +196,13 @@ pub(crate) fn run<const SEAL: bool, const KEYS: usize>(
     }
     let hashed = if SEAL { before.as_deref() } else { None };
     if tail.len() > STRIDE / 2 {
-        let pads: [Quad; 8] = pads(&rounds, &mut counters, &mut hash, hashed);
+        let pads: [Quad; 8] = pads(rounds, &mut counters, &mut hash, hashed);
         let (half, rest) = tail.split_at_mut(STRIDE / 2);
         let product = finish_part::<SEAL>(&mut hash, half, &pads[..4], 16);
         hash.state = alone(sum(product.reduce()));
         end::<SEAL>(&mut hash, rest, &pads[4..], lengths, hidden)
     } else {
-        let pads: [Quad; 4] = pads(&rounds, &mut counters, &mut hash, hashed);
+        let pads: [Quad; 4] = pads(rounds, &mut counters, &mut hash, hashed);
         end::<SEAL>(&mut hash, tail, &pads, lengths, hidden)
     }
 }

@@ -6,6 +6,7 @@ use zeroize::Zeroize;
 
 use crate::aes::{self, KEYS_128, KEYS_256};
 use crate::ghash::Powers;
+use crate::job::Job;
 use crate::pass;
 use crate::{BLOCK_LEN, NONCE_LEN, TAG_LEN, is_supported};
 
@@ -13,7 +14,8 @@ use crate::{BLOCK_LEN, NONCE_LEN, TAG_LEN, is_supported};
 /// the nine cache lines a short one sealed by AES-128 touches the first three, and the last three of the powers.
 #[repr(C, align(64))]
 pub(crate) struct Aead {
-    iv: [u8; NONCE_LEN],
+    /// With zeros behind it.
+    iv: [u8; BLOCK_LEN],
     /// AES-256; else only the first round keys are used.
     is_256: bool,
     rounds: [__m128i; KEYS_256],
@@ -32,7 +34,9 @@ impl Aead {
         };
         let mut rounds = [round_keys[0]; KEYS_256];
         rounds[..round_keys.len()].copy_from_slice(round_keys);
-        Some(Self { iv: *iv, is_256, rounds, powers })
+        let mut block = [0; BLOCK_LEN];
+        block[..NONCE_LEN].copy_from_slice(iv);
+        Some(Self { iv: block, is_256, rounds, powers })
     }
 
     #[inline]
@@ -48,17 +52,27 @@ impl Aead {
 
     #[inline]
     fn run<const SEAL: bool>(&self, number: u64, aad: &[u8], text: &mut [u8]) -> [u8; TAG_LEN] {
-        let mut nonce = self.iv;
-        for (byte, number) in nonce[NONCE_LEN - 8..].iter_mut().zip(number.to_be_bytes()) {
-            *byte ^= number;
-        }
         if self.is_256 {
             // SAFETY: the key exists, so the processor has the instructions.
-            return unsafe { pass::run::<SEAL, _>((&self.rounds, &self.powers), &nonce, aad, text) };
+            return unsafe { pass::run::<SEAL, _>((&self.rounds, &self.powers), (&self.iv, number), aad, text) };
         }
         let (rounds, _) = self.rounds.split_first_chunk::<KEYS_128>().expect("AES-256 has more rounds than AES-128");
         // SAFETY: the key exists, so the processor has the instructions.
-        unsafe { pass::run::<SEAL, _>((rounds, &self.powers), &nonce, aad, text) }
+        unsafe { pass::run::<SEAL, _>((rounds, &self.powers), (&self.iv, number), aad, text) }
+    }
+}
+
+impl Aead {
+    /// Seals or opens packets.
+    #[inline]
+    pub(crate) fn batch<const SEAL: bool>(&self, jobs: &mut [Job<'_>]) {
+        if self.is_256 {
+            // SAFETY: the key exists, so the processor has the instructions.
+            return unsafe { pass::run_batch::<SEAL, _>((&self.rounds, &self.powers), &self.iv, jobs) };
+        }
+        let (rounds, _) = self.rounds.split_first_chunk::<KEYS_128>().expect("AES-256 has more rounds than AES-128");
+        // SAFETY: the key exists, so the processor has the instructions.
+        unsafe { pass::run_batch::<SEAL, _>((rounds, &self.powers), &self.iv, jobs) };
     }
 }
 
