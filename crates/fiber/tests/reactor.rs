@@ -422,7 +422,7 @@ fn registered_files_and_buffers_are_used_and_given_back() {
         let mut buffers = [RegisteredBuffer::take().unwrap(), RegisteredBuffer::take().unwrap()];
         assert!(RegisteredBuffer::take().is_none());
         for file in &files {
-            assert_eq!(file.read_fixed(&mut buffers[1], 5000).unwrap(), 5000);
+            assert_eq!(file.read_fixed(&mut buffers[1], 0..8192, 5000).unwrap(), 5000);
             assert_eq!(buffers[1].as_ref()[..5000], [9; 5000]);
         }
         drop(buffers);
@@ -433,6 +433,66 @@ fn registered_files_and_buffers_are_used_and_given_back() {
     registered.post();
     user.join().unwrap();
     assert_eq!(scheduler.stats().reactor.unwrap().registered_files, 0);
+}
+
+/// Files below a directory are opened as `openat2` would, and no way leads out of it.
+#[test]
+#[cfg(target_os = "linux")]
+fn files_are_opened_below_a_directory() {
+    use warpline_fiber::reactor::OpenHow;
+    everywhere(|| {
+        let dir = tempfile::tempdir().unwrap();
+        let below = dir.path().join("below");
+        std::fs::create_dir(&below).unwrap();
+        std::fs::write(dir.path().join("outside"), b"not for you").unwrap();
+        std::fs::write(below.join("file"), b"content").unwrap();
+        std::os::unix::fs::symlink("../outside", below.join("link")).unwrap();
+        let root = std::fs::File::open(&below).unwrap();
+        let how = OpenHow { flags: libc::O_RDONLY | libc::O_CLOEXEC, mode: 0, resolve: libc::RESOLVE_BENEATH };
+        let fibers: Vec<_> = (0..20)
+            .map(|_| {
+                let root = root.try_clone().unwrap();
+                spawn(move || {
+                    let file = File::open_at(&root, c"file", how).unwrap();
+                    let mut content = [0; 10];
+                    assert_eq!(file.read_at(&mut content, 0).unwrap(), 7);
+                    assert_eq!(&content[..7], b"content");
+                })
+            })
+            .collect();
+        fibers.into_iter().for_each(|fiber| fiber.join().unwrap());
+        let error = |path| File::open_at(&root, path, how).unwrap_err().raw_os_error();
+        assert_eq!(error(c"missing"), Some(libc::ENOENT));
+        assert_eq!(error(c"../outside"), Some(libc::EXDEV));
+        assert_eq!(error(c"link"), Some(libc::EXDEV));
+        let made = OpenHow { flags: libc::O_CREAT | libc::O_WRONLY, mode: 0o600, ..how };
+        assert_eq!(File::open_at(&root, c"new", made).unwrap().write_at(b"made", 0).unwrap(), 4);
+        assert_eq!(std::fs::read(below.join("new")).unwrap(), b"made");
+    });
+}
+
+/// What a registered buffer holds is written from there, and parts of it are read into.
+#[test]
+#[cfg(target_os = "linux")]
+fn parts_of_registered_buffers_are_read_and_written() {
+    use warpline_fiber::reactor::RegisteredBuffer;
+    let uring = UringConfig { buffers: (1, 4096), ..UringConfig::default() };
+    let scheduler = match Scheduler::new(Config { reactor: ReactorConfig::Uring(uring), ..Config::default() }) {
+        Ok(scheduler) => scheduler,
+        Err(error) => return eprintln!("skipped: {error}"),
+    };
+    let written = scheduler.run(|| {
+        let named = tempfile::NamedTempFile::new().unwrap();
+        let options = OpenOptions::new().read(true).write(true).clone();
+        let file = File::open(named.path(), &options).unwrap();
+        let mut buffer = RegisteredBuffer::take().unwrap();
+        buffer.as_mut()[100..105].copy_from_slice(b"hello");
+        assert_eq!(file.write_fixed(&buffer, 100..105, 3).unwrap(), 5);
+        assert_eq!(file.read_fixed(&mut buffer, 2000..4096, 4).unwrap(), 4, "the file ends there");
+        assert_eq!(&buffer.as_ref()[2000..2004], b"ello");
+        std::fs::read(named.path()).unwrap()
+    });
+    assert_eq!(written, b"\0\0\0hello");
 }
 
 #[test]

@@ -19,6 +19,8 @@ mod uring;
 
 #[cfg(unix)]
 pub use file::File;
+#[cfg(target_os = "linux")]
+pub use file::OpenHow;
 pub use net::{TcpListener, TcpStream, UdpSocket};
 pub use offload::blocking;
 #[cfg(target_os = "linux")]

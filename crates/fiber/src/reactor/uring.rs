@@ -4,16 +4,19 @@
 //! sound because the fiber does not leave [`Uring::complete`], by return or by unwinding, before the kernel has completed
 //! the operation, and neither buffers nor the flight move while it is parked.
 
+use super::file::OpenHow;
 use super::{Backend, Interest, ReactorStats, UringConfig};
 use crate::baton::Baton;
 use crate::limits::RING_ENTRIES_MIN;
 use crate::remote::Notifier;
-use io_uring::types::{Fd, Fixed, SubmitArgs, Timespec};
+use io_uring::types::{self, Fd, Fixed, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::ffi::CStr;
 use std::fmt;
 use std::io;
+use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
@@ -287,17 +290,46 @@ impl Uring {
         })
     }
 
+    pub(super) fn open_at(&self, dir: BorrowedFd<'_>, path: &CStr, how: OpenHow) -> io::Result<OwnedFd> {
+        let how = types::OpenHow::new().flags(how.flags as u64).mode(u64::from(how.mode)).resolve(how.resolve);
+        let fd = self.complete_again(opcode::OpenAt2::new(Fd(dir.as_raw_fd()), path.as_ptr(), &how).build())?;
+        // SAFETY: the descriptor was just made and is nobody else's.
+        Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+    }
+
+    fn owns(&self, buffer: &RegisteredBuffer) -> io::Result<()> {
+        let owns = self.buffers.as_ref().is_some_and(|own| Rc::ptr_eq(own, &buffer.buffers));
+        if owns { Ok(()) } else { Err(foreign_buffer()) }
+    }
+
+    pub(super) fn write_fixed(
+        &self,
+        file: &Registered,
+        buffer: &RegisteredBuffer,
+        part: Range<usize>,
+        offset: u64,
+    ) -> io::Result<usize> {
+        self.owns(buffer)?;
+        let index = buffer.index;
+        let bytes = &buffer.as_ref()[part];
+        let (at, len) = (bytes.as_ptr(), length(bytes.len()));
+        self.complete_again(match file.target() {
+            Target::Fixed(file) => opcode::WriteFixed::new(file, at, len, index).offset(offset).build(),
+            Target::Plain(file) => opcode::WriteFixed::new(file, at, len, index).offset(offset).build(),
+        })
+    }
+
     pub(super) fn read_fixed(
         &self,
         file: &Registered,
         buffer: &mut RegisteredBuffer,
+        part: Range<usize>,
         offset: u64,
     ) -> io::Result<usize> {
-        if !self.buffers.as_ref().is_some_and(|own| Rc::ptr_eq(own, &buffer.buffers)) {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "the buffer is of another scheduler"));
-        }
+        self.owns(buffer)?;
         let index = buffer.index;
-        let (at, len) = (buffer.as_mut().as_mut_ptr(), length(buffer.as_ref().len()));
+        let target = &mut buffer.as_mut()[part];
+        let (at, len) = (target.as_mut_ptr(), length(target.len()));
         self.complete_again(match file.target() {
             Target::Fixed(file) => opcode::ReadFixed::new(file, at, len, index).offset(offset).build(),
             Target::Plain(file) => opcode::ReadFixed::new(file, at, len, index).offset(offset).build(),
@@ -311,6 +343,11 @@ impl Uring {
         };
         self.complete_again(entry).map(drop)
     }
+}
+
+/// Registered buffers belong to one ring.
+pub(super) fn foreign_buffer() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, "the buffer is of another scheduler")
 }
 
 /// An operation's length: what is longer than 2 GiB is done in part, as `read(2)` does.
