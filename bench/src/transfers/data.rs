@@ -124,6 +124,13 @@ pub fn compare(original: &Path, copy: &Path) -> Result<()> {
     Err(format!("the copy differs: {}", said.lines().next().unwrap_or_default()).into())
 }
 
+/// Has everything read from the disk anew.
+pub fn empty_page_cache() -> Result<()> {
+    rustix::fs::sync();
+    let emptied = fs::write("/proc/sys/vm/drop_caches", "3");
+    emptied.map_err(|error| format!("the page cache cannot be emptied, which only root may: {error}").into())
+}
+
 /// The type of the file system that `dir` is on.
 pub fn file_system(dir: &Path) -> Result<String> {
     let output = Command::new("stat").args(["-f", "-c", "%T"]).arg(dir).output()?;

@@ -31,7 +31,7 @@ pub struct TransfersArgs {
     /// Programs, separated by commas; all if not given.
     #[arg(long, value_delimiter = ',')]
     tools: Vec<String>,
-    /// Scenarios (large, small, unchanged, changed, inserted), separated by commas; all if not given.
+    /// Scenarios (large, small, cold, unchanged, changed, inserted), separated by commas; all if not given.
     #[arg(long, value_delimiter = ',')]
     scenario: Vec<String>,
     /// Rounds of every scenario with every program.
@@ -43,7 +43,7 @@ pub struct TransfersArgs {
     /// MiB of the one file of `changed` and `inserted`.
     #[arg(long, default_value_t = 1024)]
     changed: u64,
-    /// Files of `small` and `unchanged`, of 10 KiB each.
+    /// Files of `small`, `cold` and `unchanged`, of 10 KiB each.
     #[arg(long, default_value_t = 100_000)]
     files: u32,
     /// Where trees and copies lie; a file system with room for three times the data.
@@ -60,6 +60,8 @@ enum Scenario {
     Large,
     /// Many files into an empty directory.
     Small,
+    /// The same, none of which is in the page cache. Needs root.
+    Cold,
     /// The same many files where all are there already.
     Unchanged,
     /// One file of which a tenth has changed.
@@ -69,12 +71,13 @@ enum Scenario {
 }
 
 impl Scenario {
-    const ALL: [Self; 5] = [Self::Large, Self::Small, Self::Unchanged, Self::Changed, Self::Inserted];
+    const ALL: [Self; 6] = [Self::Large, Self::Small, Self::Cold, Self::Unchanged, Self::Changed, Self::Inserted];
 
     fn name(self) -> &'static str {
         match self {
             Self::Large => "large",
             Self::Small => "small",
+            Self::Cold => "cold",
             Self::Unchanged => "unchanged",
             Self::Changed => "changed",
             Self::Inserted => "inserted",
@@ -85,7 +88,7 @@ impl Scenario {
     fn source(self) -> &'static str {
         match self {
             Self::Large => "large",
-            Self::Small | Self::Unchanged => "small",
+            Self::Small | Self::Cold | Self::Unchanged => "small",
             Self::Changed => "changed",
             Self::Inserted => "inserted",
         }
@@ -249,6 +252,9 @@ fn transfer(tool: Tool, scenario: Scenario, source: &Path, place: &Place) -> Res
     }
     let before = cpu_of_children()?;
     let server = tool.serve(source, place)?;
+    if scenario == Scenario::Cold {
+        data::empty_page_cache()?;
+    }
     let sent_before = sent_over_loopback()?;
     let began = Instant::now();
     fetch(tool, source, &out, place)?;

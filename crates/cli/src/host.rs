@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 
-use clap::Args;
-use warpline_share::{Host, HostOptions, ShareError};
+use clap::{Args, ValueEnum};
+use warpline_share::{FileIo, Host, HostOptions, ShareError};
 
 use crate::io::xdp_report;
 use crate::net::NetArgs;
@@ -28,11 +28,24 @@ pub struct HostArgs {
     /// Keep key, secret and port in this directory.
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
+    /// How files are read; what is named outright is used or the command fails.
+    #[arg(long, value_name = "WAY", default_value = "auto")]
+    file_io: FileReading,
     /// Print JSON: one object when ready, one at the end.
     #[arg(long)]
     json: bool,
     #[command(flatten)]
     pub net: NetArgs,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum FileReading {
+    /// By io_uring where this process may use it.
+    Auto,
+    /// Several files at once, by io_uring (Linux 5.11).
+    Uring,
+    /// One after the other, by plain calls.
+    Plain,
 }
 
 /// Runs it until Ctrl-C.
@@ -50,6 +63,11 @@ async fn serve(args: &HostArgs) -> Result<(), ShareError> {
         state_dir: args.state_dir.clone().unwrap_or_else(|| state::directory().join("hosts")),
         bind: args.bind,
         net: args.net.options()?,
+        files: match args.file_io {
+            FileReading::Auto => FileIo::Auto,
+            FileReading::Uring => FileIo::Uring,
+            FileReading::Plain => FileIo::Plain,
+        },
     };
     let mut signals = Signals::take().map_err(|e| ShareError::Connection(format!("signals: {e}")))?;
     let host = Host::open(&options)?;
@@ -61,16 +79,18 @@ async fn serve(args: &HostArgs) -> Result<(), ShareError> {
     if args.json {
         let ready = serde_json::json!({
             "ready": true, "code": code, "addr": host.local_addr().to_string(),
-            "io": io.kind.name(), "io_why": io.why, "xdp": xdp_report(&host.endpoint().workers()),
+            "io": io.kind.name(), "io_why": io.why, "file_io": host.reading().name(), "file_io_why": host.reading().reason(),
+            "xdp": xdp_report(&host.endpoint().workers()),
         });
         println!("{ready}");
     } else {
         println!("{code}");
         eprintln!(
-            "sharing {} on {} ({}); fetch it elsewhere with: warpline get {code}",
+            "sharing {} on {} ({}, files by {}); fetch it elsewhere with: warpline get {code}",
             args.path.display(),
             host.local_addr(),
-            io.kind
+            io.kind,
+            host.reading().name()
         );
         eprintln!("stop with Ctrl-C");
     }

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use warpline::TransportConfig;
-use warpline_share::{GetOptions, Host, HostOptions, NetOptions, Progress, connect, get};
+use warpline_share::{FileIo, GetOptions, Host, HostOptions, NetOptions, Progress, connect, get};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -19,8 +19,13 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let state = tempfile::tempdir()?;
     let transport = TransportConfig { mtu_ceiling: 8972, ..TransportConfig::default() };
     let net = NetOptions { transport, ..NetOptions::default() };
-    let options =
-        HostOptions { root, state_dir: state.path().into(), bind: ([127, 0, 0, 1], 0).into(), net: net.clone() };
+    let options = HostOptions {
+        root,
+        state_dir: state.path().into(),
+        bind: ([127, 0, 0, 1], 0).into(),
+        net: net.clone(),
+        files: FileIo::Auto,
+    };
     let host = Arc::new(Host::open(&options)?);
     let serving = host.clone();
     tokio::spawn(async move { serving.run().await });

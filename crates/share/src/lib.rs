@@ -42,7 +42,7 @@ mod xattrs;
 pub use code::{CodeError, JoinCode};
 pub use error::{ShareError, display_path};
 pub use get::{GetOptions, GetReport, connect, get};
-pub use host::{Host, HostCounters, HostOptions};
+pub use host::{FileIo, Host, HostCounters, HostOptions, Reading};
 pub use identity::ShareIdentity;
 pub use ls::{Listed, ls};
 pub use net::NetOptions;

@@ -39,6 +39,13 @@ pub const REFETCHES_MAX: u32 = 3;
 /// Parts that a host has read and not yet handed to the transport, per receiver.
 pub const PARTS_AHEAD: usize = 8;
 
+/// Files that a host opens ahead of their turn, per receiver; the short ranges of them it reads, too. Enough for a disk to have something to
+/// choose from: reading small files that are not cached gains little beyond 16 at once.
+pub const FILES_AHEAD: usize = 16;
+
+/// Longest range that is read ahead; what is longer is read when it is its turn.
+pub const FILES_AHEAD_LEN: usize = 64 * 1024;
+
 /// Files of several parts that a receiver may have asked for at once: each has two files open, three if there is an older version, four
 /// while that is read, and a process may by default have 1,024.
 pub const LARGE_FILES_MAX: usize = 128;

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use warpline_frame::Chunk;
 
 use super::Shared;
-use super::producer::{Open, Stop};
+use super::open::{Open, Stop};
 use crate::chunks::{Chunker, METHOD};
 use crate::error::display_path;
 use crate::hash::{self, Combiner, Value};

@@ -1,8 +1,11 @@
 //! The host: shares a directory or a file with whoever holds the code.
 
+mod ahead;
 mod compare;
+mod open;
 mod outboard;
 mod producer;
+mod reading;
 mod scan;
 mod session;
 mod source;
@@ -17,6 +20,7 @@ use tokio::sync::Semaphore;
 use warpline::{Endpoint, ServerConfig};
 
 use self::outboard::Outboards;
+pub use self::reading::{FileIo, Reading};
 use self::source::Source;
 use crate::code::{FINGERPRINT_LEN, JoinCode, SECRET_LEN};
 use crate::error::ShareError;
@@ -36,6 +40,8 @@ pub struct HostOptions {
     pub bind: SocketAddr,
     /// How the network is used.
     pub net: NetOptions,
+    /// How files are read.
+    pub files: FileIo,
 }
 
 /// A share that is being served.
@@ -49,6 +55,7 @@ pub struct Host {
 pub(crate) struct Shared {
     pub(crate) source: Source,
     pub(crate) outboards: Outboards,
+    pub(crate) reading: Reading,
     pub(crate) secret: [u8; SECRET_LEN],
     sessions: Arc<Semaphore>,
     counters: HostCounters,
@@ -94,6 +101,18 @@ impl Gate {
 }
 
 impl Shared {
+    fn new(source: Source, outboards: Outboards, reading: Reading, secret: [u8; SECRET_LEN]) -> Self {
+        Self {
+            source,
+            outboards,
+            reading,
+            secret,
+            sessions: Arc::new(Semaphore::new(SESSIONS_MAX)),
+            counters: HostCounters::default(),
+            gate: Gate { failed: AtomicU32::new(0), started: Instant::now(), closed_until: AtomicU64::new(0) },
+        }
+    }
+
     pub(crate) fn counters(&self) -> &HostCounters {
         &self.counters
     }
@@ -103,8 +122,10 @@ impl Host {
     /// Begins to serve.
     ///
     /// # Errors
-    /// The path cannot be shared, the address cannot be bound, or the state directory cannot be used.
+    /// The path cannot be shared, the address cannot be bound, the state directory cannot be used, or files cannot be read as was asked for.
     pub fn open(options: &HostOptions) -> Result<Self, ShareError> {
+        let reading =
+            Reading::choose(options.files).map_err(|what| ShareError::Misuse { path: options.root.clone(), what })?;
         let root =
             options.root.canonicalize().map_err(|e| ShareError::io(options.root.display(), "cannot be shared", e))?;
         let source = Source::open(&root)?;
@@ -115,14 +136,8 @@ impl Host {
         fingerprint.copy_from_slice(&identity.tls.fingerprint().0[..FINGERPRINT_LEN]);
         let addresses = reachable_addresses(endpoint.local_addr());
         let code = JoinCode { addresses, fingerprint, secret: identity.secret };
-        let shared = Arc::new(Shared {
-            source,
-            outboards: Outboards::open(&options.state_dir),
-            secret: identity.secret,
-            sessions: Arc::new(Semaphore::new(SESSIONS_MAX)),
-            counters: HostCounters::default(),
-            gate: Gate { failed: AtomicU32::new(0), started: Instant::now(), closed_until: AtomicU64::new(0) },
-        });
+        let outboards = Outboards::open(&options.state_dir);
+        let shared = Arc::new(Shared::new(source, outboards, reading, identity.secret));
         Ok(Self { endpoint, shared, code })
     }
 
@@ -139,6 +154,11 @@ impl Host {
     /// What was done so far.
     pub fn counters(&self) -> &HostCounters {
         &self.shared.counters
+    }
+
+    /// How files are read.
+    pub fn reading(&self) -> &Reading {
+        &self.shared.reading
     }
 
     /// The endpoint, for its counters.

@@ -35,7 +35,7 @@ pub(super) async fn serve(shared: &Arc<Shared>, connection: &Connection) -> Resu
     shared.counters().receivers.fetch_add(1, Ordering::Relaxed);
     tracing::info!(remote = %connection.remote(), "a receiver was let in");
 
-    let (wants, mut queue) = mpsc::channel::<Vec<Want>>(WANTS_AHEAD);
+    let (wants, queue) = mpsc::channel::<Vec<Want>>(WANTS_AHEAD);
     let data = connection.open_uni().await.map_err(ShareError::connection)?;
     let (parts, outgoing) = mpsc::channel::<Chunk>(PARTS_AHEAD);
     let (compares, lists) = mpsc::channel::<Compare>(LISTS_AHEAD);
@@ -43,7 +43,7 @@ pub(super) async fn serve(shared: &Arc<Shared>, connection: &Connection) -> Resu
     let comparing = compare_all(shared.clone(), lists, enough.clone(), parts.clone());
     let producing = {
         let shared = shared.clone();
-        tokio::task::spawn_blocking(move || producer::run(&shared, &mut queue, &parts))
+        tokio::task::spawn_blocking(move || producer::run(shared, queue, parts))
     };
     let listing = list(shared.clone(), control);
     let sending = send_all(data, outgoing);

@@ -1,12 +1,15 @@
 //! The tree that is shared, opened once and never left.
 
+use std::ffi::CString;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, openat, openat2};
+use warpline_fiber::reactor::{self, OpenHow};
 
+use super::reading::Opened;
 use crate::error::{ShareError, display_path};
 
 /// The root of a share.
@@ -43,14 +46,23 @@ impl Source {
         }
     }
 
-    /// Opens a file of the share for reading. No link is followed, so nothing outside can be reached.
-    pub(crate) fn open_file(&self, path: &[u8]) -> Result<OwnedFd, ShareError> {
+    /// Opens a file of the share for reading, as an operation of the fiber's ring or by a call. No link is followed, so nothing outside can
+    /// be reached.
+    pub(super) fn open_file(&self, path: &[u8], ring: bool) -> Result<Opened, ShareError> {
         if self.single.as_deref().is_some_and(|only| only != path) {
             return Err(ShareError::peer("asked for a file that is not shared"));
         }
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-        openat2(self.dir.as_fd(), path, flags, Mode::empty(), resolve)
-            .map_err(|e| ShareError::io(display_path(path), "cannot be opened", e))
+        let opened = if ring {
+            let how = OpenHow { flags: flags.bits() as i32, mode: 0, resolve: resolve.bits() };
+            let path =
+                CString::new(path).map_err(|_| ShareError::peer("asked for a file with a name that cannot be"))?;
+            reactor::File::open_at(&self.dir, &path, how).map(Opened::Ring)
+        } else {
+            let file = openat2(self.dir.as_fd(), path, flags, Mode::empty(), resolve);
+            file.map(|fd| Opened::Plain(File::from(fd))).map_err(std::io::Error::from)
+        };
+        opened.map_err(|e| ShareError::io(display_path(path), "cannot be opened", e))
     }
 }

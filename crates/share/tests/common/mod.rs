@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use rustix::fs::{SeekFrom, Timespec, Timestamps};
 use warpline_share::{
-    GetOptions, GetReport, Host, HostOptions, JoinCode, NetOptions, Progress, ShareError, connect, get,
+    FileIo, GetOptions, GetReport, Host, HostOptions, JoinCode, NetOptions, Progress, ShareError, connect, get,
 };
 
 /// Ends a test that hangs; nothing depends on how long anything takes.
@@ -56,11 +56,17 @@ impl Scene {
 
     /// A host of `root`, serving in the background.
     pub fn host(&self, root: &Path) -> Arc<Host> {
+        self.host_by(root, FileIo::Auto)
+    }
+
+    /// The same, reading files in a certain way.
+    pub fn host_by(&self, root: &Path, files: FileIo) -> Arc<Host> {
         let options = HostOptions {
             root: root.to_path_buf(),
             state_dir: self.dir.path().join("state"),
             bind: ([127, 0, 0, 1], 0).into(),
             net: NetOptions::default(),
+            files,
         };
         let host = Arc::new(Host::open(&options).unwrap());
         let serving = host.clone();
