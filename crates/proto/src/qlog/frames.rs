@@ -1,4 +1,7 @@
 //! Frames as qlog names them (draft-ietf-quic-qlog-quic-events, "QuicFrame").
+//!
+//! Frames of extensions that the schema does not have are `unknown` with their type, as it says, and have their name and fields beside it:
+//! readers that insist on the schema would otherwise leave out the whole packet.
 
 use core::time::Duration;
 
@@ -27,6 +30,11 @@ fn kind<'o, 'a>(o: &'o mut Object<'a>, name: &str) -> &'o mut Object<'a> {
     o.text("frame_type", name)
 }
 
+/// A frame that the schema does not name.
+fn extension<'o, 'a>(o: &'o mut Object<'a>, value: u64, name: &str) -> &'o mut Object<'a> {
+    kind(o, "unknown").number("raw_frame_type", value).text("name", name)
+}
+
 fn stream_type(dir: Dir) -> &'static str {
     if dir == Dir::Bi { "bidirectional" } else { "unidirectional" }
 }
@@ -40,7 +48,7 @@ fn describe(frame: &Frame<'_>, ack_exponent: u8, o: &mut Object<'_>) {
             .number("stream_id", f.id.0)
             .number("error_code", f.code)
             .number("final_size", f.final_size),
-        Frame::ResetStreamAt(f) => kind(o, "reset_stream_at")
+        Frame::ResetStreamAt(f) => extension(o, frame.frame_type(), "reset_stream_at")
             .number("stream_id", f.id.0)
             .number("error_code", f.code)
             .number("final_size", f.final_size)
@@ -80,14 +88,16 @@ fn describe(frame: &Frame<'_>, ack_exponent: u8, o: &mut Object<'_>) {
         Frame::ConnectionClose(close) => kind(o, "connection_close").text("reason", &format!("{close:?}")),
         Frame::HandshakeDone => kind(o, "handshake_done"),
         Frame::Datagram(data) => kind(o, "datagram").number("length", data.len() as u64),
-        Frame::AckFrequency(f) => kind(o, "ack_frequency")
+        Frame::AckFrequency(f) => extension(o, frame.frame_type(), "ack_frequency")
             .number("sequence_number", f.sequence)
             .number("ack_eliciting_threshold", f.threshold)
             .number("requested_max_ack_delay", f.max_ack_delay)
             .number("reordering_threshold", f.reordering_threshold),
-        Frame::ImmediateAck => kind(o, "immediate_ack"),
+        Frame::ImmediateAck => extension(o, frame.frame_type(), "immediate_ack"),
         Frame::ObservedAddress(f) => {
-            kind(o, "observed_address").number("sequence_number", f.sequence).shown("address", f.address)
+            let v6 = f.address.is_ipv6();
+            let value = if v6 { frame::kind::OBSERVED_ADDRESS_V6 } else { frame::kind::OBSERVED_ADDRESS_V4 };
+            extension(o, value, "observed_address").number("sequence_number", f.sequence).shown("address", f.address)
         }
     };
 }
