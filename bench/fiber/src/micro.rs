@@ -53,8 +53,35 @@ fn bare_many(n: u64) -> Duration {
     took
 }
 
-/// `corosensei`'s resume and suspend. Coroutines know nothing of each other: to get from one to another takes a suspend and
-/// a resume, so this is the bare cost of that, and half of it that of one change of stacks. A fiber gets to another one with
+/// `corosensei`'s resume and suspend where the one that runs names the one that follows, as a fiber does that hands something over: whom to
+/// resume is known only when the one before has said so, and the processor cannot begin with it earlier.
+fn bare_named(count: u64, n: u64) -> Duration {
+    let names = |next: usize| {
+        move |yielder: &corosensei::Yielder<(), usize>, ()| {
+            loop {
+                yielder.suspend(next);
+            }
+        }
+    };
+    let mut coroutines: Vec<Coroutine<(), usize, ()>> =
+        (1..=count).map(|next| Coroutine::new(names((next % count) as usize))).collect();
+    let mut at = 0;
+    let mut steps = |n| {
+        for _ in 0..n {
+            at = coroutines[at].resume(()).as_yield().expect("it never ends");
+        }
+    };
+    steps(count);
+    let took = timed(|| steps(n));
+    for coroutine in &mut coroutines {
+        // SAFETY: nothing on the coroutine's stack has a destructor.
+        unsafe { coroutine.force_reset() };
+    }
+    took
+}
+
+/// `corosensei`'s resume and suspend of one coroutine, again and again. Coroutines know nothing of each other: to get from one to another takes
+/// a suspend and a resume, so this is the bare cost of that, and half of it that of one change of stacks. A fiber gets to another one with
 /// both, by way of the scheduler's loop, or with one of them if they run each other; it is compared with both.
 fn bare(n: u64) -> Duration {
     let mut coroutine = Coroutine::new(|yielder, ()| {
@@ -149,6 +176,7 @@ pub fn switch_many() -> Vec<Contender> {
 pub fn hand_over_many() -> Vec<Contender> {
     vec![
         contender("corosensei resume and suspend", bare_many),
+        contender("corosensei, named by the last", |n| bare_named(MANY, n)),
         contender("warpline baton post and wait", |n| {
             in_fiber(move || {
                 let batons: Rc<Vec<Baton>> = Rc::new((0..MANY).map(|_| Baton::new()).collect());
@@ -182,6 +210,7 @@ pub fn hand_over() -> Vec<Contender> {
     vec![
         contender("corosensei resume and suspend", bare),
         contender("corosensei, one way", |n| bare(n / 2)),
+        contender("corosensei, named by the last", |n| bare_named(2, n)),
         contender("warpline baton post and wait", |n| {
             in_fiber(move || {
                 let (ping, pong) = (Rc::new(Baton::new()), Rc::new(Baton::new()));

@@ -74,8 +74,10 @@ impl Report {
     pub fn print_tables(&self) {
         let (echo, rest): (Vec<_>, Vec<_>) =
             self.tests.iter().partition(|test| test.title.starts_with(crate::echo::TITLE));
-        println!("\n| | bare one way | bare, on to another | fibers | of bare | `may` | tokio | threads |");
-        println!("|---|---|---|---|---|---|---|---|");
+        println!(
+            "\n| | bare one way | bare | bare, named by the last | fibers | of bare | of named | `may` | tokio | threads |"
+        );
+        println!("|---|---|---|---|---|---|---|---|---|---|");
         for test in rest {
             test.print_rows();
         }
@@ -103,6 +105,7 @@ impl Report {
 /// The columns of the table by how the names of their contenders begin, but for the fibers'.
 const ONE_WAY: &str = "corosensei, one way";
 const BARE: &str = "corosensei resume";
+const NAMED: &str = "corosensei, named";
 const FIBERS: &str = "warpline";
 const OTHERS: [&str; 3] = ["may", "tokio", ""];
 
@@ -115,15 +118,17 @@ impl Test {
         let fibers = self.results.iter().filter(|figure| figure.contender.starts_with(FIBERS));
         for (index, figure) in fibers.enumerate() {
             let name = figure.contender.split_once(", ").map_or(String::new(), |(_, name)| format!(", {name}"));
-            let of_bare = column(BARE).map_or(String::new(), |bare| format!("{:.2}", figure.min / bare.min));
+            let of = |bare: &Figure| format!("{:.2} ({:.2})", figure.min / bare.min, figure.median / bare.median);
+            let [of_bare, of_named] = [BARE, NAMED].map(|prefix| column(prefix).map_or(String::new(), of));
             let beside = |figure: Option<&Figure>| if index == 0 { cell(figure) } else { String::new() };
             let others: Vec<_> =
                 OTHERS.iter().map(|prefix| beside(if prefix.is_empty() { threads } else { column(prefix) })).collect();
             println!(
-                "| {}{name} | {} | {} | {} | {of_bare} | {} |",
+                "| {}{name} | {} | {} | {} | {} | {of_bare} | {of_named} | {} |",
                 self.title,
                 beside(column(ONE_WAY)),
                 beside(column(BARE)),
+                beside(column(NAMED)),
                 figure.cell(),
                 others.join(" | "),
             );
