@@ -306,9 +306,11 @@ fn lossy(config: &Config, probability: f64) -> Config {
     config
 }
 
+/// As the public runner has it: `--first-rebind=1s --rebind-freq=5s`.
 fn rebinding(config: &mut Config, _quick: bool) {
     link(config);
     config.rebind_after = Some(Duration::from_secs(1));
+    config.rebind_every = Some(Duration::from_secs(5));
 }
 
 /// `text` if `is` holds, else what was seen instead.

@@ -50,6 +50,8 @@ pub struct Config {
     pub mtu: Option<usize>,
     /// Each client gets a new address towards the server every such time, as behind a NAT that forgets.
     pub rebind_after: Option<Duration>,
+    /// The times after the first one are so long instead.
+    pub rebind_every: Option<Duration>,
     /// The new address is another IP address and not only another port.
     pub rebind_address: bool,
     /// The first of the 120 IPv4 addresses for that; of the loopback, so the server must be there, too.
@@ -82,6 +84,7 @@ impl Config {
             corrupt: 0.0,
             mtu: None,
             rebind_after: None,
+            rebind_every: None,
             rebind_address: false,
             rebind_from: Ipv4Addr::new(127, 0, 1, 1),
             drop_up: 0,

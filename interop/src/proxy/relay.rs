@@ -246,7 +246,9 @@ impl Clients {
     /// Returns how many clients got a new address.
     fn rebind(&mut self, config: &Config, now: Instant, after: Duration) -> io::Result<u64> {
         let mut count = 0;
-        for client in self.by_address.values_mut().filter(|client| now - client.since >= after) {
+        let every = config.rebind_every.unwrap_or(after);
+        let is_due = |client: &Client| now - client.since >= if client.rebinds == 0 { after } else { every };
+        for client in self.by_address.values_mut().filter(|client| is_due(client)) {
             let rebinds = client.rebinds + 1;
             *client = Client { socket: Socket::bind(config.outside(rebinds))?, since: now, rebinds };
             count += 1;
