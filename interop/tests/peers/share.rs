@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use warpline::TransportConfig;
 use warpline_interop::proxy::{Config, Proxy};
-use warpline_share::{GetOptions, Host, HostOptions, JoinCode, NetOptions, Progress, connect, get};
+use warpline_share::{FileIo, GetOptions, Host, HostOptions, JoinCode, NetOptions, Progress, connect, get};
 
 use crate::stage;
 
@@ -40,6 +40,7 @@ async fn a_share_arrives_whole_over_50_ms_and_1_percent_of_loss() {
         state_dir: dir.path().join("state"),
         bind: ([127, 0, 0, 1], 0).into(),
         net: net.clone(),
+        files: FileIo::Auto,
     };
     let host = Arc::new(Host::open(&options).unwrap());
     let proxy =
