@@ -40,6 +40,20 @@ fn a_short_queue_does_not_bring_the_rate_down() {
     }
 }
 
+/// A queue of two packets that holds more than the link does: two at a time, acknowledged together, left it idle for a third of the time.
+#[test]
+fn a_window_of_a_few_packets_fills_its_link() {
+    for loss in [0.0, 1.0] {
+        let link = Link::new(1, 10, loss, 2.4);
+        for algorithm in [CongestionAlgorithm::Cubic, CongestionAlgorithm::Bbr] {
+            for seed in 1..=4 {
+                let share = one(&link, algorithm, 20, seed).share;
+                assert!(share > 0.9, "{algorithm:?}, {loss} % of loss, seed {seed}: {share}");
+            }
+        }
+    }
+}
+
 #[test]
 fn two_flows_share_a_link() {
     let until = Duration::from_secs(40);

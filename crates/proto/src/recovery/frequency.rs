@@ -2,6 +2,9 @@
 //!
 //! A sender of bulk data needs a handful of acknowledgements per round trip, not one for every other packet. What is asked
 //! for follows the window and the round-trip time, and is only said again when it has changed by half.
+//!
+//! A window of a few packets needs one for each of them: with one for two, a sender of two or three packets goes in bursts of two, which a
+//! queue as short as such a link's drops, and which leave the link idle in between.
 
 use core::time::Duration;
 
@@ -16,8 +19,10 @@ const PER_WINDOW_SLOW_START: u64 = 16;
 const THRESHOLD_MAX: u64 = 64;
 /// Least threshold worth a frame; a peer acknowledges every other packet by itself.
 const THRESHOLD_WORTH: u64 = 4;
-/// Packets of window below which a peer that was never asked for anything is not.
+/// Packets of window from which a peer that was never asked for anything is asked for fewer acknowledgements.
 const WINDOW_WORTH: u64 = THRESHOLD_WORTH * PER_WINDOW;
+/// Packets of window up to which each is to be acknowledged: twice the least window.
+const WINDOW_SMALL: u64 = 4;
 /// Shortest delay that is asked for: what timers on the other side keep to.
 const DELAY_MIN: Duration = Duration::from_millis(1);
 
@@ -49,7 +54,13 @@ impl Situation {
     /// Whether a peer that was never asked may be asked now.
     #[inline]
     pub fn is_worth_asking(&self) -> bool {
-        self.window >= WINDOW_WORTH
+        self.window >= WINDOW_WORTH || self.is_scarce()
+    }
+
+    /// The window has been found, and holds a few packets only.
+    #[inline]
+    fn is_scarce(&self) -> bool {
+        self.window <= WINDOW_SMALL && !self.slow_start
     }
 }
 
@@ -88,9 +99,9 @@ impl AckFrequency {
             return;
         }
         let wish = self.wish(at);
-        let differs = |a: u64, b: u64| a >= b * 2 || b >= a * 2;
+        let differs = |a: u64, b: u64| a != b && (a >= b * 2 || b >= a * 2);
         let news = match &self.last {
-            None => wish.threshold >= THRESHOLD_WORTH,
+            None => wish.threshold >= THRESHOLD_WORTH || wish.threshold == 0,
             Some(last) => {
                 differs(wish.threshold, last.threshold)
                     || differs(wish.max_delay.as_micros() as u64, last.max_delay.as_micros() as u64)
@@ -108,7 +119,7 @@ impl AckFrequency {
         let least = self.delay_min.max(DELAY_MIN).min(self.delay_max);
         Wish {
             sequence: self.next_sequence,
-            threshold: (at.window / per_window).clamp(1, THRESHOLD_MAX),
+            threshold: if at.is_scarce() { 0 } else { (at.window / per_window).clamp(1, THRESHOLD_MAX) },
             max_delay: (at.srtt / 4).clamp(least, self.delay_max),
         }
     }
@@ -147,7 +158,7 @@ impl AckFrequency {
     /// The path changed: what was asked for fits no more, so the next review speaks up whatever it finds (section 8.4).
     pub fn on_path_change(&mut self) {
         if let Some(last) = &mut self.last {
-            last.threshold = 0;
+            last.threshold = u64::MAX / 2;
         }
         self.in_flight = false;
     }
@@ -167,10 +178,25 @@ mod tests {
     }
 
     #[test]
-    fn a_small_window_asks_for_nothing() {
+    fn a_window_of_middle_size_asks_for_nothing() {
         let mut f = peer();
         f.review(&at(1_000, 20));
         assert!(!f.is_pending());
+    }
+
+    #[test]
+    fn a_window_of_a_few_packets_asks_for_each_of_them() {
+        let mut f = peer();
+        f.review(&Situation { slow_start: true, ..at(500, WINDOW_SMALL) });
+        assert!(!f.is_pending(), "it still grows");
+        f.review(&at(1_000, WINDOW_SMALL));
+        let wish = f.take().unwrap();
+        assert_eq!(wish.threshold, 0);
+        f.on_acked(wish.sequence);
+        f.review(&at(2_000, 2));
+        assert!(!f.is_pending(), "the same is not said twice");
+        f.review(&at(3_000, WINDOW_SMALL + 1));
+        assert_eq!(f.take().map(|wish| wish.threshold), Some(1), "one for two is what follows");
     }
 
     #[test]
