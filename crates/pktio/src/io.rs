@@ -88,8 +88,7 @@ impl Io {
         xdp: XdpConfig,
         steering: &Steering,
     ) -> io::Result<Vec<Io>> {
-        let group = Xdp::group(addr, workers, config, xdp, steering)?;
-        Ok(group.into_iter().map(|xdp| Io::Xdp(Box::new(xdp))).collect())
+        crate::select::queues(addr, workers, config, xdp, steering, false)
     }
 
     /// How AF_XDP uses its interface now; `None` for other backends.

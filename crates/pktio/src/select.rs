@@ -52,6 +52,11 @@ const RANKING: [IoKind; 2] = [IoKind::Udp, IoKind::Uring];
 const WHY_FIRST: &str =
     "its test passed, an io_uring measures no faster, and AF_XDP is for an interface that is named to it";
 
+/// What is said of a queue that is taken without its test.
+#[cfg(target_os = "linux")]
+const NOT_TRIED: &str =
+    "not tested in full, which takes queue 0 of an interface that is up and has an address, and Linux 5.18";
+
 /// Refuses what no backend of that name honours.
 pub(crate) fn check(config: &IoConfig) -> io::Result<()> {
     #[cfg(target_os = "linux")]
@@ -82,7 +87,14 @@ pub(crate) fn open_group(
             return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
         }
         (Backend::Xdp | Backend::Auto, Some(xdp)) => {
-            match queues(addr, workers, config, xdp, steering.unwrap_or(&Steering::ALONE)) {
+            match queues(
+                addr,
+                workers,
+                config,
+                xdp,
+                steering.unwrap_or(&Steering::ALONE),
+                config.backend == Backend::Auto,
+            ) {
                 Ok(ios) => return Ok(ios),
                 Err(error) if config.backend == Backend::Auto && !is_passing(&error) => {
                     slower = format!("no {}: {error}; ", IoKind::Xdp)
@@ -102,19 +114,25 @@ pub(crate) fn open_group(
     select(bounds, config, steering, slower)
 }
 
-/// AF_XDP on an interface, each worker's queue tried out if nobody insists on it.
+/// AF_XDP on an interface, each worker's queue tried out first if nobody insists on it.
 #[cfg(target_os = "linux")]
-fn queues(
+pub(crate) fn queues(
     addr: SocketAddr,
     workers: u16,
     config: &IoConfig,
     xdp: XdpConfig,
     steering: &Steering,
+    try_out: bool,
 ) -> io::Result<Vec<Io>> {
     let mut group = Xdp::group(addr, workers, config, xdp, steering)?;
-    if config.backend == Backend::Auto {
-        // What cannot be tested here is taken: set-up told that it works.
-        group.iter_mut().try_for_each(|xdp| xdp.try_out().map(drop))?;
+    for xdp in &mut group {
+        let verdict = if try_out { Some(xdp.try_out()?) } else { None };
+        xdp.explain(match verdict {
+            None => "asked for",
+            Some(Verdict::Works) => "its test passed",
+            // It is taken all the same: set-up told that it works.
+            Some(Verdict::NotReached) => NOT_TRIED,
+        });
     }
     Ok(group.into_iter().map(|xdp| Io::Xdp(Box::new(xdp))).collect())
 }

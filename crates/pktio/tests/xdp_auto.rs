@@ -29,8 +29,12 @@ fn queues_that_pass_their_test_are_taken() {
         let Some(pair) = Pair::new("auto") else { return };
         let group = pair.inside(0, || Io::bind_group(addr("[::]:4000"), workers, &auto(modes), &STEERING));
         let mut group = group.expect("AF_XDP on veth");
-        for io in &mut group {
-            assert!(io.choice().kind == IoKind::Xdp && !io.choice().why.contains('\n'), "{:?}", io.choice());
+        for (worker, io) in group.iter_mut().enumerate() {
+            let choice = io.choice();
+            assert!(choice.kind == IoKind::Xdp && !choice.why.contains('\n'), "{choice:?}");
+            // The kernel makes packets for queue 0 only, and the other workers are guests of its owner.
+            let said = if worker == 0 { "its test passed" } else { "not tested in full" };
+            assert!(choice.why.ends_with(said) || choice.why.contains(&format!("; {said},")), "{choice:?}");
             assert_eq!(io.recv(&mut Vec::new()).expect("the socket is usable"), 0, "the test's packet is gone");
         }
         if let [a] = &mut group[..] {
@@ -46,7 +50,8 @@ fn an_interface_that_is_down_cannot_be_tried_and_is_taken() {
     let Some(pair) = Pair::new("trial") else { return };
     pair.ip(0, "link set wl0 down");
     let io = pair.inside(0, || Io::bind(addr("0.0.0.0:4000"), &auto(XdpModes::Best))).expect("something works");
-    assert_eq!(io.choice().kind, IoKind::Xdp, "{:?}", io.choice());
+    let choice = io.choice();
+    assert!(choice.kind == IoKind::Xdp && choice.why.contains("; not tested in full"), "{choice:?}");
 }
 
 #[test]

@@ -98,7 +98,6 @@ impl Xdp {
         for (guest, index) in guests.iter_mut().zip((0..owners.len()).cycle()) {
             owners[index].take_in(guest, index, io_config)?;
         }
-        group.iter().for_each(Xdp::explain);
         Ok(group)
     }
 
@@ -171,11 +170,11 @@ impl Xdp {
         Ok(())
     }
 
-    /// Says for good how the worker came to its back end.
-    fn explain(&self) {
+    /// Says for good how the worker came to its back end, and whether its queue was tried.
+    pub(crate) fn explain(&self, tried: &str) {
         let XdpStatus { interface, queues, mode, reason } = self.status();
         let mode = mode.map_or("no", XdpMode::name);
-        self.stats.explain(&format!("{interface}, queues {queues:?}, {mode} mode: {reason}"));
+        self.stats.explain(&format!("{interface}, queues {queues:?}, {mode} mode: {reason}; {tried}"));
     }
 
     /// A guest's queue works as its owner says.
