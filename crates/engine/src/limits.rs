@@ -108,6 +108,6 @@ pub const DELAY_SHARE: u32 = 16;
 /// How often a worker that is pressed says so, at most. The coordinator looks about as often.
 pub const ASK_EVERY: Duration = Duration::from_millis(500);
 
-/// Trains whose connections' memory is fetched before the first of them is handled. Each connection is some 6 KiB of cache lines,
-/// so that four leave half of a first-level cache of 48 KiB.
+/// Trains whose connections' memory is fetched before they are handled. Each connection is some 6 KiB of cache lines, so
+/// that four leave half of a first-level cache of 48 KiB.
 pub(crate) const AHEAD: usize = 4;

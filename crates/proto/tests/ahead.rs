@@ -31,6 +31,7 @@ fn the_connection_of_each_datagram_is_foreseen_unless_it_was_the_last() {
         let arrived: Vec<_> =
             connections.iter().zip(texts).map(|((client, _), text)| datagram(&mut pair, *client, text)).collect();
         for (bytes, (_, server)) in arrived.iter().zip(connections) {
+            pair.server.prefetch_route(bytes);
             let foreseen = pair.server.foresee(bytes);
             assert_eq!(foreseen, Some(server).filter(|server| last != Some(*server)), "round {round}");
             Fetch::ALL.into_iter().for_each(|step| pair.server.fetch(server, step));
@@ -57,6 +58,7 @@ fn what_is_nobodys_is_not_foreseen_and_fetching_what_is_gone_does_nothing() {
     foreign[1] ^= 0xff;
     assert_eq!(pair.server.foresee(&foreign), None, "an ID that was not issued");
     for cut in 0..9 {
+        pair.server.prefetch_route(&bytes[..cut]);
         assert_eq!(pair.server.foresee(&bytes[..cut]), None, "shorter than an ID");
     }
     let now = pair.now;

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Waker;
-use warpline_frame::prefetch;
+use warpline_frame::{prefetch, prefetch_line};
 use warpline_proto::{ConnectionError, ConnectionHandle, Fetch};
 use warpline_wire::StreamId;
 
@@ -84,29 +84,33 @@ impl StreamSide {
 
 /// Tasks that wait for events of the connection.
 #[derive(Debug, Default)]
+#[repr(C)]
 pub(crate) struct ConnWaiters {
+    pub(crate) datagram_in: WakerSet,
     /// For the handshake, and for the end.
     pub(crate) phase: WakerSet,
     /// For streams of the peer: bidirectional, unidirectional.
     pub(crate) accept: [WakerSet; 2],
     /// For leave to open streams.
     pub(crate) open: [WakerSet; 2],
-    pub(crate) datagram_in: WakerSet,
     pub(crate) datagram_out: WakerSet,
 }
 
 /// Streams by ID.
 pub(crate) type Streams = HashMap<u64, StreamSide, BuildHasherDefault<IdHasher>>;
 
-/// One connection's entry.
+/// One connection's entry. What messages and requests look at comes first, in [`HOT`] bytes.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct ConnSide {
     pub(crate) key: ConnectionKey,
     /// The protocol's connection; `None` only on the way between two workers, or for one that is over.
     pub(crate) handle: Option<ConnectionHandle>,
-    pub(crate) phase: Phase,
     /// Handles of the program: of the connection and of its streams.
     pub(crate) refs: u32,
+    pub(crate) phase: Phase,
+    pub(crate) streams: Streams,
+    pub(crate) waiters: ConnWaiters,
     /// Those among them that cannot leave this thread: while there are any, the connection stays.
     pub(crate) pinned: u32,
     /// Streams in [`SendPhase::Finishing`].
@@ -115,9 +119,12 @@ pub(crate) struct ConnSide {
     pub(crate) accepted: bool,
     /// What had been received but not read when the connection ended.
     pub(crate) leftovers: Option<Box<Leftovers>>,
-    pub(crate) streams: Streams,
-    pub(crate) waiters: ConnWaiters,
 }
+
+/// The part of an entry up to the tasks that wait for datagrams.
+const HOT: usize = std::mem::offset_of!(ConnSide, waiters) + size_of::<WakerSet>();
+
+const _: () = assert!(HOT <= 128, "it is on two lines, or on three where the entry begins in the middle of one");
 
 impl ConnSide {
     /// Wakes everything that waits for anything.
@@ -286,9 +293,12 @@ impl ConnTable {
         let Some(Some((_, key))) = self.by_handle.get(handle.index()) else { return };
         let Some(place) = self.slots.get(key.index as usize) else { return };
         match (step, place) {
-            (Fetch::Connection, place) => prefetch(place),
+            (Fetch::Connection, place) => {
+                let start = std::ptr::from_ref(place).cast::<u8>();
+                [0, HOT / 2, HOT - 1].into_iter().for_each(|at| prefetch_line(start.wrapping_add(at)));
+            }
             (Fetch::Parts, Some(side)) => side.waiters.datagram_in.prefetch_first(),
-            (Fetch::Parts, None) | (Fetch::Keys, _) => {}
+            (Fetch::Parts, None) => {}
         }
     }
 

@@ -1,7 +1,7 @@
 //! What a worker's handles and its loop both work on: the protocol endpoint, the side table, the timers of tasks.
 
 use crate::error::OperationError;
-use crate::limits::{AHEAD, LINGER};
+use crate::limits::LINGER;
 use crate::timers::Timers;
 use crate::worker::conns::{ConnSide, ConnTable, ConnectionKey, Phase, SendPhase};
 use crate::worker::leftovers::Leftovers;
@@ -10,8 +10,7 @@ use crate::worker::waiters::WakerSet;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::rc::Rc;
 use std::task::Waker;
-use warpline_pktio::Received;
-use warpline_proto::{Connection, ConnectionError, ConnectionHandle, Endpoint, Event, Fetch, Instant};
+use warpline_proto::{Connection, ConnectionError, ConnectionHandle, Endpoint, Event, Instant};
 use warpline_wire::StreamId;
 
 /// Error code and reason with which a connection is closed that nobody accepts in time.
@@ -113,22 +112,6 @@ impl Core {
             return Err(error.clone().into());
         }
         Ok(side.handle.and_then(|handle| self.endpoint.peek(handle)).ok_or(ConnectionError::LocallyClosed)?)
-    }
-
-    /// Has what handling these datagrams touches brought into the caches: all that one step asks for comes side by side.
-    #[inline]
-    pub(crate) fn look_ahead(&self, batch: &[Received]) {
-        let mut handles = [None; AHEAD];
-        for (handle, received) in handles.iter_mut().zip(batch) {
-            *handle = self.endpoint.foresee(&received.frame);
-            handle.inspect(|handle| self.conns.prefetch_place(*handle));
-        }
-        for step in Fetch::ALL {
-            for &handle in handles.iter().flatten() {
-                self.endpoint.fetch(handle, step);
-                self.conns.prefetch(handle, step);
-            }
-        }
     }
 
     /// Takes in everything that the protocol has to tell.

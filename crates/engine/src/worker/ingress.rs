@@ -1,8 +1,9 @@
 //! From the socket and the rings to the connections: whose is a datagram?
 
-use crate::limits::{AHEAD, HELD_PACKETS, HOPS_MAX, SEND_EARLY};
+use crate::limits::{HELD_PACKETS, HOPS_MAX, SEND_EARLY};
 use crate::partition::slot_of;
 use crate::worker::Core;
+use crate::worker::ahead::Ahead;
 use crate::worker::links::{Links, Message, Packet, Stray};
 use crate::worker::run::Loop;
 use crate::worker::strays::Strays;
@@ -145,11 +146,10 @@ impl Loop {
         let mut batch = std::mem::take(&mut self.batch);
         let mut fates = Fates::default();
         let mut latest = now;
+        let mut ahead = Ahead::default();
         let mut rest = batch.drain(..);
         for at in 0.. {
-            if at % AHEAD == 0 {
-                self.cx.core.borrow().look_ahead(rest.as_slice());
-            }
+            ahead.look(&self.cx.core.borrow(), at, rest.as_slice());
             let Some(received) = rest.next() else { break };
             if self.handle(latest, received, &mut fates) {
                 latest = self.send_early(latest);

@@ -1,5 +1,6 @@
 //! One worker: a thread, a socket, an endpoint, and the tasks of the program.
 
+mod ahead;
 mod change;
 mod conns;
 mod core;

@@ -84,7 +84,7 @@ impl Connection {
             token: &self.handshake.token,
             number: space.next_pn,
             largest_acked: space.largest_acked,
-            phase: self.keys.one_rtt.as_deref().is_some_and(|k| k.phase()),
+            phase: self.keys.one_rtt.as_ref().is_some_and(|k| k.phase()),
             zero_rtt: false,
             fixed_bit: true,
         };

@@ -269,7 +269,7 @@ impl Connection {
             token: &token,
             number,
             largest_acked,
-            phase: self.keys.one_rtt.as_deref().is_some_and(|k| k.phase()),
+            phase: self.keys.one_rtt.as_ref().is_some_and(|k| k.phase()),
             zero_rtt: level == Level::OneRtt && self.sends_zero_rtt(),
             fixed_bit,
         };
@@ -366,7 +366,7 @@ impl Connection {
             && write_ack(cx, w, space, level, exponent, may_elicit)
         {
             self.counters.acks_sent += 1;
-            if let (Level::OneRtt, Some(keys)) = (level, self.keys.one_rtt.as_deref_mut()) {
+            if let (Level::OneRtt, Some(keys)) = (level, self.keys.one_rtt.as_mut()) {
                 keys.note_ack_sent();
             }
         }
@@ -437,7 +437,7 @@ impl Connection {
             token: &[],
             number,
             largest_acked: self.spaces.data.largest_acked,
-            phase: self.keys.one_rtt.as_deref().is_some_and(|k| k.phase()),
+            phase: self.keys.one_rtt.as_ref().is_some_and(|k| k.phase()),
             zero_rtt: false,
             fixed_bit: true,
         };
@@ -458,7 +458,7 @@ impl Connection {
     /// Starts a key update when the keys have sealed enough (RFC 9001 section 6.6) or the application asked for one.
     fn maybe_update_keys(&mut self, cx: &Cx<'_>) {
         let space = &self.spaces.data;
-        let Some(keys) = self.keys.one_rtt.as_deref_mut().filter(|keys| keys.update_due()) else { return };
+        let Some(keys) = self.keys.one_rtt.as_mut().filter(|keys| keys.update_due()) else { return };
         if self.progress.confirmed && keys.initiate(cx.now, space.next_pn, space.largest_acked) {
             self.counters.rare.key_updates += 1;
             self.log_key_update(cx.now, "local_update");

@@ -141,7 +141,7 @@ impl Connection {
                             update_after: self.config.packets_per_key.unwrap_or(u64::MAX),
                             forgeries: self.config.forgeries_max.unwrap_or(u64::MAX),
                         };
-                        self.keys.one_rtt = Some(Box::new(OneRttKeys::new(*keys, secrets, limits)));
+                        self.keys.one_rtt = Some(OneRttKeys::new(*keys, secrets, limits));
                     }
                 }
             }

@@ -216,7 +216,7 @@ impl Connection {
             Level::OneRtt if early => self.keys.zero_rtt.as_deref().map(|k| &*k.header),
             // RFC 9001 section 5.7: a server does not read 1-RTT packets before the handshake is complete.
             Level::OneRtt if !self.progress.complete => None,
-            Level::OneRtt => self.keys.one_rtt.as_deref().map(|k| &*k.remote_header),
+            Level::OneRtt => self.keys.one_rtt.as_ref().map(|k| &*k.remote_header),
         };
         let Some(header_key) = header_key else { return self.dropped(cx.now, header, DropReason::NoKeys) };
         let Some((first, truncated, pn_len)) = packet::unmask(header_key, bytes, header.pn_offset) else {
@@ -282,7 +282,7 @@ impl Connection {
         header_len: usize,
         number: u64,
     ) -> Result<Option<usize>, TransportError> {
-        let Some(keys) = self.keys.one_rtt.as_deref_mut() else { return Ok(None) };
+        let Some(keys) = self.keys.one_rtt.as_mut() else { return Ok(None) };
         let Some(opened) = keys.open(phase, bytes, header_len, number) else { return Ok(None) };
         if opened.updated {
             if !keys.follow(number, self.spaces.data.next_pn) {
@@ -305,7 +305,7 @@ impl Connection {
     #[cold]
     fn on_failed_open(&mut self, level: Level) -> Result<(), TransportError> {
         self.keys.failed_opens += 1;
-        let limit = self.keys.one_rtt.as_deref().map_or(u64::MAX, |k| k.integrity_limit());
+        let limit = self.keys.one_rtt.as_ref().map_or(u64::MAX, |k| k.integrity_limit());
         if level == Level::OneRtt && self.keys.failed_opens >= limit {
             return Err(TransportError::new(
                 TransportErrorCode::AEAD_LIMIT_REACHED,

@@ -304,7 +304,7 @@ impl Connection {
             let why = "the peer acknowledges nothing of what it asks for";
             return Some(TransportError::new(TransportErrorCode::INTERNAL_ERROR, why));
         }
-        let keys = self.keys.one_rtt.as_deref()?;
+        let keys = self.keys.one_rtt.as_ref()?;
         keys.exhausted().then(|| {
             TransportError::new(
                 TransportErrorCode::AEAD_LIMIT_REACHED,

@@ -369,7 +369,7 @@ impl Connection {
             token: &[],
             number: self.spaces.data.next_pn,
             largest_acked: self.spaces.data.largest_acked,
-            phase: self.keys.one_rtt.as_deref().is_some_and(|k| k.phase()),
+            phase: self.keys.one_rtt.as_ref().is_some_and(|k| k.phase()),
             zero_rtt: false,
             fixed_bit: true,
         };

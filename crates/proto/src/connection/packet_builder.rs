@@ -166,7 +166,7 @@ impl Unsealed {
                 packet::seal(&*keys.packet, &*keys.header, bytes, self.pn_at, pn);
             }
             Level::OneRtt => {
-                let keys = keys.one_rtt.as_deref_mut().expect("a 1-RTT packet is only begun with 1-RTT keys");
+                let keys = keys.one_rtt.as_mut().expect("a 1-RTT packet is only begun with 1-RTT keys");
                 keys.seal(bytes, self.pn_at, pn);
             }
             level => {

@@ -38,7 +38,7 @@ impl Connection {
         if self.timers.take_due(Timer::KeyDiscard, now) {
             let not_before = now + self.pto_base() * KEY_UPDATE_PTOS;
             self.keys.zero_rtt = None;
-            if let Some(keys) = self.keys.one_rtt.as_deref_mut() {
+            if let Some(keys) = self.keys.one_rtt.as_mut() {
                 keys.forget_previous(not_before);
             }
         }

@@ -20,7 +20,8 @@ pub(crate) struct Keys {
     /// For early data: a client seals with them, a server opens.
     pub(crate) zero_rtt: Option<Box<DirectionalKeys>>,
     pub(crate) handshake: Option<Box<LevelKeys>>,
-    pub(crate) one_rtt: Option<Box<OneRttKeys>>,
+    /// In place: every packet needs them.
+    pub(crate) one_rtt: Option<OneRttKeys>,
     /// Packets that failed to open, over all keys (RFC 9001 section 6.6).
     pub(crate) failed_opens: u64,
 }
@@ -107,11 +108,16 @@ impl OneRttKeys {
         }
     }
 
-    /// Has what both directions' next packets need brought into the caches.
+    /// Has what the next packet of the peer's needs brought into the caches.
     #[inline]
-    pub(crate) fn prefetch(&self) {
+    pub(crate) fn prefetch_opening(&self) {
         prefetch(&*self.remote_header);
         prefetch(&*self.current.remote);
+    }
+
+    /// Has what the next packet of this side's needs brought into the caches.
+    #[inline]
+    pub(crate) fn prefetch_sealing(&self) {
         prefetch(&*self.local_header);
         prefetch(&*self.current.local);
     }

@@ -15,18 +15,24 @@ use super::{ConnectionHandle, Endpoint};
 pub enum Fetch {
     /// The connection itself.
     Connection,
-    /// What it points to.
+    /// What it points to: keys, queues.
     Parts,
-    /// The keys, which lie behind another pointer.
-    Keys,
 }
 
 impl Fetch {
     /// All steps, in their order.
-    pub const ALL: [Self; 3] = [Self::Connection, Self::Parts, Self::Keys];
+    pub const ALL: [Self; 2] = [Self::Connection, Self::Parts];
 }
 
 impl Endpoint {
+    /// Has the place where a datagram's connection ID is looked for brought into the caches: what [`foresee`](Self::foresee) looks at.
+    #[inline]
+    pub fn prefetch_route(&self, datagram: &[u8]) {
+        if let Some(dcid) = header::short_dcid(datagram, self.routes.cid_len()) {
+            self.routes.prefetch(dcid);
+        }
+    }
+
     /// The connection that a datagram which has arrived will be handled by, if it is another one than the last: the one
     /// to [`fetch`](Self::fetch). Its entries in the endpoint's tables are on their way then.
     #[inline]
@@ -46,7 +52,6 @@ impl Endpoint {
         match step {
             Fetch::Connection => prefetch(connection),
             Fetch::Parts => connection.prefetch_parts(),
-            Fetch::Keys => connection.prefetch_keys(),
         }
     }
 }

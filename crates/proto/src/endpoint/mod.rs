@@ -4,6 +4,7 @@ mod accept;
 mod ahead;
 mod deadlines;
 mod early;
+mod gradual;
 mod half_open;
 mod moving;
 mod routes;

@@ -8,6 +8,7 @@ use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use warpline_wire::{ConnectionId, ResetToken, cid};
 
+use super::gradual::Gradual;
 use super::{ConnectionHandle, RouteChange};
 use crate::ids::CidGenerator;
 use crate::rng::Rng;
@@ -18,12 +19,12 @@ pub(crate) struct Routes {
     /// Makes the IDs.
     pub(crate) cids: CidGenerator,
     /// IDs that this endpoint issued.
-    issued: HashMap<u64, ConnectionHandle, FixedState>,
+    issued: Gradual<u64>,
     last: Option<(u64, ConnectionHandle)>,
-    /// IDs that clients chose for their first packets.
+    /// IDs that clients chose for their first packets: no more than twice as many as there are handshakes.
     initial: HashMap<ConnectionId, ConnectionHandle, FixedState>,
     /// Stateless reset tokens of peers.
-    reset_tokens: HashMap<[u8; 16], ConnectionHandle, FixedState>,
+    reset_tokens: Gradual<[u8; 16]>,
     /// Changes since they were last asked for, while they are recorded.
     changes: Option<Vec<RouteChange>>,
 }
@@ -33,10 +34,10 @@ impl Routes {
     pub(crate) fn new(seed: u64, cids: CidGenerator) -> Self {
         Self {
             cids,
-            issued: HashMap::with_hasher(FixedState::with_seed(seed)),
+            issued: Gradual::new(seed),
             last: None,
             initial: HashMap::with_hasher(FixedState::with_seed(seed)),
-            reset_tokens: HashMap::with_hasher(FixedState::with_seed(seed)),
+            reset_tokens: Gradual::new(seed),
             changes: None,
         }
     }
@@ -61,12 +62,11 @@ impl Routes {
     /// Registers an ID that this endpoint issues; false when it is taken.
     pub(crate) fn insert(&mut self, id: &ConnectionId, handle: ConnectionHandle) -> bool {
         let Some(word) = Self::word(id) else { return false };
-        if self.issued.contains_key(&word) {
-            return false;
+        let is_new = self.issued.insert_new(word, handle);
+        if is_new {
+            self.note(id, handle, true);
         }
-        self.issued.insert(word, handle);
-        self.note(id, handle, true);
-        true
+        is_new
     }
 
     /// Length of the IDs that are issued.
@@ -95,19 +95,27 @@ impl Routes {
         {
             return Some(handle);
         }
-        let handle = *self.issued.get(&word)?;
+        let handle = self.issued.get(&word)?;
         self.last = Some((word, handle));
         Some(handle)
     }
 
-    /// The same, unless it is the connection that was found last.
+    /// Has the place where `id` is looked for brought into the caches.
+    #[inline]
+    pub(crate) fn prefetch(&self, id: &[u8]) {
+        if let Some(word) = Self::word(id) {
+            self.issued.prefetch(&word);
+        }
+    }
+
+    /// What [`find`](Self::find) finds, unless it is the connection that was found last.
     #[inline]
     pub(crate) fn find_other(&self, id: &[u8]) -> Option<ConnectionHandle> {
         let word = Self::word(id)?;
         if self.last.is_some_and(|(last, _)| last == word) {
             return None;
         }
-        self.issued.get(&word).copied()
+        self.issued.get(&word)
     }
 
     pub(crate) fn insert_initial(&mut self, id: ConnectionId, handle: ConnectionHandle) {
@@ -146,9 +154,9 @@ impl Routes {
 
     /// Forgets everything that leads to a connection which cannot be asked any more.
     pub(crate) fn remove_handle(&mut self, handle: ConnectionHandle) {
-        self.issued.retain(|_, known| *known != handle);
+        self.issued.remove_handle(handle);
         self.initial.retain(|_, known| *known != handle);
-        self.reset_tokens.retain(|_, known| *known != handle);
+        self.reset_tokens.remove_handle(handle);
         self.last = None;
     }
 
@@ -163,6 +171,6 @@ impl Routes {
     /// The connection that a datagram ending in `token` resets (RFC 9000 section 10.3.1). The table's keyed hash, not a
     /// comparison byte by byte, finds it: timing tells nothing about a token.
     pub(crate) fn find_reset_token(&self, token: &[u8; 16]) -> Option<ConnectionHandle> {
-        self.reset_tokens.get(token).copied()
+        self.reset_tokens.get(token)
     }
 }

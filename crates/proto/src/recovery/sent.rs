@@ -8,7 +8,7 @@ use core::ops::RangeInclusive;
 use core::time::Duration;
 use std::collections::VecDeque;
 
-use warpline_frame::prefetch;
+use warpline_frame::prefetch_line;
 
 use super::rate::{DeliveryRate, Snapshot};
 use super::rtt::RttEstimator;
@@ -148,11 +148,12 @@ impl<T: Copy> Default for SentPackets<T> {
 }
 
 impl<T: Copy> SentPackets<T> {
-    /// Has the oldest packet under way brought into the caches: what an acknowledgement is most often about.
+    /// Has the oldest packet under way brought into the caches, which is what an acknowledgement is most often about; with none
+    /// under way, the place that the next one will be noted at.
     #[inline]
     pub(crate) fn prefetch(&self) {
-        self.records.front().inspect(|record| prefetch(*record));
-        self.tokens.front().inspect(|token| prefetch(*token));
+        prefetch_front(&self.records);
+        prefetch_front(&self.tokens);
     }
 
     /// Notes a part of the packet being written; it is handed back when the packet's fate is known.
@@ -580,5 +581,16 @@ impl<T: Copy> SentPackets<T> {
                     record.is(ACKED) || now >= record.then.first_sent_at + linger
                 }
         });
+    }
+}
+
+/// Has the first place of a queue that is used, or will be next, brought into the caches.
+#[inline]
+fn prefetch_front<T>(queue: &VecDeque<T>) {
+    if queue.capacity() > 0 {
+        let front = queue.as_slices().0.as_ptr();
+        prefetch_line(front);
+        // It may lie on two lines.
+        prefetch_line(front.cast::<u8>().wrapping_add(size_of::<T>() - 1));
     }
 }
