@@ -2,10 +2,16 @@
 //!
 //! Each setup is a server and a client of its own in this process, on loopback, and all live at the same time: rounds go
 //! over them in turn, so that a busy machine is as busy for each. A message is a datagram of 64 bytes and its echo; the
-//! connections take turns. Clients acknowledge at once and by a datagram of its own, so that each message is two datagrams for
-//! the server and one from it, however long a connection pauses: with the usual delay of 25 ms ten connections would
-//! send their acknowledgements along with the next message, and a thousand would not. What is reported is time on the processor of the server's threads per datagram that arrived
+//! connections take turns. What is reported is time on the processor of the server's threads per datagram that arrived
 //! there, which waiting does not change, and the medians over the rounds.
+//!
+//! To tell what a packet costs because there are more connections, all else has to be alike: the packets, how many of
+//! them a turn handles, and how many are under way. So by default messages go in [steps](Pace::Steps): the next connections in
+//! the order send one each, and when all echoes have come and been acknowledged, each by a datagram of its own, the next ones
+//! do. Each message is then two datagrams for the server and one from it, and no connection has more than one under way,
+//! with ten connections as with a hundred thousand; the table shows both figures. [Freely](Pace::Flow), a connection
+//! that has its echo is asked again at once, so that few connections send their acknowledgements along with the next message,
+//! and many do not.
 
 use std::cell::Cell;
 use std::fmt;
@@ -15,7 +21,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
 use warpline::local::{self, Connection, Worker};
@@ -39,10 +45,13 @@ pub(crate) struct CostArgs {
     /// Messages of a round and setup.
     #[arg(long, default_value_t = 20_000)]
     messages: usize,
-    /// Messages under way at a time. With more than half as many as connections, acknowledgements go along with messages.
-    #[arg(long, default_value_t = 5)]
+    /// How messages follow one another.
+    #[arg(long, value_enum, default_value_t = Pace::Steps)]
+    pace: Pace,
+    /// Messages under way at a time; in steps, of as many connections.
+    #[arg(long, default_value_t = 10)]
     window: usize,
-    /// Messages that a connection has echoed one after the other before it is the next one's turn.
+    /// With `--pace flow`: messages that a connection has echoed one after the other before it is the next one's turn.
     #[arg(long, default_value_t = 1)]
     burst: usize,
     /// Rounds.
@@ -51,6 +60,16 @@ pub(crate) struct CostArgs {
     /// Write the results to this file, too.
     #[arg(long)]
     json: Option<PathBuf>,
+}
+
+/// How messages follow one another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Pace {
+    /// A window of messages, each of another connection; their echoes; an acknowledgement of each; the next window.
+    Steps,
+    /// As many exchanges as the window says, each beginning its next one by itself.
+    Flow,
 }
 
 /// A server and what it serves.
@@ -87,6 +106,10 @@ struct Outcome {
     setup: Setup,
     /// Nanoseconds of the server's threads per datagram that arrived, each round.
     server_ns: Vec<f64>,
+    /// The same, divided by that of the first setup in the same round, which other work disturbs less.
+    of_the_first: Vec<f64>,
+    /// Nanoseconds of the server's threads per message, each round.
+    message_ns: Vec<f64>,
     /// The same for the client's thread.
     client_ns: Vec<f64>,
     /// Messages per second, each round.
@@ -105,11 +128,21 @@ struct Outcome {
 #[derive(Debug, Serialize)]
 struct Report {
     messages: usize,
+    pace: Pace,
     window: usize,
     burst: usize,
     /// Load average of the machine when it began and when it was over.
     load: [String; 2],
     outcomes: Vec<Outcome>,
+}
+
+/// What a client does in a round.
+#[derive(Clone, Copy)]
+struct Load {
+    messages: usize,
+    pace: Pace,
+    window: usize,
+    burst: usize,
 }
 
 /// A round to be run, and where the number of lost messages goes.
@@ -156,11 +189,8 @@ async fn echo(connection: Connection) {
     }
 }
 
-/// Sends and waits for the echo; whether it came.
-async fn exchange(connection: &Connection) -> bool {
-    if connection.send_datagram(Chunk::from_static(&MESSAGE)).await.is_err() {
-        return false;
-    }
+/// Waits for the echo; whether it came.
+async fn answered(connection: &Connection) -> bool {
     matches!(local::timeout(PATIENCE, connection.recv_datagram()).await, Ok(Ok(_)))
 }
 
@@ -168,7 +198,7 @@ async fn exchange(connection: &Connection) -> bool {
 async fn drive(
     worker: Worker,
     (to, config): (std::net::SocketAddr, Arc<ClientConfig>),
-    (count, messages, window, burst): (usize, usize, usize, usize),
+    (count, load): (usize, Load),
     ready: oneshot::Sender<Result<(), String>>,
     mut orders: mpsc::UnboundedReceiver<Order>,
 ) {
@@ -197,29 +227,70 @@ async fn drive(
     // The program waits for it.
     let _ = ready.send(result);
     let connections: Rc<Vec<Connection>> = Rc::new(connections.take());
-    let turn = Rc::new(Cell::new(0usize));
+    let turn = Rc::new(Cell::new(0));
     while let Some(done) = orders.recv().await {
-        let (left, lost) = (Rc::new(Cell::new(messages)), Rc::new(Cell::new(0)));
-        let tasks = (0..window.min(connections.len())).map(|_| {
-            let (connections, turn) = (Rc::clone(&connections), Rc::clone(&turn));
-            let (left, lost) = (Rc::clone(&left), Rc::clone(&lost));
-            local::spawn(async move {
-                while left.get() > 0 {
-                    let at = turn.get();
-                    turn.set((at + 1) % connections.len());
-                    for _ in 0..burst {
-                        left.set(left.get().saturating_sub(1));
-                        lost.set(lost.get() + usize::from(!exchange(&connections[at]).await));
-                    }
-                }
-            })
-        });
-        for task in tasks.collect::<Vec<_>>().into_iter().flatten() {
-            // A panic shows as messages that never came.
-            let _ = task.await;
-        }
-        let _ = done.send(lost.get());
+        let lost = match load.pace {
+            Pace::Steps => steps(&connections, &turn, load).await,
+            Pace::Flow => flow(&connections, &turn, load).await,
+        };
+        let _ = done.send(lost);
     }
+}
+
+/// The connection whose turn it is.
+fn next<'a>(connections: &'a [Connection], turn: &Cell<usize>) -> &'a Connection {
+    let at = turn.get();
+    turn.set((at + 1) % connections.len());
+    &connections[at]
+}
+
+/// A round in steps; how many messages were lost.
+async fn steps(connections: &[Connection], turn: &Cell<usize>, load: Load) -> usize {
+    let (mut left, mut lost) = (load.messages, 0);
+    let mut asked = Vec::with_capacity(load.window);
+    while left > 0 {
+        for _ in 0..load.window.min(left) {
+            left -= 1;
+            let connection = next(connections, turn);
+            if connection.send_datagram(Chunk::from_static(&MESSAGE)).await.is_ok() {
+                asked.push(connection);
+            } else {
+                lost += 1;
+            }
+        }
+        for connection in asked.drain(..) {
+            lost += usize::from(!answered(connection).await);
+        }
+        // What is left to be acknowledged is due at the next turn and leaves at its end; the turn after that is the next step's.
+        for _ in 0..2 {
+            let _ = local::sleep(Duration::from_nanos(1)).await;
+        }
+    }
+    lost
+}
+
+/// A round in which each exchange begins the next one; how many messages were lost.
+async fn flow(connections: &Rc<Vec<Connection>>, turn: &Rc<Cell<usize>>, load: Load) -> usize {
+    let (left, lost) = (Rc::new(Cell::new(load.messages)), Rc::new(Cell::new(0)));
+    let tasks = (0..load.window.min(connections.len())).map(|_| {
+        let (connections, turn) = (Rc::clone(connections), Rc::clone(turn));
+        let (left, lost) = (Rc::clone(&left), Rc::clone(&lost));
+        local::spawn(async move {
+            while left.get() > 0 {
+                let connection = next(&connections, &turn);
+                for _ in 0..load.burst {
+                    left.set(left.get().saturating_sub(1));
+                    let sent = connection.send_datagram(Chunk::from_static(&MESSAGE)).await.is_ok();
+                    lost.set(lost.get() + usize::from(!(sent && answered(connection).await)));
+                }
+            }
+        })
+    });
+    for task in tasks.collect::<Vec<_>>().into_iter().flatten() {
+        // A panic shows as messages that never came.
+        let _ = task.await;
+    }
+    lost.get()
 }
 
 async fn pair(index: usize, setup: Setup, args: &CostArgs) -> Result<Pair> {
@@ -239,7 +310,8 @@ async fn pair(index: usize, setup: Setup, args: &CostArgs) -> Result<Pair> {
     let (orders, to_do) = mpsc::unbounded_channel();
     let (ready, is_ready) = oneshot::channel();
     let before = resident();
-    let (to, numbers) = (server.local_addr(), (setup.connections, args.messages, args.window, args.burst));
+    let load = Load { messages: args.messages, pace: args.pace, window: args.window, burst: args.burst };
+    let (to, numbers) = (server.local_addr(), (setup.connections, load));
     let running = client_endpoint.clone();
     tokio::spawn(async move {
         let program = move |worker| drive(worker, (to, Arc::new(client)), numbers, ready, to_do);
@@ -280,6 +352,7 @@ async fn round(pair: &Pair, outcome: &mut Outcome, messages: usize) -> Result<()
     tokio::time::sleep(Duration::from_millis(20)).await;
     let after = look()?;
     let per = |time: Duration, count: u64| time.as_nanos() as f64 / count.max(1) as f64;
+    outcome.message_ns.push(per(after.0 - before.0, messages as u64));
     outcome.server_ns.push(per(after.0 - before.0, after.2 - before.2));
     outcome.client_ns.push(per(after.1 - before.1, after.3 - before.3));
     outcome.rate.push(messages as f64 / took.as_secs_f64());
@@ -293,6 +366,9 @@ pub(crate) fn run(args: &CostArgs) -> Result<()> {
 }
 
 async fn measure(args: &CostArgs) -> Result<()> {
+    if let Some(setup) = args.setups.iter().find(|setup| args.pace == Pace::Steps && setup.connections < args.window) {
+        return Err(format!("{setup}: each of the {} messages of a step needs a connection", args.window).into());
+    }
     let began = load();
     let mut pairs = Vec::new();
     for (index, setup) in args.setups.iter().enumerate() {
@@ -301,6 +377,8 @@ async fn measure(args: &CostArgs) -> Result<()> {
         let outcome = Outcome {
             setup: *setup,
             server_ns: Vec::new(),
+            of_the_first: Vec::new(),
+            message_ns: Vec::new(),
             client_ns: Vec::new(),
             rate: Vec::new(),
             datagrams: 0.0,
@@ -322,22 +400,26 @@ async fn measure(args: &CostArgs) -> Result<()> {
             outcome.datagrams = arrived / args.messages as f64;
             outcome.batch = arrived / (after.turns - before.turns).max(1) as f64;
             if !counts {
-                (outcome.server_ns, outcome.client_ns, outcome.rate) = Default::default();
+                (outcome.server_ns, outcome.message_ns, outcome.client_ns, outcome.rate) = Default::default();
             }
         }
     }
+    let first = pairs.first().map(|(_, outcome)| outcome.server_ns.clone()).unwrap_or_default();
     println!(
-        "setup                 server ns/datagram  client ns/datagram  messages/s  datagrams/message  datagrams/turn  \
+        "setup                 server ns/datagram  of the first  ns/message  client ns/datagram  messages/s  datagrams/message  datagrams/turn  \
          handed over  bytes/connection  lost"
     );
     let mut outcomes = Vec::new();
     for (pair, mut outcome) in pairs {
         let stats = pair.server.stats();
+        outcome.of_the_first = outcome.server_ns.iter().zip(&first).map(|(ns, first)| ns / first).collect();
         outcome.handed_over = stats.handed_over as f64 / stats.datagrams.max(1) as f64;
         println!(
-            "{:<20}  {:>18.0}  {:>18.0}  {:>10.0}  {:>17.2}  {:>14.2}  {:>11.2}  {:>16.0}  {:>4}",
+            "{:<20}  {:>18.0}  {:>12.3}  {:>10.0}  {:>18.0}  {:>10.0}  {:>17.2}  {:>14.2}  {:>11.2}  {:>16.0}  {:>4}",
             outcome.setup.to_string(),
             median(&outcome.server_ns),
+            median(&outcome.of_the_first),
+            median(&outcome.message_ns),
             median(&outcome.client_ns),
             median(&outcome.rate),
             outcome.datagrams,
@@ -348,8 +430,14 @@ async fn measure(args: &CostArgs) -> Result<()> {
         );
         outcomes.push(outcome);
     }
-    let report =
-        Report { messages: args.messages, window: args.window, burst: args.burst, load: [began, load()], outcomes };
+    let report = Report {
+        messages: args.messages,
+        pace: args.pace,
+        window: args.window,
+        burst: args.burst,
+        load: [began, load()],
+        outcomes,
+    };
     println!("load average before and after: {}; {}", report.load[0], report.load[1]);
     if let Some(path) = &args.json {
         std::fs::write(path, serde_json::to_string_pretty(&report)? + "\n")?;

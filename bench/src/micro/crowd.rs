@@ -121,6 +121,7 @@ impl Crowd {
 /// A turn of the server's: as a worker does it, memory first. Returns how many it has answered.
 fn handle(server: &mut Endpoint, now: Instant, mut arrived: Vec<(Frame, DatagramMeta)>) -> u64 {
     for batch in arrived.chunks_mut(TOGETHER) {
+        batch.iter().for_each(|(datagram, _)| server.prefetch_route(datagram));
         let mut ahead = [None; TOGETHER];
         for (handle, (datagram, _)) in ahead.iter_mut().zip(batch.iter()) {
             *handle = server.foresee(datagram);
