@@ -96,11 +96,35 @@ pub const TOKEN_LEN_MAX: usize = 512;
 /// per token shown.
 pub const FLEET_SECRETS_MAX: usize = 4;
 
-/// Servers and sessions that a client remembers unless it is told otherwise; about 2 KiB each.
+/// Servers and sessions that a client remembers unless it is told otherwise; about 2 KiB each, and 1 to 4 KiB more for those
+/// that outlive the process.
 pub const CLIENT_SESSIONS: usize = 10_000;
 
 /// Sessions that a client keeps of one server: as many as it may open connections at once and resume each.
 pub const SESSIONS_PER_SERVER: usize = 8;
+
+/// Longest NewSessionTicket message of a session that outlives the process. Tickets of known servers are below 512 bytes, and
+/// some 2 KiB where they hold a client's certificates. The session of a longer one lives as long as the process.
+pub const TICKET_MESSAGE_MAX: usize = 4096;
+
+/// Longest transport parameters of such a session, which early data obeys; those of known servers are below 256 bytes.
+pub const SESSION_PARAMS_MAX: usize = 1024;
+
+/// Certificates and their bytes that are kept of a server with such a session; chains are of two to four, of 1 to 2 KiB each.
+pub const CERTIFICATES_MAX: usize = 10;
+
+/// See [`CERTIFICATES_MAX`].
+pub const CHAIN_LEN_MAX: usize = 16 << 10;
+
+/// How long a session is good for, whatever the server says: a week (RFC 8446 section 4.6.1).
+pub const SESSION_LIFETIME_SECS_MAX: u64 = 7 * 24 * 3600;
+
+/// How far a clock may have been set back since a session came. One from further in the future has no age that can be told.
+pub const SESSION_CLOCK_SKEW_SECS: u64 = 60;
+
+/// Bytes of a file of remembered servers: room for [`CLIENT_SESSIONS`] sessions of 5,000 servers with usual chains, with twice
+/// as much to spare. What was not used for longest is left out beyond that.
+pub const MEMORY_BYTES_MAX: usize = 64 << 20;
 
 /// Address tokens that a client keeps of one server. Each is used once (RFC 9000 section 8.1.3).
 pub const TOKENS_PER_SERVER: usize = 4;

@@ -11,6 +11,9 @@ use common::{ALPN, Pair, Transfer, server_config};
 use warpline_proto::config::{ClientConfig, ClientMemory, EndpointConfig, RetryPolicy, ServerConfig, TransportConfig};
 use warpline_proto::{ConnectionHandle, Endpoint, FleetKeys, Version};
 
+/// Tokens have no date.
+const NOW: Duration = Duration::ZERO;
+
 fn resumed(pair: &Pair, (client, server): (ConnectionHandle, ConnectionHandle)) -> bool {
     let ends = (pair.client.peek(client).unwrap().is_resumed(), pair.server.peek(server).unwrap().is_resumed());
     assert_eq!(ends.0, ends.1);
@@ -131,13 +134,13 @@ fn tokens_survive_the_process_and_are_those_of_one_version() {
     server.retry = RetryPolicy::Always;
     let mut pair = Pair::with_server(&TransportConfig::default(), server);
     pair.visit();
-    let saved = pair.client_config.memory.export();
+    let saved = pair.client_config.memory.export(NOW);
     let retries = pair.server.stats().retries;
 
     let mut config = ClientConfig::insecure(&[ALPN]).unwrap();
     config.original_version = Some(Version::V2);
     config.memory = Arc::new(ClientMemory::default());
-    assert_eq!(config.memory.import(&saved), Ok(1));
+    assert_eq!(config.memory.import(&saved, NOW).unwrap().tokens, 1);
     pair.client_config = config.clone();
     pair.visit();
     assert!(pair.server.stats().retries > retries, "a token of version 1 is not shown to version 2");
@@ -145,7 +148,7 @@ fn tokens_survive_the_process_and_are_those_of_one_version() {
 
     config.original_version = None;
     config.memory = Arc::new(ClientMemory::default());
-    assert_eq!(config.memory.import(&saved), Ok(1));
+    assert_eq!(config.memory.import(&saved, NOW).unwrap().tokens, 1);
     pair.client_config = config;
     pair.visit();
     assert_eq!(pair.server.stats().retries, retries);

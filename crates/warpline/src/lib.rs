@@ -69,6 +69,7 @@ pub mod fiber;
 mod identity;
 mod key_log;
 pub mod limits;
+mod memory_file;
 mod remote;
 mod sync;
 
@@ -83,6 +84,7 @@ pub use engine::{
 };
 pub use identity::{Fingerprint, Identity};
 pub use key_log::KeyLogFile;
+pub use memory_file::{MemoryFile, MemoryFileError};
 pub use remote::{Connection, RecvStream, SendDatagramError, SendStream};
 
 pub use rustls::{CipherSuite, KeyLog, RootCertStore};

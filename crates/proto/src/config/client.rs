@@ -7,8 +7,9 @@ use rustls::{KeyLog, RootCertStore};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use warpline_wire::Version;
 
-use super::tls::{Pinned, TlsOptions, Trust};
+use super::tls::{TlsOptions, Trust};
 use super::{ClientMemory, TransportConfig};
+use crate::crypto::portable::{self, ClientIdentity};
 use crate::crypto::provider::{PacketCrypto, initial_suite};
 use crate::error::ConfigError;
 
@@ -17,10 +18,14 @@ use crate::error::ConfigError;
 pub struct ClientConfig {
     pub(crate) tls: Arc<rustls::ClientConfig>,
     pub(crate) initial_suite: Suite,
+    /// Sessions outlive the process; as whom this client shows itself.
+    pub(crate) portable: Option<ClientIdentity>,
     /// Settings of the transport.
     pub transport: Arc<TransportConfig>,
     /// What is remembered of servers: sessions to resume and address tokens. Clones of a configuration share it. A session
-    /// is only resumed under the configuration that it began with, or a clone: another one may trust other servers.
+    /// is only resumed under the configuration that it began with, or a clone: another one may trust other servers. One
+    /// that outlives the process ([`TlsOptions::portable_sessions`]) is resumed under any that shows the same certificate to servers,
+    /// offers its protocol and trusts the chain that the server showed.
     pub memory: Arc<ClientMemory>,
     /// Sends what the application writes before the handshake is complete as early data, where a remembered session allows it
     /// (RFC 9001 section 4.6). Whoever records it can play it to the server again: only for what does no harm when it
@@ -62,7 +67,8 @@ impl ClientConfig {
     /// A client with all of its TLS settings; with `identity` it shows that certificate chain to servers that ask for one.
     ///
     /// # Errors
-    /// A fingerprint of the wrong length, a cipher suite that QUIC does not use, or what TLS says of the identity.
+    /// A fingerprint of the wrong length, no roots, a cipher suite that QUIC does not use, portable sessions with a verifier that wants
+    /// raw public keys, or what TLS says of the identity.
     pub fn with_options(
         trust: &Trust,
         alpn: &[&[u8]],
@@ -70,41 +76,36 @@ impl ClientConfig {
         identity: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
     ) -> Result<Self, ConfigError> {
         let tls_error = |e: rustls::Error| ConfigError::Tls(e.to_string());
-        let provider = options.provider()?;
-        let builder = rustls::ClientConfig::builder_with_provider(provider.clone())
+        let mut provider = options.provider()?;
+        let mut verifier = trust.verifier(&provider)?;
+        let chain = identity.as_ref().map(|(chain, _)| &chain[..]);
+        let identity_hash = portable::identity(chain, matches!(trust, Trust::Verifier(_)));
+        if options.portable_sessions {
+            (provider, verifier) = portable::prepare(&provider, verifier)?;
+        }
+        let builder = rustls::ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS13])
-            .map_err(tls_error)?;
-        let fingerprint = match trust {
-            Trust::Fingerprint(f) if !(16..=32).contains(&f.len()) => {
-                return Err(ConfigError::OutOfRange {
-                    name: "fingerprint",
-                    why: "takes 16 to 32 bytes of the SHA-256",
-                });
-            }
-            Trust::Fingerprint(fingerprint) => Some(fingerprint.clone()),
-            Trust::Roots(_) | Trust::Anyone => None,
-        };
-        let builder = match trust {
-            Trust::Roots(roots) => builder.with_root_certificates(roots.clone()),
-            Trust::Fingerprint(_) | Trust::Anyone => {
-                builder.dangerous().with_custom_certificate_verifier(Arc::new(Pinned { fingerprint, provider }))
-            }
-        };
+            .map_err(tls_error)?
+            .dangerous()
+            .with_custom_certificate_verifier(verifier);
         let mut tls = match identity {
             Some((chain, key)) => builder.with_client_auth_cert(chain, key).map_err(tls_error)?,
             None => builder.with_no_client_auth(),
         };
         tls.alpn_protocols = alpn.iter().map(|p| p.to_vec()).collect();
-        Self::with_rustls(Arc::new(tls))
+        let portable = options.portable_sessions.then_some(identity_hash);
+        Ok(Self { portable, ..Self::with_rustls(Arc::new(tls))? })
     }
 
     /// A client with a TLS configuration of the caller's. Its `resumption` and `enable_early_data` are not used: sessions are
-    /// kept in [`memory`](Self::memory), where they are bound to a version of QUIC.
+    /// kept in [`memory`](Self::memory), where they are bound to a version of QUIC. They end with the process: for others there
+    /// is [`with_options`](Self::with_options) with [`Trust::Verifier`].
     pub fn with_rustls(tls: Arc<rustls::ClientConfig>) -> Result<Self, ConfigError> {
         let initial_suite = initial_suite(tls.crypto_provider());
         Ok(Self {
             tls,
             initial_suite,
+            portable: None,
             transport: Arc::default(),
             memory: Arc::default(),
             early_data: false,

@@ -103,7 +103,7 @@ impl ServerConfig {
     /// A server with all of its TLS settings.
     ///
     /// # Errors
-    /// A cipher suite that QUIC does not use, or what TLS says of certificate, key or roots.
+    /// A cipher suite that QUIC does not use, an option that is for clients, or what TLS says of certificate, key or roots.
     pub fn with_options(
         chain: Vec<CertificateDer<'static>>,
         key: PrivateKeyDer<'static>,
@@ -112,6 +112,10 @@ impl ServerConfig {
         clients: &ClientAuth,
     ) -> Result<Self, ConfigError> {
         let tls_error = |e: rustls::Error| ConfigError::Tls(e.to_string());
+        if options.portable_sessions {
+            let why = "are for clients: a server has fleet_tickets";
+            return Err(ConfigError::OutOfRange { name: "portable_sessions", why });
+        }
         let provider = options.provider()?;
         let mut tls = rustls::ServerConfig::builder_with_provider(provider.clone())
             .with_protocol_versions(&[&rustls::version::TLS13])

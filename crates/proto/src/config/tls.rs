@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use aws_lc_rs::digest;
+use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::server::WebPkiClientVerifier;
@@ -20,6 +21,9 @@ pub struct TlsOptions {
     pub crypto: PacketCrypto,
     /// The cipher suites that are offered or accepted, most wanted first; all three of TLS 1.3 that QUIC uses when empty.
     pub suites: Vec<CipherSuite>,
+    /// (Client) Sessions can outlive the process: [`ClientMemory::export`](super::ClientMemory::export) gives them out, with their
+    /// secrets, and `import` takes them in. Costs an allocation for each secret of a handshake.
+    pub portable_sessions: bool,
 }
 
 impl TlsOptions {
@@ -45,8 +49,30 @@ pub enum Trust {
     Roots(Arc<RootCertStore>),
     /// Its SHA-256 begins with these 16 to 32 bytes, whatever name it bears.
     Fingerprint(Vec<u8>),
+    /// What a verifier of the caller's says.
+    Verifier(Arc<dyn ServerCertVerifier>),
     /// Nothing: whoever answers is trusted. For measurements and tests.
     Anyone,
+}
+
+impl Trust {
+    /// What judges servers' certificates.
+    pub(super) fn verifier(&self, provider: &Arc<CryptoProvider>) -> Result<Arc<dyn ServerCertVerifier>, ConfigError> {
+        let fingerprint = match self {
+            Self::Roots(roots) => {
+                let builder = WebPkiServerVerifier::builder_with_provider(roots.clone(), provider.clone());
+                return Ok(builder.build().map_err(|e| ConfigError::Tls(e.to_string()))?);
+            }
+            Self::Verifier(verifier) => return Ok(verifier.clone()),
+            Self::Fingerprint(f) if !(16..=32).contains(&f.len()) => {
+                let why = "takes 16 to 32 bytes of the SHA-256";
+                return Err(ConfigError::OutOfRange { name: "fingerprint", why });
+            }
+            Self::Fingerprint(fingerprint) => Some(fingerprint.clone()),
+            Self::Anyone => None,
+        };
+        Ok(Arc::new(Pinned { fingerprint, provider: provider.clone() }))
+    }
 }
 
 /// Which certificates a server asks its clients for.

@@ -83,7 +83,7 @@ pub(super) fn client_session(
     params.version_information = Some(VersionInformation { chosen: version, available });
     let mut raw = Vec::with_capacity(192);
     params.encode(&mut raw, Side::Client);
-    let view = SessionView::new(client.config.memory.clone(), client.port, version);
+    let view = SessionView::new(&client.config, client.port, version);
     Ok((Session::client(&client.config, view, version, client.name.clone(), raw)?, params))
 }
 

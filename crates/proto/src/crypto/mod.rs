@@ -7,6 +7,7 @@ mod client_hello;
 mod fleet;
 mod keys;
 pub(crate) mod packet;
+pub(crate) mod portable;
 pub mod provider;
 mod reset;
 pub(crate) mod retry;

@@ -7,15 +7,17 @@ use rustls::client::Resumption;
 use rustls::quic::{
     ClientConnection, Connection as Tls, DirectionalKeys, KeyChange, Secrets, ServerConnection, Version as TlsVersion,
 };
+use rustls::time_provider::TimeProvider;
 use rustls_pki_types::{CertificateDer, ServerName};
 use warpline_wire::{Side, TransportErrorCode, TransportParameters, Version};
 
 use super::client_hello::{Offer, Scan, scan};
 use super::keys::LevelKeys;
+use super::portable::{Messages, listen};
 use super::schedule::{Exporter, SuiteParts, TrafficSecrets};
 use super::tap::{Tap, Wanted};
 use crate::config::{ClientConfig, ServerConfig};
-use crate::resume::SessionView;
+use crate::resume::{SavedSession, SessionView};
 
 /// A level of encryption, which is also a packet number space (0-RTT shares the last one).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -70,10 +72,17 @@ pub(crate) struct Live {
     write_level: Level,
     tap: Option<Arc<Tap>>,
     view: Option<Arc<SessionView>>,
+    keeper: Option<Box<Keeper>>,
     /// The version that TLS derives keys for.
     version: Version,
     /// The version in use.
     negotiated: Version,
+}
+
+/// (Client) What keeps sessions for other processes.
+struct Keeper {
+    messages: Messages,
+    time: Arc<dyn TimeProvider>,
 }
 
 /// What is still asked for after the handshake.
@@ -98,6 +107,8 @@ impl Session {
         params: Vec<u8>,
     ) -> Result<Self, rustls::Error> {
         let view = Arc::new(view);
+        let keeper =
+            config.portable.map(|_| Keeper { messages: Messages::default(), time: config.tls.time_provider.clone() });
         let mut tls = (*config.tls).clone();
         let tap = Tap::new(tls.key_log.clone(), Wanted::Traffic);
         tls.key_log = tap.clone();
@@ -109,6 +120,7 @@ impl Session {
             write_level: Level::Initial,
             tap: Some(tap),
             view: Some(view),
+            keeper: keeper.map(Box::new),
             version,
             negotiated: version,
         })))
@@ -174,6 +186,7 @@ impl Session {
             write_level: Level::Initial,
             tap: Some(tap),
             view: None,
+            keeper: None,
             version,
             negotiated: version,
         };
@@ -292,6 +305,39 @@ impl Session {
 
 impl Live {
     fn read(&mut self, bytes: &[u8]) -> ReadResult {
+        match self.keeper.take_if(|_| !self.tls.is_handshaking()) {
+            Some(mut keeper) => {
+                let result = self.read_tickets(bytes, &mut keeper);
+                self.keeper = Some(keeper);
+                result
+            }
+            None => self.feed(bytes),
+        }
+    }
+
+    /// Gives TLS one message after the other, and keeps what becomes of those that are tickets.
+    fn read_tickets(&mut self, mut bytes: &[u8], keeper: &mut Keeper) -> ReadResult {
+        while let Some((part, message)) = keeper.messages.next(&mut bytes) {
+            let (result, secret) = listen(|| self.feed(part));
+            result?;
+            let Some(view) = &self.view else { continue };
+            view.settle(|session, identity| {
+                Some(SavedSession {
+                    suite: session.suite().common.suite.into(),
+                    received: keeper.time.current_time()?.as_secs(),
+                    identity,
+                    alpn: self.tls.alpn_protocol().unwrap_or_default().into(),
+                    secret: secret?,
+                    ticket: message?.into(),
+                    params: session.quic_params().into(),
+                    chain: self.tls.peer_certificates()?.into(),
+                })
+            });
+        }
+        Ok(())
+    }
+
+    fn feed(&mut self, bytes: &[u8]) -> ReadResult {
         self.tls.read_hs(bytes).map_err(|e| {
             // RFC 9001 section 4.8: the alert is carried in the CRYPTO_ERROR range.
             let code = self

@@ -100,6 +100,11 @@ impl<K: Eq + Hash + Clone, V> Lru<K, V> {
         })
     }
 
+    /// All there is, oldest first.
+    pub(crate) fn into_entries(mut self) -> impl Iterator<Item = (K, V)> {
+        std::iter::from_fn(move || self.pop_oldest())
+    }
+
     fn unlink(&mut self, index: u32) {
         let Some(entry) = self.slab[index as usize].as_ref() else { return };
         let (newer, older) = (entry.newer, entry.older);

@@ -1,15 +1,15 @@
 //! What a client remembers of servers: TLS sessions and address tokens (RFC 8446 section 4.6.1, RFC 9000 section 8.1.3).
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustls::NamedGroup;
-use rustls::client::{ClientSessionStore, Tls12ClientSessionValue, Tls13ClientSessionValue};
+use rustls::client::Tls13ClientSessionValue;
 use rustls_pki_types::ServerName;
 use warpline_wire::Version;
 
 use super::lru::Lru;
+use super::saved::SavedSession;
 use crate::limits::{CLIENT_SESSIONS, SESSIONS_PER_SERVER, TOKENS_PER_SERVER};
 
 /// What a client remembers of the servers that it was connected to, shared by its connections and workers.
@@ -18,7 +18,7 @@ use crate::limits::{CLIENT_SESSIONS, SESSIONS_PER_SERVER, TOKENS_PER_SERVER};
 /// ([`ClientConfig::early_data`](crate::config::ClientConfig::early_data)); with it are kept the server's transport
 /// parameters, which that data obeys (RFC 9000 section 7.4.1). A token spares a client the proof of its address. Both
 /// are used once, and only for the name, port and QUIC version that they came from (RFC 9369 section 5). What was not
-/// used for longest is forgotten first.
+/// used for longest is forgotten first. What outlives the process is moved out by [`export`](Self::export).
 ///
 /// Locked for moments when a connection begins and when a server gives something; never for a packet of data.
 pub struct ClientMemory {
@@ -49,10 +49,16 @@ impl ServerKey {
 #[derive(Default)]
 pub(super) struct Server {
     /// Newest last.
-    sessions: VecDeque<Tls13ClientSessionValue>,
+    pub(super) sessions: VecDeque<Remembered>,
     /// Newest last.
     pub(super) tokens: VecDeque<Vec<u8>>,
     group: Option<NamedGroup>,
+}
+
+/// A session as TLS has it, as it outlives the process, or both.
+pub(super) struct Remembered {
+    pub(super) live: Option<Tls13ClientSessionValue>,
+    pub(super) saved: Option<Box<SavedSession>>,
 }
 
 /// How much is remembered.
@@ -64,6 +70,14 @@ pub struct MemoryStats {
     pub sessions: usize,
     /// Address tokens.
     pub tokens: usize,
+}
+
+impl std::ops::AddAssign for MemoryStats {
+    fn add_assign(&mut self, other: Self) {
+        self.servers += other.servers;
+        self.sessions += other.sessions;
+        self.tokens += other.tokens;
+    }
 }
 
 impl Default for ClientMemory {
@@ -122,10 +136,90 @@ impl ClientMemory {
         self.lock().servers.get_mut(key)?.tokens.pop_back()
     }
 
-    pub(super) fn for_each(&self, mut visit: impl FnMut(&ServerKey, &Server)) {
-        for (key, server) in self.lock().servers.iter() {
-            visit(key, server);
+    pub(super) fn set_group(&self, key: ServerKey, group: NamedGroup) {
+        self.lock().with(key, |server| server.group = Some(group));
+    }
+
+    pub(super) fn group(&self, key: &ServerKey) -> Option<NamedGroup> {
+        self.lock().servers.peek(key)?.group
+    }
+
+    pub(super) fn put_session(&self, key: ServerKey, mut session: Remembered) {
+        self.lock().with(key, |server| {
+            let before = server.sessions.back().and_then(|s| s.saved.as_ref());
+            if let (Some(saved), Some(before)) = (&mut session.saved, before)
+                && saved.chain == before.chain
+            {
+                saved.chain = before.chain.clone();
+            }
+            server.sessions.push_back(session);
+            if server.sessions.len() > SESSIONS_PER_SERVER {
+                server.sessions.pop_front();
+            }
+        });
+    }
+
+    /// Takes the newest session for `key` that TLS has, or that `fits`.
+    pub(super) fn take_session(&self, key: &ServerKey, fits: impl Fn(&SavedSession) -> bool) -> Option<Remembered> {
+        let mut inner = self.lock();
+        let sessions = &mut inner.servers.get_mut(key)?.sessions;
+        let usable = |s: &Remembered| s.live.is_some() || s.saved.as_deref().is_some_and(&fits);
+        let session = sessions.remove(sessions.iter().rposition(usable)?);
+        inner.sessions -= 1;
+        session
+    }
+
+    /// Moves what is kept of the server `name` at `port`, in every version, to `other`, as the newest there; returns what it was.
+    pub fn move_server(&self, name: &ServerName<'_>, port: u16, other: &Self) -> MemoryStats {
+        let key = ServerKey::new(name, port, Version::V1);
+        let is_it = |known: &ServerKey| known.name == key.name && known.port == port;
+        let mut inner = self.lock();
+        let keys: Vec<ServerKey> = inner.servers.iter().map(|(key, _)| key).filter(|key| is_it(key)).cloned().collect();
+        let taken = keys.into_iter().filter_map(|key| inner.servers.remove(&key).map(|server| (key, server)));
+        let moved: Vec<_> = taken.collect();
+        inner.sessions -= moved.iter().map(|(_, server)| server.sessions.len()).sum::<usize>();
+        drop(inner);
+        other.take_over(moved)
+    }
+
+    /// Moves all there is to `other`, as the newest there; returns what it was.
+    pub fn move_all(&self, other: &Self) -> MemoryStats {
+        let mut inner = self.lock();
+        let all = std::mem::replace(&mut inner.servers, Lru::new());
+        inner.sessions = 0;
+        drop(inner);
+        other.take_over(all.into_entries())
+    }
+
+    fn take_over(&self, servers: impl IntoIterator<Item = (ServerKey, Server)>) -> MemoryStats {
+        let mut came = MemoryStats::default();
+        for (key, Server { sessions, tokens, .. }) in servers {
+            came += MemoryStats { servers: 1, sessions: sessions.len(), tokens: tokens.len() };
+            for token in tokens {
+                self.put_token(key.clone(), &token);
+            }
+            for session in sessions {
+                self.put_session(key.clone(), session);
+            }
         }
+        came
+    }
+
+    /// Takes out all tokens and all sessions that can outlive the process, oldest server first.
+    pub(super) fn take_portable(&self) -> Vec<(ServerKey, Server)> {
+        let mut inner = self.lock();
+        let inner = &mut *inner;
+        let all = std::mem::replace(&mut inner.servers, Lru::new());
+        inner.sessions = 0;
+        let mut taken = Vec::new();
+        for (key, mut server) in all.into_entries() {
+            let (gone, left): (VecDeque<_>, VecDeque<_>) = server.sessions.drain(..).partition(|s| s.saved.is_some());
+            (inner.sessions, server.sessions) = (inner.sessions + left.len(), left);
+            let moved = Server { sessions: gone, tokens: std::mem::take(&mut server.tokens), group: None };
+            taken.push((key.clone(), moved));
+            inner.servers.insert(key, server);
+        }
+        taken
     }
 }
 
@@ -159,64 +253,6 @@ impl Inner {
 impl std::fmt::Debug for ClientMemory {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "ClientMemory({:?})", self.stats())
-    }
-}
-
-/// The memory as TLS sees it on one connection: bound to a port and to a version, which may yet change.
-#[derive(Debug)]
-pub(crate) struct SessionView {
-    memory: Arc<ClientMemory>,
-    port: u16,
-    version: AtomicU32,
-}
-
-impl SessionView {
-    pub(crate) fn new(memory: Arc<ClientMemory>, port: u16, version: Version) -> Self {
-        Self { memory, port, version: AtomicU32::new(version.0) }
-    }
-
-    /// Tickets that come from now on are of `version` (RFC 9369 section 5).
-    pub(crate) fn set_version(&self, version: Version) {
-        self.version.store(version.0, Ordering::Relaxed);
-    }
-
-    fn key(&self, name: &ServerName<'_>) -> ServerKey {
-        ServerKey::new(name, self.port, Version(self.version.load(Ordering::Relaxed)))
-    }
-}
-
-impl ClientSessionStore for SessionView {
-    fn set_kx_hint(&self, name: ServerName<'static>, group: NamedGroup) {
-        self.memory.lock().with(self.key(&name), |server| server.group = Some(group));
-    }
-
-    fn kx_hint(&self, name: &ServerName<'_>) -> Option<NamedGroup> {
-        self.memory.lock().servers.peek(&self.key(name))?.group
-    }
-
-    // QUIC has no TLS 1.2.
-    fn set_tls12_session(&self, _: ServerName<'static>, _: Tls12ClientSessionValue) {}
-
-    fn tls12_session(&self, _: &ServerName<'_>) -> Option<Tls12ClientSessionValue> {
-        None
-    }
-
-    fn remove_tls12_session(&self, _: &ServerName<'static>) {}
-
-    fn insert_tls13_ticket(&self, name: ServerName<'static>, value: Tls13ClientSessionValue) {
-        self.memory.lock().with(self.key(&name), |server| {
-            server.sessions.push_back(value);
-            if server.sessions.len() > SESSIONS_PER_SERVER {
-                server.sessions.pop_front();
-            }
-        });
-    }
-
-    fn take_tls13_ticket(&self, name: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
-        let mut inner = self.memory.lock();
-        let session = inner.servers.get_mut(&self.key(name))?.sessions.pop_back()?;
-        inner.sessions -= 1;
-        Some(session)
     }
 }
 
