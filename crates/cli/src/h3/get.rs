@@ -14,7 +14,8 @@ use http::header::{ACCEPT, CONTENT_LENGTH, LOCATION, USER_AGENT};
 use http::{HeaderMap, Request, Response, StatusCode};
 use tokio::time::timeout;
 use warpline::{
-    ClientConfig, ConnectError, Connection, ConnectionError, Endpoint, TransportConfig, TransportErrorCode,
+    ClientConfig, ConnectError, Connection, ConnectionError, EarlyData, Endpoint, MemoryFile, TransportConfig,
+    TransportErrorCode,
 };
 
 use super::Failure;
@@ -50,6 +51,13 @@ pub struct GetArgs {
     /// Give up when no connection comes about within this time.
     #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
     connect_timeout: u64,
+    /// Keep TLS sessions in this file, which holds secrets: the next fetch from the server begins sooner.
+    #[arg(long, value_name = "FILE")]
+    sessions: Option<PathBuf>,
+    /// Send the request with the first packet where a session of --sessions allows it. Who records it can make the server answer
+    /// again.
+    #[arg(long)]
+    early_data: bool,
     /// Print one JSON object at the end; needs --output.
     #[arg(long, requires = "output")]
     json: bool,
@@ -74,6 +82,8 @@ struct Report {
     headers: HeaderMap,
     bytes: u64,
     redirects: usize,
+    resumed: bool,
+    early_data: EarlyData,
     timing: Timing,
 }
 
@@ -89,7 +99,7 @@ pub fn run(args: &GetArgs) -> ExitCode {
 }
 
 fn finish(args: &GetArgs, report: &Report) -> ExitCode {
-    let Report { url, remote, status, headers, bytes, redirects, timing } = report;
+    let Report { url, remote, status, headers, bytes, redirects, resumed, early_data, timing } = report;
     let ms = |time: Duration| time.as_secs_f64() * 1e3;
     if args.json {
         let fields: serde_json::Map<_, _> = headers
@@ -98,7 +108,7 @@ fn finish(args: &GetArgs, report: &Report) -> ExitCode {
             .collect();
         let object = serde_json::json!({
             "url": url, "remote": remote.to_string(), "status": status.as_u16(), "protocol": "h3", "bytes": bytes,
-            "redirects": redirects, "resolve_ms": ms(timing.resolved), "connect_ms": ms(timing.connected),
+            "redirects": redirects, "resumed": resumed, "early_data": *early_data == EarlyData::Accepted, "resolve_ms": ms(timing.resolved), "connect_ms": ms(timing.connected),
             "first_byte_ms": ms(timing.first_byte), "total_ms": ms(timing.total),
             "goodput_bps": output::bits_per_second(*bytes, timing.total.saturating_sub(timing.first_byte)),
             "headers": fields,
@@ -118,14 +128,33 @@ async fn fetch(args: &GetArgs) -> Result<Report, Failure> {
         (.., true) => Trust::Anyone,
         (.., false) => Trust::System,
     };
+    if args.early_data && args.sessions.is_none() {
+        return Err(Failure::usage("--early-data takes the sessions of a file: name it with --sessions"));
+    }
     let transport = TransportConfig { keep_alive: Some(Duration::from_secs(10)), ..warpline_h3::transport_config() };
-    let config = Arc::new(trust.client(transport)?);
+    let mut config = trust.client(transport, args.sessions.is_some())?;
+    config.early_data = args.early_data;
+    let (config, file) = (Arc::new(config), args.sessions.as_ref().map(MemoryFile::new));
+    let outcome = follow(args, &config, file.as_ref()).await;
+    if let Some(file) = file
+        && let Err(error) = file.save(&config.memory)
+    {
+        eprintln!("warpline: the sessions are not kept: {error}");
+    }
+    outcome
+}
+
+/// Fetches from one place after the other, until there is no redirection.
+async fn follow(args: &GetArgs, config: &Arc<ClientConfig>, file: Option<&MemoryFile>) -> Result<Report, Failure> {
     let mut target = Target::parse(&args.url)?;
     let began = Instant::now();
     let mut redirects = 0;
     loop {
-        let mut visit = Visit::open(args, &target, &config, began).await?;
-        let (response, mut stream) = visit.request(&target).await?;
+        if let Some(file) = file {
+            let taken = file.load_server(&config.memory, &target.name, target.port);
+            taken.map_err(|error| Failure::failed(format!("--sessions: {error}")))?;
+        }
+        let (mut visit, response, mut stream) = visit(args, &target, config, began).await?;
         visit.timing.first_byte = began.elapsed();
         let (status, headers) = (response.status(), response.headers());
         let next = headers.get(LOCATION).filter(|_| status.is_redirection() && args.location);
@@ -148,15 +177,49 @@ async fn fetch(args: &GetArgs) -> Result<Report, Failure> {
         let bytes = receive(args.output.as_deref(), &mut stream, headers).await?;
         visit.timing.total = began.elapsed();
         drop(stream);
+        let (resumed, early_data) = visit.beginning().await;
         let (remote, timing) = visit.close().await;
         let (url, headers) = (target.url.into(), response.into_parts().0.headers);
-        return Ok(Report { url, remote, status, headers, bytes, redirects, timing });
+        return Ok(Report { url, remote, status, headers, bytes, redirects, resumed, early_data, timing });
     }
+}
+
+/// Connects and asks. What fails before there is an answer, and was sent early, is tried once more as if nothing were known of
+/// the server: the first try did not wait to see whether the address answers.
+async fn visit(
+    args: &GetArgs,
+    target: &Target,
+    config: &Arc<ClientConfig>,
+    began: Instant,
+) -> Result<(Visit, Response<()>, ClientStream), Failure> {
+    if args.early_data && config.memory.stats().sessions > 0 {
+        let mut visit = Visit::open(args, target, config, began, true).await?;
+        let connection = visit.connection.clone();
+        let limit = Duration::from_secs(args.connect_timeout);
+        let unanswered = async {
+            if matches!(timeout(limit, connection.handshake()).await, Ok(Ok(()))) {
+                std::future::pending().await
+            }
+        };
+        let answer = tokio::select! {
+            answer = visit.request(target) => answer.ok(),
+            () = unanswered => None,
+        };
+        if let Some((response, stream)) = answer {
+            return Ok((visit, response, stream));
+        }
+        connection.close(Code::H3_NO_ERROR.value(), b"");
+        visit.close().await;
+    }
+    let mut visit = Visit::open(args, target, config, began, false).await?;
+    let (response, stream) = visit.request(target).await?;
+    Ok((visit, response, stream))
 }
 
 /// A connection to one host.
 struct Visit {
     endpoint: Endpoint,
+    connection: Connection,
     remote: SocketAddr,
     requests: h3::client::SendRequest<warpline_h3::OpenStreams, Bytes>,
     driver: tokio::task::JoinHandle<h3::error::ConnectionError>,
@@ -169,6 +232,7 @@ impl Visit {
         target: &Target,
         config: &Arc<ClientConfig>,
         began: Instant,
+        is_early: bool,
     ) -> Result<Self, Failure> {
         let addresses = target.addresses().await?;
         let mut timing = Timing { resolved: began.elapsed(), ..Timing::default() };
@@ -177,7 +241,7 @@ impl Visit {
         let share = limit / u32::try_from(addresses.len()).unwrap_or(u32::MAX);
         let mut failure = Failure::disconnected(format!("{}: no address", target.url));
         for remote in addresses {
-            let (endpoint, connection) = match connect(args, remote, &target.name, config, share).await {
+            let (endpoint, connection) = match connect(args, remote, &target.name, (config, is_early), share).await {
                 Ok(connected) => connected,
                 Err(Tried::Final(failure)) => return Err(failure),
                 Err(Tried::Next(next)) => {
@@ -186,7 +250,7 @@ impl Visit {
                 }
             };
             timing.connected = began.elapsed();
-            let transport = warpline_h3::Connection::new(connection)
+            let transport = warpline_h3::Connection::new(connection.clone())
                 .map_err(|error| Failure::disconnected(format!("{remote}: {error}")))?;
             let mut builder = h3::client::builder();
             builder.max_field_section_size(RESPONSE_HEADERS_MAX);
@@ -195,7 +259,7 @@ impl Visit {
                 .await
                 .map_err(|error| Failure::disconnected(format!("{remote}: {error}")))?;
             let driver = tokio::spawn(async move { driver.wait_idle().await });
-            return Ok(Self { endpoint, remote, requests, driver, timing });
+            return Ok(Self { endpoint, connection, remote, requests, driver, timing });
         }
         Err(failure)
     }
@@ -216,6 +280,12 @@ impl Visit {
                 return Ok((response, stream));
             }
         }
+    }
+
+    /// Whether a session was resumed, and what became of early data; unknown of a connection that is lost.
+    async fn beginning(&self) -> (bool, EarlyData) {
+        let resumed = self.connection.is_resumed().await.unwrap_or(false);
+        (resumed, self.connection.early_data().await.unwrap_or(EarlyData::None))
     }
 
     /// Closes the connection with H3_NO_ERROR.
@@ -240,7 +310,7 @@ async fn connect(
     args: &GetArgs,
     remote: SocketAddr,
     name: &str,
-    config: &Arc<ClientConfig>,
+    (config, is_early): (&Arc<ClientConfig>, bool),
     limit: Duration,
 ) -> Result<(Endpoint, Connection), Tried> {
     let any: SocketAddr = match remote {
@@ -252,7 +322,14 @@ async fn connect(
         .endpoint(Endpoint::builder().bind(any))
         .start()
         .map_err(|error| Tried::Next(Failure::failed(format!("a socket for {remote}: {error}"))))?;
-    match timeout(limit, endpoint.connect(remote, name, Arc::clone(config))).await {
+    let config = Arc::clone(config);
+    let attempt = async {
+        match is_early {
+            true => endpoint.connect_early(remote, name, config).await,
+            false => endpoint.connect(remote, name, config).await,
+        }
+    };
+    match timeout(limit, attempt).await {
         Ok(Ok(connection)) => Ok((endpoint, connection)),
         Ok(Err(ConnectError::Failed(ConnectionError::Transport(error)))) if is_about_trust(error.code) => {
             let why = error.reason.strip_prefix("TLS: ").unwrap_or(&error.reason);

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use rustls::RootCertStore;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use warpline::{ClientConfig, ConfigError, Identity, PacketCrypto, ServerConfig, TransportConfig, provider};
+use warpline::{
+    ClientConfig, ConfigError, Identity, PacketCrypto, ServerConfig, TlsOptions, TransportConfig, provider,
+};
 
 use super::Failure;
 use super::pin::{KeyHash, PinnedKey};
@@ -40,9 +42,10 @@ impl Shown {
         KeyHash::of(first).map_err(|error| Failure::failed(format!("the certificate: {error}")))
     }
 
-    /// For HTTP/3.
+    /// For HTTP/3. Early data is taken: a file may be asked for twice.
     pub fn quic(&self, transport: TransportConfig) -> Result<ServerConfig, Failure> {
         ServerConfig::with_single_cert(self.chain.clone(), self.key.clone_key(), &[warpline_h3::ALPN])
+            .and_then(|config| config.early_data(true))
             .and_then(|config| config.transport(transport))
             .map_err(|error| Failure::failed(format!("the certificate and its key: {error}")))
     }
@@ -84,35 +87,29 @@ pub enum Trust<'a> {
 }
 
 impl Trust<'_> {
-    /// The configuration of a client.
-    pub fn client(self, transport: TransportConfig) -> Result<ClientConfig, Failure> {
-        let config = match self {
-            Self::Anyone => ClientConfig::insecure(&[warpline_h3::ALPN]),
-            Self::Key(hash) => pinned(hash),
+    /// The configuration of a client; `portable_sessions`: those that it is given can be kept in a file.
+    pub fn client(self, transport: TransportConfig, portable_sessions: bool) -> Result<ClientConfig, Failure> {
+        let failed = |error: ConfigError| Failure::failed(format!("the settings of TLS: {error}"));
+        let trust = match self {
+            Self::Anyone => warpline::Trust::Anyone,
+            Self::Key(hash) => {
+                let provider = provider::provider(PacketCrypto::Auto).map_err(failed)?;
+                warpline::Trust::Verifier(Arc::new(PinnedKey { hash, provider }))
+            }
             Self::File(path) => {
                 let mut roots = RootCertStore::empty();
                 for certificate in chain(path)? {
                     roots.add(certificate).map_err(|error| Failure::failed(format!("{}: {error}", path.display())))?;
                 }
-                ClientConfig::with_roots(roots, &[warpline_h3::ALPN])
+                warpline::Trust::Roots(Arc::new(roots))
             }
-            Self::System => ClientConfig::with_roots(system_roots()?, &[warpline_h3::ALPN]),
+            Self::System => warpline::Trust::Roots(Arc::new(system_roots()?)),
         };
-        config
+        let options = TlsOptions { portable_sessions, ..TlsOptions::default() };
+        ClientConfig::with_options(&trust, &[warpline_h3::ALPN], &options, None)
             .and_then(|config| config.transport(transport))
-            .map_err(|error| Failure::failed(format!("the settings of TLS: {error}")))
+            .map_err(failed)
     }
-}
-
-fn pinned(hash: KeyHash) -> Result<ClientConfig, ConfigError> {
-    let provider = provider::provider(PacketCrypto::Auto)?;
-    let verifier = Arc::new(PinnedKey { hash, provider: Arc::clone(&provider) });
-    let builder = rustls::ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .map_err(|error| ConfigError::Tls(error.to_string()))?;
-    let mut config = builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
-    config.alpn_protocols = vec![warpline_h3::ALPN.to_vec()];
-    ClientConfig::with_rustls(Arc::new(config))
 }
 
 fn system_roots() -> Result<RootCertStore, Failure> {

@@ -13,7 +13,8 @@ pub struct Target {
     /// What the certificate has to be for.
     pub name: String,
     host: Host,
-    port: u16,
+    /// The port of the server.
+    pub port: u16,
 }
 
 impl Target {

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 
 use rustls::version::TLS13;
@@ -81,6 +82,48 @@ fn nobody_is_trusted_without_a_reason() {
     // The certificate does not bear that name.
     let output = get(&url.replace("localhost", "127.0.0.1"), &["--ca", &cert]);
     assert!(said(&output).contains("not trusted"), "{}", said(&output));
+}
+
+#[test]
+fn the_next_fetch_resumes_the_session_and_may_send_its_request_at_once() {
+    let site = Site::new(&[]);
+    site.file("a", b"content");
+    let dir = tempfile::tempdir().unwrap();
+    let [sessions, to] = ["sessions", "a"].map(|name| dir.path().join(name).to_str().unwrap().to_owned());
+    let fetch = |options: &[&str]| {
+        let output = site.get("a", &[&["--json", "-o", &to][..], options].concat());
+        assert!(output.status.success(), "{}", said(&output));
+        assert_eq!((std::fs::read(&to).unwrap().as_slice(), said(&output).as_str()), (&b"content"[..], ""));
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        (report["resumed"].as_bool().unwrap(), report["early_data"].as_bool().unwrap())
+    };
+    assert_eq!(fetch(&["--sessions", &sessions]), (false, false), "there is nothing yet");
+    assert_eq!(std::fs::metadata(&sessions).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(fetch(&[]), (false, false), "sessions are kept of those who ask for it");
+    assert_eq!(fetch(&["--sessions", &sessions]), (true, false));
+    assert_eq!(fetch(&["--sessions", &sessions, "--early-data"]), (true, true));
+    // The settings by other ways than the command line.
+    let config = dir.path().join("config.toml");
+    std::fs::write(&config, "[h3.get]\nearly_data = true\n").unwrap();
+    let mut command = crate::site::warpline();
+    command.args(["get", &site.url("a"), "--pin", site.pin(), "--json", "-o", &to]);
+    let output = command.env("WARPLINE_SESSIONS", &sessions).env("WARPLINE_CONFIG", &config).output().unwrap();
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&report["resumed"], &report["early_data"]), (&true.into(), &true.into()), "{}", said(&output));
+
+    let output = site.get("a", &["--early-data"]);
+    assert!(output.status.code() == Some(2) && said(&output).contains("--sessions"), "{}", said(&output));
+    let url = site.url("a");
+    let pin = site.pin().to_owned();
+    assert!(fetch(&["--sessions", &sessions]).0 || fetch(&["--sessions", &sessions]).0);
+    site.interrupt();
+    site.ended();
+    let output = get(&url, &["--pin", &pin, "--sessions", &sessions, "--early-data", "--connect-timeout", "1"]);
+    assert!(output.status.code() == Some(4) && said(&output).contains("no answer"), "{}", said(&output));
+    std::fs::write(&sessions, b"notes").unwrap();
+    let output = get(&url, &["--pin", &pin, "--sessions", &sessions]);
+    assert!(output.status.code() == Some(1) && said(&output).contains(&sessions), "{}", said(&output));
+    assert_eq!(std::fs::read(&sessions).unwrap(), b"notes");
 }
 
 #[test]
