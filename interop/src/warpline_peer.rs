@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use warpline::{
     Backend, ClientConfig, Connection, Endpoint, InterfaceName, IoConfig, RecvStream, SendStream, ServerConfig,
-    XdpConfig, XdpModes,
+    TlsOptions, Trust, XdpConfig, XdpModes,
 };
 
 use crate::hq::{self, Answer};
@@ -47,6 +47,21 @@ pub fn client(identity: &Identity, alpn: &[u8]) -> io::Result<(Endpoint, Arc<Cli
     let mut roots = rustls::RootCertStore::empty();
     roots.add(identity.certificate()).map_err(io::Error::other)?;
     let config = ClientConfig::with_roots(roots, &[alpn]).map_err(io::Error::other)?;
+    Ok((builder(None).start().map_err(io::Error::other)?, Arc::new(config)))
+}
+
+/// The same with a configuration whose sessions can outlive the process, and which sends early data.
+///
+/// # Errors
+///
+/// As [`client`].
+pub fn lasting_client(identity: &Identity, alpn: &[u8]) -> io::Result<(Endpoint, Arc<ClientConfig>)> {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(identity.certificate()).map_err(io::Error::other)?;
+    let options = TlsOptions { portable_sessions: true, ..TlsOptions::default() };
+    let trust = Trust::Roots(Arc::new(roots));
+    let mut config = ClientConfig::with_options(&trust, &[alpn], &options, None).map_err(io::Error::other)?;
+    config.early_data = true;
     Ok((builder(None).start().map_err(io::Error::other)?, Arc::new(config)))
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
-use warpline::ConnectionError;
+use warpline::{ConnectionError, EarlyData, MemoryFile};
 use warpline_interop::proxy::{Config, Proxy};
 use warpline_interop::{hq, quinn_peer, warpline_peer};
 
@@ -123,5 +123,33 @@ async fn datagrams_come_back() {
     for number in 0..20u8 {
         connection.send_datagram(vec![number; 500].into()).unwrap();
         assert_eq!(connection.read_datagram().await.unwrap()[..], vec![number; 500]);
+    }
+}
+
+/// A file passes sessions of quinn's server from one client to the next, as it would from process to process.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_of_quinn_outlives_the_client_in_a_file() {
+    let (identity, names) = stage::set(&[5_000]).unwrap();
+    let server = quinn_peer::server(&identity, identity.directory()).unwrap();
+    let address = server.local_addr().unwrap();
+    let file = MemoryFile::new(identity.directory().join("sessions"));
+    for expected in [EarlyData::None, EarlyData::Accepted, EarlyData::Accepted] {
+        let (endpoint, config) = warpline_peer::lasting_client(&identity, hq::ALPN).unwrap();
+        file.load(&config.memory).unwrap();
+        let connection = endpoint.connect_early(address, "localhost", config.clone()).await.unwrap();
+        let answer = warpline_peer::get(&connection, &format!("/{}", names[0]), 1 << 24).await.unwrap();
+        stage::compare(&identity, &names, vec![answer]);
+        connection.handshake().await.unwrap();
+        let is_resumed = connection.is_resumed().await.unwrap();
+        assert_eq!((connection.early_data().await, is_resumed), (Ok(expected), expected == EarlyData::Accepted));
+        for _ in 0..6000 {
+            if config.memory.stats().sessions >= 2 {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        connection.close(0, b"");
+        endpoint.shutdown(0, b"").await;
+        file.save(&config.memory).unwrap();
     }
 }
