@@ -62,6 +62,7 @@ impl Product {
 }
 
 /// The powers of a hash key.
+#[derive(Clone)]
 #[repr(align(64))]
 pub(crate) struct Powers([u8; TABLE]);
 

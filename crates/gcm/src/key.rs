@@ -5,6 +5,7 @@ use crate::wide;
 use crate::{BLOCK_LEN, NONCE_LEN, TAG_LEN};
 
 /// A key of AES-128-GCM or AES-256-GCM with the initialization vector that belongs to it.
+#[derive(Clone)]
 pub struct AeadKey(wide::Aead);
 
 impl AeadKey {

@@ -12,6 +12,7 @@ use crate::{BLOCK_LEN, NONCE_LEN, TAG_LEN, is_supported};
 
 /// A key of the cipher; there is none unless the processor has the instructions. In the order in which a packet needs it: of
 /// the nine cache lines a short one sealed by AES-128 touches the first three, and the last three of the powers.
+#[derive(Clone)]
 #[repr(C, align(64))]
 pub(crate) struct Aead {
     /// With zeros behind it.

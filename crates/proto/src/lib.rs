@@ -57,7 +57,9 @@ pub mod streams;
 mod time;
 
 pub use connection::{Connection, ConnectionStats, EarlyData, PacketDrops};
-pub use crypto::{FleetKeys, PacketCrypto, ResetKey, TokenKey, provider};
+pub use crypto::{
+    BATCH_MAX, DeviceKey, FleetKeys, Job, PacketCrypto, PacketDevice, ResetKey, TokenKey, install_device, provider,
+};
 pub use datagram::SendDatagramError;
 pub use datagram_meta::{DatagramMeta, Transmit};
 pub use ecn::Ecn;

@@ -100,7 +100,7 @@ pub use warpline_proto::config::{
 };
 pub use warpline_proto::congestion::{self, CongestionAlgorithm};
 pub use warpline_proto::{
-    ConfigError, ConnectionError, ConnectionStats, EarlyData, EndpointStats, ExportError, FleetKeys, PacketCrypto,
-    PacketDrops, TransportError, provider,
+    ConfigError, ConnectionError, ConnectionStats, DeviceKey, EarlyData, EndpointStats, ExportError, FleetKeys, Job,
+    PacketCrypto, PacketDevice, PacketDrops, TransportError, install_device, provider,
 };
 pub use warpline_wire::{Dir, Side, StreamId, TransportErrorCode, Version};

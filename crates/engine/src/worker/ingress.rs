@@ -8,8 +8,9 @@ use crate::worker::links::{Links, Message, Packet, Stray};
 use crate::worker::run::Loop;
 use crate::worker::strays::Strays;
 use std::collections::VecDeque;
+use warpline_frame::Frame;
 use warpline_pktio::Received;
-use warpline_proto::{DatagramMeta, Instant};
+use warpline_proto::{BATCH_MAX, DatagramMeta, Instant};
 use warpline_ring::partition::{Member, Route};
 use warpline_wire::cid;
 
@@ -52,6 +53,16 @@ impl Share {
             #[cfg(target_os = "linux")]
             heir: None,
         }
+    }
+
+    /// Whether a datagram is for this worker, as nearly all are, with nothing more to find out about it.
+    #[inline]
+    fn is_own(&self, datagram: &[u8]) -> bool {
+        #[cfg(target_os = "linux")]
+        if self.heir.is_some() {
+            return false;
+        }
+        self.strays.are_none_away() && slot_of(datagram).is_none_or(|slot| self.member.route(slot) == Route::Own)
     }
 
     /// Handles a datagram, keeps it, or passes it on.
@@ -131,6 +142,19 @@ impl Share {
     }
 }
 
+/// Hands in what came together, and returns how many datagrams that was.
+#[inline]
+fn hand_in(now: Instant, meta: &DatagramMeta, together: &mut Vec<Frame>, core: &mut Core) -> u64 {
+    match together.as_mut_slice() {
+        [] => return 0,
+        [one] => core.endpoint.handle_datagram(now, meta, one),
+        several => core.endpoint.handle_datagrams(now, meta, several),
+    }
+    let count = together.len() as u64;
+    together.clear();
+    count
+}
+
 impl Loop {
     /// Takes a batch from the socket, then everything from the rings, and handles first what came by ring: what another
     /// worker pushed before a datagram arrived here is known when the datagram is handled.
@@ -175,9 +199,18 @@ impl Loop {
         let mut is_handshake = false;
         for frame in received.datagrams() {
             is_handshake |= frame.first().is_some_and(|first| first & LONG_HEADER != 0);
+            if self.share.is_own(&frame) {
+                self.together.push(frame);
+                if self.together.len() == BATCH_MAX {
+                    fates.handled += hand_in(now, &meta, &mut self.together, &mut core);
+                }
+                continue;
+            }
+            fates.handled += hand_in(now, &meta, &mut self.together, &mut core);
             let packet = Packet { meta, frame, hops: 0 };
             self.share.dispatch(now, packet, &mut core, &mut self.links, fates);
         }
+        fates.handled += hand_in(now, &meta, &mut self.together, &mut core);
         is_handshake
     }
 

@@ -29,7 +29,9 @@ use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
+use warpline_frame::Frame;
 use warpline_pktio::{Io, Received, TxMeta};
+use warpline_proto::BATCH_MAX;
 use warpline_proto::{Endpoint, Instant};
 use warpline_ring::partition::Member;
 
@@ -64,6 +66,8 @@ pub(crate) struct Loop {
     pub(super) batch: Vec<Received>,
     /// What came by ring in a turn; kept for its memory.
     pub(super) messages: Vec<Message>,
+    /// Datagrams that came together, on their way to the endpoint; kept for its memory.
+    pub(super) together: Vec<Frame>,
     pub(super) tally: WorkerStats,
     published: WorkerStats,
     command_panics: u64,
@@ -134,6 +138,7 @@ impl Loop {
             share: Share::new(member),
             batch: Vec::with_capacity(warpline_pktio::limits::RECV_BATCH * 4),
             messages: Vec::new(),
+            together: Vec::with_capacity(BATCH_MAX),
             tally: WorkerStats::default(),
             published: WorkerStats::default(),
             command_panics: 0,

@@ -33,6 +33,12 @@ impl Strays {
         self.away.get(&id).copied()
     }
 
+    /// Whether all connections of this worker's slots are here.
+    #[inline]
+    pub(crate) fn are_none_away(&self) -> bool {
+        self.away.is_empty()
+    }
+
     /// Takes in what a holder says.
     pub(crate) fn note(&mut self, stray: &Stray) {
         if stray.added {

@@ -138,7 +138,7 @@ impl Connection {
             return;
         }
         for (meta, bytes) in std::mem::take(&mut self.handshake.early_packets).packets {
-            self.handle_packets(cx, &meta, &mut Memory::from_vec(bytes));
+            self.handle_packets(cx, &meta, &mut Memory::from_vec(bytes), None);
         }
     }
 

@@ -1,4 +1,5 @@
-//! Datagrams out: GSO trains of packets, written and sealed in the transmit buffer.
+//! Datagrams out: GSO trains of packets, written and sealed in the transmit buffer, each packet by itself or, where the keys can do that,
+//! several at once.
 
 use warpline_wire::frame;
 use warpline_wire::{ConnectionId, Side, Writer};
@@ -7,6 +8,7 @@ use super::Connection;
 use super::lifecycle::State;
 use super::packet_builder::{HeaderParts, PacketBuilder};
 use super::timers::Timer;
+use super::train::Train;
 use crate::crypto::Level;
 use crate::crypto::packet::TAG_LEN;
 use crate::cx::Cx;
@@ -29,6 +31,7 @@ struct Budget {
     amplification: u64,
     /// Stopped by congestion control or pacing, not by a lack of data.
     throttled: bool,
+    train: Train,
 }
 
 /// What one packet turned out to be.
@@ -84,10 +87,12 @@ impl Connection {
             if room < segment && len > 0 {
                 break;
             }
+            budget.train.at = len;
             let built = self.write_datagram(cx, &mut buf[len..len + room], &mut budget);
             if built == 0 {
                 break;
             }
+            budget.train.seal_if_full(&mut self.keys, buf);
             if len == 0 {
                 // All but the last datagram of a train have the same length. One that is not full leaves no stream waiting,
                 // and DATAGRAM frames are often alike: the rest of the train has its length.
@@ -99,6 +104,7 @@ impl Connection {
                 break;
             }
         }
+        budget.train.seal(&mut self.keys, buf);
         if len == 0 {
             if !budget.throttled {
                 self.note_app_limited();
@@ -146,7 +152,8 @@ impl Connection {
             }
             eliciting = eliciting.min(allowed);
         }
-        Budget { eliciting, amplification: path.amplification_budget(), throttled: false }
+        let train = Train::new(&self.keys);
+        Budget { eliciting, amplification: path.amplification_budget(), throttled: false, train }
     }
 
     /// Writes one datagram of coalesced packets; returns its length, 0 when there is nothing to send.
@@ -169,6 +176,7 @@ impl Connection {
             let pad = self.padding_for(level, len, limit, budget);
             let built = self.write_packet(cx, &mut room[len..limit], level, budget, pad);
             len += built.len;
+            budget.train.at += built.len;
             if built.eliciting {
                 budget.eliciting = budget.eliciting.saturating_sub(built.len as u64);
             }
@@ -234,7 +242,7 @@ impl Connection {
         self.streams.has_data() || self.streams.has_control() || self.datagrams.has_data() || self.wants_control()
     }
 
-    /// Writes, seals and records one packet at the front of `room`.
+    /// Writes and records one packet at the front of `room`; it is sealed, or waits in the train for others.
     fn write_packet(
         &mut self,
         cx: &mut Cx<'_>,
@@ -299,7 +307,9 @@ impl Connection {
         }
         let unsealed = builder.finish();
         self.log_sent(cx.now, &unsealed, room);
-        unsealed.seal(&mut self.keys, room);
+        if !budget.train.defer(&unsealed) {
+            unsealed.seal(&mut self.keys, room);
+        }
         self.record_sent(cx, level, unsealed.len, eliciting, eliciting || padded);
         Built { len: unsealed.len, eliciting }
     }

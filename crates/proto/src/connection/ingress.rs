@@ -6,10 +6,11 @@ use warpline_wire::header::{self, HeaderError, PacketKind, ProtectedHeader};
 use warpline_wire::{PacketNumber, Reader, Side, TransportErrorCode, frame};
 
 use super::Connection;
+use super::ingress_batch::Ahead;
 use super::lifecycle::State;
 use super::stats::DropReason;
 use super::timers::Timer;
-use crate::crypto::{Level, packet};
+use crate::crypto::{Level, Opened, packet};
 use crate::cx::Cx;
 use crate::datagram_meta::DatagramMeta;
 use crate::error::{ConnectionError, TransportError};
@@ -21,13 +22,13 @@ use crate::time::Instant;
 /// Reserved bits of the first byte, which must be zero once unmasked (RFC 9000 section 17.2 and 17.3.1).
 const LONG_RESERVED: u8 = 0x0c;
 const SHORT_RESERVED: u8 = 0x18;
-const KEY_PHASE: u8 = 0x04;
+pub(super) const KEY_PHASE: u8 = 0x04;
 /// The fixed bit, which may be cleared once this side has announced `grease_quic_bit` (RFC 9287).
 const FIXED: u8 = 0x40;
 
 /// A packet that was opened where it lay.
 pub(super) struct OpenedPacket {
-    level: Level,
+    pub(super) level: Level,
     pub(super) number: u64,
     pub(super) header_len: usize,
     pub(super) payload_len: usize,
@@ -42,8 +43,14 @@ pub(super) struct PacketSummary {
 }
 
 impl Connection {
-    /// Handles one datagram; `memory` is exactly it, and is opened in place.
-    pub(crate) fn handle_datagram(&mut self, cx: &mut Cx<'_>, meta: &DatagramMeta, memory: &mut Memory) {
+    /// Handles one datagram; `memory` is exactly it, and is opened in place unless it is open already.
+    pub(super) fn handle_datagram(
+        &mut self,
+        cx: &mut Cx<'_>,
+        meta: &DatagramMeta,
+        memory: &mut Memory,
+        ahead: Option<Ahead>,
+    ) {
         self.counters.datagrams_received += 1;
         self.counters.bytes_received += memory.len() as u64;
         self.log_datagrams(cx.now, false, 1, memory.len());
@@ -53,29 +60,32 @@ impl Connection {
         self.count_arrival(meta, memory.len());
         match self.lifecycle.state {
             State::Open => {}
-            State::Closing { .. } => return self.handle_while_closing(cx, memory),
+            State::Closing { .. } => return self.handle_while_closing(cx, memory, ahead),
             State::Draining { .. } | State::Closed => return,
         }
-        self.handle_packets(cx, meta, memory);
+        self.handle_packets(cx, meta, memory, ahead);
         self.replay_early_packets(cx);
         self.log_changes(cx.now);
     }
 
     /// Of what comes in the closing state only the peer's CONNECTION_CLOSE matters: it says that ours has arrived. Longer
     /// datagrams are not opened to look for it; the close timer gets there by itself (RFC 9000 section 10.2.1).
-    fn handle_while_closing(&mut self, cx: &mut Cx<'_>, memory: &mut Memory) {
-        if memory.len() > CLOSE_ANSWER_LEN_MAX || !self.finds_close(cx, memory) {
+    fn handle_while_closing(&mut self, cx: &mut Cx<'_>, memory: &mut Memory, ahead: Option<Ahead>) {
+        if memory.len() > CLOSE_ANSWER_LEN_MAX || !self.finds_close(cx, memory, ahead) {
             self.on_packet_while_closing(cx.now);
         }
     }
 
     /// Whether `memory` is a 1-RTT packet that closes the connection.
-    fn finds_close(&mut self, cx: &mut Cx<'_>, memory: &mut Memory) -> bool {
+    fn finds_close(&mut self, cx: &mut Cx<'_>, memory: &mut Memory, ahead: Option<Ahead>) -> bool {
         let Ok(header) = header::parse(memory, cx.routes.cid_len()) else { return false };
         if header.kind != PacketKind::OneRtt {
             return false;
         }
-        let opened = self.open_packet(cx, memory, &header, Level::OneRtt);
+        let opened = match ahead {
+            Some(ahead) => self.take_opened(cx, memory, &header, &ahead),
+            None => self.open_packet(cx, memory, &header, Level::OneRtt),
+        };
         // New keys are of no use any more, nor is a time to discard the old ones.
         self.keep_close_timer_only();
         let Ok(Some(opened)) = opened else { return false };
@@ -96,12 +106,18 @@ impl Connection {
     }
 
     /// Handles the packets that a datagram coalesces.
-    pub(super) fn handle_packets(&mut self, cx: &mut Cx<'_>, meta: &DatagramMeta, memory: &mut Memory) {
+    pub(super) fn handle_packets(
+        &mut self,
+        cx: &mut Cx<'_>,
+        meta: &DatagramMeta,
+        memory: &mut Memory,
+        mut ahead: Option<Ahead>,
+    ) {
         let datagram_len = memory.len();
         while !memory.is_empty() && self.lifecycle.is_open() {
             let Some((header, consumed)) = self.parse_header(cx, memory) else { break };
             let rest = memory.len() - consumed;
-            match self.handle_packet(cx, meta, memory, &header, datagram_len) {
+            match self.handle_packet(cx, (meta, datagram_len), memory, &header, ahead.take()) {
                 Ok(()) => {}
                 Err(error) => {
                     self.close_with(cx.now, error);
@@ -142,10 +158,10 @@ impl Connection {
     fn handle_packet(
         &mut self,
         cx: &mut Cx<'_>,
-        meta: &DatagramMeta,
+        (meta, datagram_len): (&DatagramMeta, usize),
         memory: &mut Memory,
         header: &ProtectedHeader,
-        datagram_len: usize,
+        ahead: Option<Ahead>,
     ) -> Result<(), TransportError> {
         let level = match header.kind {
             PacketKind::Initial => Level::Initial,
@@ -180,9 +196,10 @@ impl Connection {
             self.drop_packet(cx.now, Some(header.kind), header.packet_len, DropReason::Unexpected);
             return Ok(());
         }
-        let opened = match level {
-            Level::Initial => self.open_initial(cx, memory, header)?,
-            _ => self.open_packet(cx, memory, header, level)?,
+        let opened = match (level, ahead) {
+            (Level::Initial, _) => self.open_initial(cx, memory, header)?,
+            (_, Some(ahead)) => self.take_opened(cx, memory, header, &ahead)?,
+            (_, None) => self.open_packet(cx, memory, header, level)?,
         };
         let Some(opened) = opened else { return Ok(()) };
         self.log_received(cx.now, header, &opened, memory);
@@ -248,7 +265,19 @@ impl Connection {
             self.on_failed_open(level)?;
             return self.dropped(cx.now, header, DropReason::NotAuthentic);
         };
-        let reserved = if level == Level::OneRtt && !early { SHORT_RESERVED } else { LONG_RESERVED };
+        self.check_opened(cx, header, OpenedPacket { level, number, header_len, payload_len }, first)
+    }
+
+    /// The checks of an authentic packet whose unmasked header begins with `first`. `None`: dropped, which is counted.
+    #[inline]
+    pub(super) fn check_opened(
+        &mut self,
+        cx: &Cx<'_>,
+        header: &ProtectedHeader,
+        opened: OpenedPacket,
+        first: u8,
+    ) -> Result<Option<OpenedPacket>, TransportError> {
+        let reserved = if header.kind == PacketKind::OneRtt { SHORT_RESERVED } else { LONG_RESERVED };
         if first & reserved != 0 {
             self.progress.heard = true;
             return Err(TransportError::protocol("reserved header bits are set"));
@@ -256,14 +285,14 @@ impl Connection {
         if first & FIXED == 0 && !self.config.grease_quic_bit {
             return self.dropped(cx.now, header, DropReason::Malformed);
         }
-        if payload_len == 0 {
+        if opened.payload_len == 0 {
             self.progress.heard = true;
             return Err(TransportError::protocol("a packet without frames"));
         }
-        Ok(Some(OpenedPacket { level, number, header_len, payload_len }))
+        Ok(Some(opened))
     }
 
-    fn dropped<T>(
+    pub(super) fn dropped<T>(
         &mut self,
         now: Instant,
         header: &ProtectedHeader,
@@ -274,7 +303,7 @@ impl Connection {
     }
 
     #[inline]
-    fn open_one_rtt(
+    pub(super) fn open_one_rtt(
         &mut self,
         cx: &mut Cx<'_>,
         phase: bool,
@@ -284,26 +313,34 @@ impl Connection {
     ) -> Result<Option<usize>, TransportError> {
         let Some(keys) = self.keys.one_rtt.as_mut() else { return Ok(None) };
         let Some(opened) = keys.open(phase, bytes, header_len, number) else { return Ok(None) };
+        self.on_opened(cx.now, &opened, number)?;
+        Ok(Some(opened.payload_len))
+    }
+
+    /// What opening a 1-RTT packet says of the keys.
+    #[inline]
+    pub(super) fn on_opened(&mut self, now: Instant, opened: &Opened, number: u64) -> Result<(), TransportError> {
         if opened.updated {
-            if !keys.follow(number, self.spaces.data.next_pn) {
+            let next_pn = self.spaces.data.next_pn;
+            if !self.keys.one_rtt.as_mut().is_some_and(|keys| keys.follow(number, next_pn)) {
                 return Err(TransportError::new(
                     TransportErrorCode::KEY_UPDATE_ERROR,
                     "keys updated again before the last update was acknowledged",
                 ));
             }
             self.counters.rare.key_updates += 1;
-            self.log_key_update(cx.now, "remote_update");
+            self.log_key_update(now, "remote_update");
         }
         if opened.updated || opened.settled {
             // RFC 9001 section 6.5: from the first packet under the new keys on.
-            self.timers.set(Timer::KeyDiscard, cx.now + self.pto_base() * KEY_UPDATE_PTOS);
+            self.timers.set(Timer::KeyDiscard, now + self.pto_base() * KEY_UPDATE_PTOS);
         }
-        Ok(Some(opened.payload_len))
+        Ok(())
     }
 
     /// Counts forgeries against the cipher's integrity limit (RFC 9001 section 6.6).
     #[cold]
-    fn on_failed_open(&mut self, level: Level) -> Result<(), TransportError> {
+    pub(super) fn on_failed_open(&mut self, level: Level) -> Result<(), TransportError> {
         self.keys.failed_opens += 1;
         let limit = self.keys.one_rtt.as_ref().map_or(u64::MAX, |k| k.integrity_limit());
         if level == Level::OneRtt && self.keys.failed_opens >= limit {

@@ -15,6 +15,7 @@ mod egress;
 mod frames;
 mod handshake;
 mod ingress;
+mod ingress_batch;
 mod lifecycle;
 mod log;
 mod loss;
@@ -26,6 +27,7 @@ mod retry;
 mod stats;
 mod timeout;
 mod timers;
+mod train;
 mod versions;
 
 use std::collections::VecDeque;

@@ -4,7 +4,7 @@ use warpline_wire::header::{self, LongHeader, PacketKind};
 use warpline_wire::{ConnectionId, PacketNumber, Version, Writer};
 
 use crate::crypto::packet::TAG_LEN;
-use crate::crypto::{Keys, Level, packet};
+use crate::crypto::{Keys, Level, Waiting, packet};
 
 /// Packet number and payload together are at least this long, so that there is a sample to protect the header with
 /// (RFC 9001 section 5.4.2).
@@ -148,6 +148,18 @@ impl Unsealed {
 
     pub(crate) fn number(&self) -> u64 {
         self.number
+    }
+
+    /// True for a packet with a short header.
+    #[inline]
+    pub(super) fn is_one_rtt(&self) -> bool {
+        self.level == Level::OneRtt && !self.zero_rtt
+    }
+
+    /// What is left to do of a packet with a short header that begins at `at` of a train.
+    #[inline]
+    pub(super) fn waiting_at(&self, at: usize) -> Waiting {
+        Waiting { at, len: self.len, pn_at: self.pn_at, pn_len: self.pn_len, number: self.number }
     }
 
     /// The frames, before the packet at the front of `room` is sealed.

@@ -1,8 +1,9 @@
 //! Packet protection keys of a connection, per level, and key update (RFC 9001 sections 4.9 and 6).
 
-use rustls::quic::{DirectionalKeys, HeaderProtectionKey, PacketKey, PacketKeySet};
+use rustls::quic::{DirectionalKeys, HeaderProtectionKey, PacketKeySet};
 use warpline_frame::prefetch;
 
+use super::batch::{BATCH_MAX, Job, PacketKey};
 use super::packet;
 use super::session::NextKeys;
 use crate::time::Instant;
@@ -40,7 +41,7 @@ pub(crate) struct Opened {
 pub(crate) struct OneRttKeys {
     pub(crate) local_header: Box<dyn HeaderProtectionKey>,
     pub(crate) remote_header: Box<dyn HeaderProtectionKey>,
-    current: PacketKeySet,
+    current: PacketKeys,
     /// By itself, since packets of the current phase do without.
     others: Box<OtherKeys>,
     phase: bool,
@@ -61,7 +62,7 @@ struct OtherKeys {
     previous: Option<Previous>,
     /// Made when a packet first shows the other phase, or when this side is about to update: an idle connection
     /// need not hold a second set of keys.
-    next: Option<PacketKeySet>,
+    next: Option<PacketKeys>,
     secrets: NextKeys,
     /// This side updates no earlier.
     not_before: Instant,
@@ -77,16 +78,41 @@ pub(crate) struct KeyLimits {
 }
 
 impl NextKeys {
-    fn next(&mut self) -> PacketKeySet {
-        match self {
+    fn next(&mut self) -> PacketKeys {
+        PacketKeys::new(match self {
             Self::Tls(secrets) => secrets.next_packet_keys(),
             Self::Own(secrets) => secrets.next_packet_keys(),
-        }
+        })
     }
 }
 
+/// One generation's keys.
+struct PacketKeys {
+    local: PacketKey,
+    remote: PacketKey,
+}
+
+impl PacketKeys {
+    fn new(keys: PacketKeySet) -> Self {
+        Self { local: PacketKey::new(keys.local), remote: PacketKey::new(keys.remote) }
+    }
+}
+
+/// A packet of a train that waits to be sealed with others: where it is, and what [`OneRttKeys::seal`] must know.
+#[derive(Clone, Copy)]
+pub(crate) struct Waiting {
+    /// Where it begins in the train.
+    pub(crate) at: usize,
+    /// Its length, tag included.
+    pub(crate) len: usize,
+    /// Where its number begins, from its own first byte on.
+    pub(crate) pn_at: usize,
+    pub(crate) pn_len: usize,
+    pub(crate) number: u64,
+}
+
 struct Previous {
-    remote: Box<dyn PacketKey>,
+    remote: PacketKey,
     /// Packets of the previous phase are below this number.
     end: u64,
 }
@@ -96,7 +122,7 @@ impl OneRttKeys {
         Self {
             local_header: keys.local.header,
             remote_header: keys.remote.header,
-            current: PacketKeySet { local: keys.local.packet, remote: keys.remote.packet },
+            current: PacketKeys::new(PacketKeySet { local: keys.local.packet, remote: keys.remote.packet }),
             others: Box::new(OtherKeys { previous: None, next: None, secrets, not_before: Instant::default() }),
             phase: false,
             first_received: None,
@@ -112,14 +138,14 @@ impl OneRttKeys {
     #[inline]
     pub(crate) fn prefetch_opening(&self) {
         prefetch(&*self.remote_header);
-        prefetch(&*self.current.remote);
+        self.current.remote.prefetch();
     }
 
     /// Has what the next packet of this side's needs brought into the caches.
     #[inline]
     pub(crate) fn prefetch_sealing(&self) {
         prefetch(&*self.local_header);
-        prefetch(&*self.current.local);
+        self.current.local.prefetch();
     }
 
     /// Key phase bit of packets sent now.
@@ -128,40 +154,83 @@ impl OneRttKeys {
         self.phase
     }
 
+    /// How many packets of a train to seal at once.
+    #[inline]
+    pub(crate) fn seals_at_once(&self) -> usize {
+        self.current.local.seals_at_once()
+    }
+
     /// Seals a 1-RTT packet; see [`packet::seal`].
     #[inline]
     pub(crate) fn seal(&mut self, bytes: &mut [u8], pn_at: usize, pn: (u64, usize)) {
+        let (number, pn_len) = pn;
         self.sealed += 1;
-        packet::seal(&*self.current.local, &*self.local_header, bytes, pn_at, pn);
+        self.current.local.seal(&mut [Job::new(bytes, pn_at + pn_len, number)]);
+        packet::protect(&*self.local_header, bytes, pn_at, pn_len);
     }
 
-    /// Opens a packet whose header is unmasked. `None`: not authentic under the keys that its phase and number call for.
+    /// Seals packets of a train, at most [`BATCH_MAX`], in the order in which they lie there.
+    pub(crate) fn seal_batch(&mut self, train: &mut [u8], waiting: &[Waiting]) {
+        if let [one] = waiting {
+            return self.seal(&mut train[one.at..one.at + one.len], one.pn_at, (one.number, one.pn_len));
+        }
+        self.sealed += waiting.len() as u64;
+        let mut jobs: [Job<'_>; BATCH_MAX] = std::array::from_fn(|_| Job::new(&mut [], 0, 0));
+        let jobs = &mut jobs[..waiting.len()];
+        let (mut rest, mut end) = (train, 0);
+        for (job, packet) in jobs.iter_mut().zip(waiting) {
+            let (_, from) = rest.split_at_mut(packet.at - end);
+            let (bytes, behind) = from.split_at_mut(packet.len);
+            *job = Job::new(bytes, packet.pn_at + packet.pn_len, packet.number);
+            (rest, end) = (behind, packet.at + packet.len);
+        }
+        self.current.local.seal(jobs);
+        for (job, packet) in jobs.iter_mut().zip(waiting) {
+            packet::protect(&*self.local_header, job.packet, packet.pn_at, packet.pn_len);
+        }
+    }
+
+    /// Opens packets of the current phase whose headers are unmasked. What they bring is for [`accept`](Self::accept) to say, in
+    /// their turn.
+    #[inline]
+    pub(crate) fn open_batch(&self, jobs: &mut [Job<'_>]) {
+        self.current.remote.open(jobs);
+    }
+
+    /// What a packet that was opened under the current keys brings.
+    #[inline]
+    pub(crate) fn accept(&mut self, payload_len: usize, number: u64) -> Opened {
+        let mut settled = false;
+        if self.first_received.is_none_or(|first| number < first) {
+            settled = self.first_received.is_none() && self.others.previous.is_some();
+            self.first_received = Some(number);
+            if let Some(previous) = &mut self.others.previous {
+                previous.end = number;
+            }
+        }
+        Opened { payload_len, updated: false, settled }
+    }
+
+    /// Opens a 1-RTT packet whose header is unmasked. `None`: not authentic under the keys that its phase and number call for.
     #[inline]
     pub(crate) fn open(&mut self, phase: bool, bytes: &mut [u8], header_len: usize, number: u64) -> Option<Opened> {
+        let mut job = [Job::new(bytes, header_len, number)];
+        let payload_len = (job[0].packet.len() - header_len).checked_sub(packet::TAG_LEN)?;
         if phase == self.phase {
-            let payload_len = packet::open(&*self.current.remote, bytes, header_len, number)?;
-            let mut settled = false;
-            if self.first_received.is_none_or(|first| number < first) {
-                settled = self.first_received.is_none() && self.others.previous.is_some();
-                self.first_received = Some(number);
-                if let Some(previous) = &mut self.others.previous {
-                    previous.end = number;
-                }
-            }
-            return Some(Opened { payload_len, updated: false, settled });
+            self.current.remote.open(&mut job);
+            return job[0].is_done.then(|| self.accept(payload_len, number));
         }
         // RFC 9001 section 6.5: a lower number than any of the current phase belongs to the previous one.
         if let Some(previous) = self.others.previous.as_ref().filter(|p| number < p.end) {
-            let payload_len = packet::open(&*previous.remote, bytes, header_len, number)?;
-            return Some(Opened { payload_len, updated: false, settled: false });
+            previous.remote.open(&mut job);
+            return job[0].is_done.then_some(Opened { payload_len, updated: false, settled: false });
         }
         if self.first_received.is_some_and(|first| number < first) {
             return None;
         }
         let OtherKeys { next, secrets, .. } = &mut *self.others;
-        let next = next.get_or_insert_with(|| secrets.next());
-        let payload_len = packet::open(&*next.remote, bytes, header_len, number)?;
-        Some(Opened { payload_len, updated: true, settled: false })
+        next.get_or_insert_with(|| secrets.next()).remote.open(&mut job);
+        job[0].is_done.then_some(Opened { payload_len, updated: true, settled: false })
     }
 
     /// Moves to the next generation because the peer did, with packet `number`.

@@ -3,7 +3,9 @@
 //! TLS itself is rustls'. The choice of the library that seals packets is made in [`provider`] and nowhere else.
 
 mod address_token;
+mod batch;
 mod client_hello;
+mod device;
 mod fleet;
 mod keys;
 pub(crate) mod packet;
@@ -18,8 +20,10 @@ mod wide;
 
 pub use address_token::TokenKey;
 pub(crate) use address_token::{TokenError, TokenKind, TokenScope};
+pub use batch::{BATCH_MAX, Job};
+pub use device::{DeviceKey, PacketDevice, install_device};
 pub use fleet::FleetKeys;
-pub(crate) use keys::{KeyLimits, Keys, OneRttKeys};
+pub(crate) use keys::{KeyLimits, Keys, OneRttKeys, Opened, Waiting};
 pub use provider::PacketCrypto;
 pub use reset::ResetKey;
 pub(crate) use session::{Level, Session, SessionEvent, tls_version};

@@ -2,6 +2,7 @@
 
 use rustls::Error;
 use rustls::quic::{HeaderProtectionKey, PacketKey};
+use warpline_gcm::Job;
 use warpline_wire::header;
 
 /// Length of the AEAD tag of every QUIC cipher suite (RFC 9001 section 5.3).
@@ -23,11 +24,24 @@ pub(crate) fn seal(
     pn: (u64, usize),
 ) {
     let (number, pn_len) = pn;
-    let (head, rest) = packet.split_at_mut(pn_at + pn_len);
-    let payload_len = rest.len() - TAG_LEN;
-    let (payload, tag_out) = rest.split_at_mut(payload_len);
-    let tag = packet_key.encrypt_in_place(number, head, payload).expect("a packet is far below the cipher's limit");
+    let mut job = Job::new(packet, pn_at + pn_len, number);
+    seal_by(packet_key, &mut job);
+    protect(header_key, packet, pn_at, pn_len);
+}
+
+/// Seals the packet of a job by a library; its header is not protected yet.
+#[inline]
+pub(crate) fn seal_by(key: &dyn PacketKey, job: &mut Job<'_>) {
+    let (header, rest) = job.packet.split_at_mut(job.header_len);
+    let (payload, tag_out) = rest.split_at_mut(rest.len() - TAG_LEN);
+    let tag = key.encrypt_in_place(job.number, header, payload).expect("a packet is far below the cipher's limit");
     tag_out.copy_from_slice(tag.as_ref());
+    job.is_done = true;
+}
+
+/// Protects the header of a sealed packet (RFC 9001 section 5.4).
+#[inline]
+pub(crate) fn protect(header_key: &dyn HeaderProtectionKey, packet: &mut [u8], pn_at: usize, pn_len: usize) {
     let (head, after) = packet.split_at_mut(pn_at + SAMPLE_AT);
     let (first, rest) = head.split_at_mut(1);
     header_key
@@ -68,6 +82,13 @@ pub(crate) fn unmask(
     let pn_len = usize::from(first[0] & 0x03) + 1;
     let truncated = header::decode_pn(rest.get(pn_at - 1..)?, pn_len);
     Some((first[0], truncated, pn_len))
+}
+
+/// Opens the packet of a job by a library; its header is unmasked.
+#[inline]
+pub(crate) fn open_by(key: &dyn PacketKey, job: &mut Job<'_>) {
+    let (header, payload) = job.packet.split_at_mut(job.header_len);
+    job.is_done = key.decrypt_in_place(job.number, header, payload).is_ok();
 }
 
 /// Opens a packet in place; `header_len` bytes of header are authenticated. Returns the payload's length,

@@ -14,7 +14,7 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs as aws, ring};
 use rustls::quic::Suite;
 use rustls::{CipherSuite, SupportedCipherSuite};
 
-use super::wide;
+use super::{device, wide};
 use crate::error::ConfigError;
 
 /// Which library seals and opens packets.
@@ -29,10 +29,12 @@ pub enum PacketCrypto {
     AwsLc,
     /// The `warpline-gcm` crate, on processors with AVX-512, VAES and VPCLMULQDQ; ChaCha20 is `aws-lc-rs`'.
     WarplineGcm,
+    /// The device that was [installed](super::install_device), with the fastest library for what it does not do. `Auto` never means it.
+    Device,
 }
 
 impl PacketCrypto {
-    /// The library that `self` stands for on this machine; never [`PacketCrypto::Auto`].
+    /// The library, or the device, that `self` stands for on this machine; never [`PacketCrypto::Auto`].
     pub fn resolve(self) -> Self {
         static FASTER: LazyLock<PacketCrypto> = LazyLock::new(measure);
         match self {
@@ -48,6 +50,7 @@ impl PacketCrypto {
             Self::Ring => "ring",
             Self::AwsLc => "aws-lc-rs",
             Self::WarplineGcm => "warpline-gcm",
+            Self::Device => "device",
         }
     }
 }
@@ -57,12 +60,14 @@ impl PacketCrypto {
 /// All three TLS 1.3 cipher suites are offered, AES-128-GCM first. X25519MLKEM768 is the preferred key exchange.
 ///
 /// # Errors
-/// The library was named, and the processor lacks its instructions.
+/// The library was named, and the processor lacks its instructions; or the device was, and none is installed.
 pub fn provider(crypto: PacketCrypto) -> Result<Arc<CryptoProvider>, ConfigError> {
     let mut provider = aws::default_provider();
-    let why = "needs a processor with AVX-512, VAES and VPCLMULQDQ";
-    let suites = suites(crypto.resolve());
-    provider.cipher_suites = suites.ok_or(ConfigError::OutOfRange { name: "warpline-gcm", why })?;
+    let (name, why) = match crypto {
+        PacketCrypto::Device => ("device", "needs a device that was installed"),
+        _ => ("warpline-gcm", "needs a processor with AVX-512, VAES and VPCLMULQDQ"),
+    };
+    provider.cipher_suites = suites(crypto.resolve()).ok_or(ConfigError::OutOfRange { name, why })?;
     provider.kx_groups =
         vec![aws::kx_group::X25519MLKEM768, aws::kx_group::X25519, aws::kx_group::SECP256R1, aws::kx_group::SECP384R1];
     Ok(Arc::new(provider))
@@ -72,6 +77,7 @@ pub fn provider(crypto: PacketCrypto) -> Result<Arc<CryptoProvider>, ConfigError
 fn suites(crypto: PacketCrypto) -> Option<Vec<SupportedCipherSuite>> {
     Some(match crypto {
         PacketCrypto::WarplineGcm => wide::suites()?.to_vec(),
+        PacketCrypto::Device => device::suites(&suites(PacketCrypto::Auto.resolve())?)?,
         PacketCrypto::Ring => vec![
             ring::cipher_suite::TLS13_AES_128_GCM_SHA256,
             ring::cipher_suite::TLS13_AES_256_GCM_SHA384,

@@ -161,9 +161,9 @@ impl Endpoint {
         let Self { rng, config, routes, settled, .. } = self;
         let mut cx = Cx { now, rng, config, routes, handle, settled };
         let mut connection = Connection::server(&mut cx, &server, opening);
-        connection.handle_datagram(&mut cx, meta, memory);
-        for (meta, mut memory) in self.early.take(now, &initial.dcid) {
-            connection.handle_datagram(&mut cx, &meta, &mut memory);
+        connection.handle_datagrams(&mut cx, meta, std::slice::from_mut(memory));
+        for (meta, memory) in self.early.take(now, &initial.dcid) {
+            connection.handle_datagrams(&mut cx, &meta, &mut [memory]);
         }
         if !connection.has_heard() {
             // Not authentic, so not even a client's mistake: forget it.

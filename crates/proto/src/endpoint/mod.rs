@@ -130,8 +130,32 @@ impl Endpoint {
             None => self.find_by_long_header(memory),
         };
         match found {
-            Some(handle) => self.deliver(now, meta, memory, handle),
+            Some(handle) => self.deliver(now, meta, std::slice::from_mut(memory), handle),
             None => self.handle_unrouted(now, meta, memory),
+        }
+    }
+
+    /// Handles datagrams that arrived together, each as [`handle_datagram`](Self::handle_datagram) does; packets of one connection that
+    /// follow one another are opened at once. All have come from the same place, and each value is exactly one datagram.
+    #[inline]
+    pub fn handle_datagrams(&mut self, now: Instant, meta: &DatagramMeta, together: &mut [Memory]) {
+        let mut rest = together;
+        while let Some((first, others)) = rest.split_first() {
+            let dcid = |memory| header::short_dcid(memory, self.routes.cid_len());
+            let same = match dcid(first) {
+                Some(id) => others.iter().take_while(|other| dcid(other) == Some(id)).count(),
+                None => 0,
+            };
+            let found = dcid(first).filter(|_| same > 0).and_then(|id| self.routes.find(id));
+            let (run, behind) = rest.split_at_mut(1 + same);
+            rest = behind;
+            match found {
+                Some(handle) => {
+                    self.stats.datagrams_received += run.len() as u64;
+                    self.deliver(now, meta, run, handle);
+                }
+                None => run.iter_mut().for_each(|memory| self.handle_datagram(now, meta, memory)),
+            }
         }
     }
 
@@ -145,13 +169,13 @@ impl Endpoint {
     }
 
     #[inline]
-    fn deliver(&mut self, now: Instant, meta: &DatagramMeta, memory: &mut Memory, handle: ConnectionHandle) {
+    fn deliver(&mut self, now: Instant, meta: &DatagramMeta, together: &mut [Memory], handle: ConnectionHandle) {
         self.touch(handle);
         let Self { slots, rng, config, routes, settled, .. } = self;
         if let Some(connection) = slots.find_mut(handle) {
             let mut cx = Cx { now, rng, config, routes, handle, settled };
             self.active = Some(handle);
-            connection.handle_datagram(&mut cx, meta, memory);
+            connection.handle_datagrams(&mut cx, meta, together);
             self.active = None;
         }
     }

@@ -59,6 +59,8 @@ pub struct Pair {
     pub reaction: Option<Reaction>,
     /// Time that a datagram takes beyond `delay`: number, to the server.
     pub jitter: Jitter,
+    /// What arrives at the same time from the same place is handed in together.
+    pub together: bool,
     flying: VecDeque<Flying>,
     pub count: u64,
     pub client_events: Vec<(ConnectionHandle, Event)>,
@@ -103,6 +105,7 @@ impl Pair {
             route_filter: None,
             reaction: None,
             jitter: Box::new(|_, _| Duration::ZERO),
+            together: true,
             flying: VecDeque::new(),
             count: 0,
             client_events: Vec::new(),
@@ -162,7 +165,19 @@ impl Pair {
                 continue;
             }
             let meta = DatagramMeta { remote: f.from, local: Some(f.to.ip()), ecn: f.ecn };
-            endpoint.handle_datagram(self.now, &meta, &mut Frame::from_vec(f.bytes));
+            let mut frames = vec![Frame::from_vec(f.bytes)];
+            let is_alike = |other: &mut Flying| {
+                other.at <= self.now && (other.from, other.to, other.ecn) == (meta.remote, f.to, meta.ecn)
+            };
+            while self.together
+                && let Some(other) = self.flying.pop_front_if(is_alike)
+            {
+                frames.push(Frame::from_vec(other.bytes));
+            }
+            match frames.as_mut_slice() {
+                [one] => endpoint.handle_datagram(self.now, &meta, one),
+                several => endpoint.handle_datagrams(self.now, &meta, several),
+            }
         }
         self.client.handle_timeout(self.now);
         self.server.handle_timeout(self.now);
