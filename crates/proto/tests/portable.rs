@@ -9,12 +9,12 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::digest::{SHA256, digest};
+use common::tamper::TrustsAnyone;
 use common::{ALPN, Pair, pattern, server_config};
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::{CertifiedKey, Signer, SigningKey};
-use rustls::{CipherSuite, DigitallySignedStruct, SignatureAlgorithm, SignatureScheme};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{CipherSuite, SignatureAlgorithm, SignatureScheme};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use warpline_frame::Chunk;
 use warpline_proto::config::{
     ClientAuth, ClientConfig, ClientMemory, EndpointConfig, MemoryError, ServerConfig, TlsOptions, TransportConfig,
@@ -369,48 +369,9 @@ fn the_server_is_judged_again_by_those_who_resume() {
     assert_eq!(pair.client.peek(client).unwrap().early_data(), EarlyData::None);
 }
 
-/// Content with everything, even without a proof that the server holds its key.
-#[derive(Debug)]
-struct Careless;
-
-impl ServerCertVerifier for Careless {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        vec![SignatureScheme::ECDSA_NISTP256_SHA256]
-    }
-}
-
 #[test]
 fn what_a_verifier_of_the_callers_let_in_is_not_for_others() {
-    let careless = Trust::Verifier(Arc::new(Careless));
+    let careless = Trust::Verifier(Arc::new(TrustsAnyone));
     let (mut pair, left) = visited(early_server(), process(&careless, &portable()));
     begin(&mut pair, process(&Trust::Anyone, &portable()), &left);
     assert_eq!(early(&mut pair), (EarlyData::None, false));
