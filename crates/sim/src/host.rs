@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use warpline_frame::Frame;
-use warpline_proto::{DatagramMeta, Ecn, Endpoint};
+use warpline_proto::{BATCH_MAX, DatagramMeta, Ecn, Endpoint};
 
 use crate::app::App;
 use crate::{Codepoint, Instant, Node, Packet, Report, Tally};
@@ -47,8 +47,21 @@ impl<A: App> Node for Host<A> {
     }
 
     fn handle_datagram(&mut self, now: Instant, packet: Packet) {
-        let meta = DatagramMeta { remote: packet.src, local: Some(packet.dst.ip()), ecn: to_ecn(packet.ecn) };
+        let meta = meta(&packet);
         self.endpoint.handle_datagram(now, &meta, &mut Frame::from_vec(packet.payload));
+        self.turn(now);
+    }
+
+    fn handle_datagrams(&mut self, now: Instant, packets: Vec<Packet>) {
+        let mut rest = packets.into_iter().peekable();
+        while let Some(first) = rest.next() {
+            let meta = self::meta(&first);
+            let mut together = vec![Frame::from_vec(first.payload)];
+            while let Some(next) = rest.next_if(|next| together.len() < BATCH_MAX && self::meta(next) == meta) {
+                together.push(Frame::from_vec(next.payload));
+            }
+            self.endpoint.handle_datagrams(now, &meta, &mut together);
+        }
         self.turn(now);
     }
 
@@ -102,6 +115,10 @@ impl<A: App> Node for Host<A> {
         }
         report
     }
+}
+
+fn meta(packet: &Packet) -> DatagramMeta {
+    DatagramMeta { remote: packet.src, local: Some(packet.dst.ip()), ecn: to_ecn(packet.ecn) }
 }
 
 fn to_ecn(codepoint: Codepoint) -> Option<Ecn> {

@@ -13,6 +13,11 @@ pub trait Node {
     /// Takes a datagram.
     fn handle_datagram(&mut self, now: Instant, packet: Packet);
 
+    /// Takes datagrams that were received at once.
+    fn handle_datagrams(&mut self, now: Instant, packets: Vec<Packet>) {
+        packets.into_iter().for_each(|packet| self.handle_datagram(now, packet));
+    }
+
     /// Does what is due at `now`. The first call, at the start of the run, is the node's chance to begin.
     fn handle_timeout(&mut self, now: Instant);
 

@@ -21,6 +21,11 @@ use crate::{Instant, Node, Report, Rng, address};
 /// Bounds the real time of a run that goes wrong; the largest scenario needs about a tenth.
 const EVENTS_MAX: u64 = 5_000_000;
 
+/// For how long nodes may gather what arrives, one of them in each run: not at all, as cards and drivers do, and as a program that has to
+/// wait for its turn.
+const GATHER: [Duration; 4] =
+    [Duration::ZERO, Duration::from_micros(20), Duration::from_micros(200), Duration::from_millis(1)];
+
 /// What a run that went well was like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Outcome {
@@ -89,6 +94,7 @@ fn try_run(scenario: &Scenario, seed: u64, verbose: bool) -> Result<Outcome, Box
         })
     };
     let mut world = build(setup, &mut rng, verbose).map_err(|error| fail(error, None))?;
+    world.gather(GATHER[rng.below(GATHER.len() as u64) as usize]);
     world.run().map_err(|what| fail(what, Some(&world)))?;
     let mut clients = reports(&world);
     let server = clients.pop().unwrap_or_default();

@@ -53,10 +53,13 @@ pub struct World {
     limits: Limits,
     sent: Vec<Packet>,
     outcome: Outcome,
+    gather: Duration,
 }
 
 struct Slot {
     node: Box<dyn Node>,
+    /// What has arrived and is not handed over yet.
+    inbox: Vec<Packet>,
     /// The time of the wake-up that is in the queue for this node; others are stale.
     armed: Option<Instant>,
     /// See [`IDLE_TIMEOUTS_MAX`].
@@ -66,6 +69,7 @@ struct Slot {
 enum Event {
     Wake(NodeId),
     Arrive { path: usize, leg: Leg, packet: Packet },
+    HandOver(NodeId),
 }
 
 impl World {
@@ -82,7 +86,14 @@ impl World {
         for index in 0..nodes.len() {
             queue.schedule(queue.now(), Event::Wake(NodeId(index)));
         }
-        Self { queue, nodes, paths, monitors: Vec::new(), log, limits, sent: Vec::new(), outcome: Outcome::default() }
+        let (monitors, sent, outcome, gather) = (Vec::new(), Vec::new(), Outcome::default(), Duration::ZERO);
+        Self { queue, nodes, paths, monitors, log, limits, sent, outcome, gather }
+    }
+
+    /// Nodes get what arrives within `interval` of the first datagram at once, as from a network card that moderates its interrupts.
+    /// Without it, and with zero, they get each datagram by itself.
+    pub fn gather(&mut self, interval: Duration) {
+        self.gather = interval;
     }
 
     /// Adds a checker.
@@ -173,6 +184,11 @@ impl World {
                 self.settle(now, id)
             }
             Event::Arrive { path, leg, packet } => self.arrive(now, path, leg, packet),
+            Event::HandOver(id) => {
+                let slot = &mut self.nodes[id.0];
+                slot.node.handle_datagrams(now, std::mem::take(&mut slot.inbox));
+                self.settle(now, id)
+            }
         }
     }
 
@@ -204,8 +220,15 @@ impl World {
         }
         let slot = &mut self.nodes[id.0];
         slot.idle_timeouts = 0;
-        slot.node.handle_datagram(now, packet);
-        self.settle(now, id)
+        if self.gather.is_zero() {
+            slot.node.handle_datagram(now, packet);
+            return self.settle(now, id);
+        }
+        if slot.inbox.is_empty() {
+            self.queue.schedule(now + self.gather, Event::HandOver(id));
+        }
+        slot.inbox.push(packet);
+        Ok(())
     }
 
     /// After a node was touched: sends what it wants to send, arms its timer, tells the monitors how far things are.
@@ -264,6 +287,6 @@ impl World {
 
 impl Slot {
     fn new(node: Box<dyn Node>) -> Self {
-        Self { node, armed: None, idle_timeouts: 0 }
+        Self { node, inbox: Vec::new(), armed: None, idle_timeouts: 0 }
     }
 }
