@@ -5,8 +5,10 @@
 //! (nightly, with the flags in its README).
 #![forbid(unsafe_code)]
 
+mod files;
 mod parsers;
 mod quic;
 
-pub use parsers::{frames, manifest, packet_header, transport_parameters};
+pub use files::{client_memory, manifest, share_messages};
+pub use parsers::{frames, http3_stream, net_headers, packet_header, transport_parameters};
 pub use quic::{connection_frames, two_connections};

@@ -1,8 +1,8 @@
-//! Parsers: what they accept is checked against what writes it.
+//! Parsers of what comes from the network: what they accept is checked against what writes it.
 
-use warpline_share::manifest::{OrderCheck, decode_entry, encode_entry};
 use warpline_wire::frame::{self, Frame};
 use warpline_wire::header::{self, HeaderError, LongHeader, PacketKind};
+use warpline_wire::net::{self, Peer, Template};
 use warpline_wire::{Reader, Side, TransportParameters, Writer};
 
 /// Packet headers: whatever is accepted lies within the datagram, the ways to read one agree, and a long header that is
@@ -97,20 +97,36 @@ pub fn transport_parameters(data: &[u8]) {
     }
 }
 
-/// A manifest: entries that are accepted stay below the root, in order, and read back the same.
-pub fn manifest(data: &[u8]) {
-    let mut reader = Reader::new(data);
-    let (mut order, mut previous) = (OrderCheck::default(), Vec::new());
-    while !reader.is_empty() {
-        let Ok(entry) = decode_entry(&mut reader, &previous) else { return };
-        assert!(!entry.path.starts_with(b"/"));
-        assert!(entry.path.split(|b| *b == b'/').all(|name| name != b".." && name != b"."));
-        let mut bytes = Vec::new();
-        encode_entry(&mut bytes, &entry, &previous);
-        assert!(decode_entry(&mut Reader::new(&bytes), &previous).is_ok_and(|again| again == entry));
-        if order.check(&entry).is_err() {
-            return;
+/// Ethernet, IP and UDP headers: the payload of what is accepted lies within the frame, and headers written for the same addresses
+/// read back the same.
+pub fn net_headers(data: &[u8]) {
+    let Ok(parsed) = net::parse(data) else { return };
+    let Some(payload) = data.get(parsed.payload.clone()) else { panic!("a payload lies within its frame") };
+    let template = Template::new(&Peer {
+        source_mac: parsed.source_mac,
+        next_hop_mac: [2; net::MAC_LEN],
+        vlans: [None; net::VLAN_TAGS_MAX],
+        source: parsed.source,
+        destination: parsed.destination.ip(),
+        hop_limit: 64,
+        flow_label: 0,
+    })
+    .expect("both addresses are of the family that the header has");
+    let mut packet = vec![0; template.len()];
+    packet.extend_from_slice(payload);
+    template.write(&mut packet, parsed.destination.port(), parsed.traffic_class & 3);
+    let again = net::parse(&packet).expect("what is written can be read");
+    assert_eq!((again.source, again.destination), (parsed.source, parsed.destination));
+    assert_eq!((again.source_mac, again.traffic_class), (parsed.source_mac, parsed.traffic_class & 3));
+    assert_eq!(packet.get(again.payload), Some(payload));
+}
+
+/// Frames and fields of HTTP/3: what the checks say of a stream does not depend on the pieces that it comes in.
+pub fn http3_stream(data: &[u8]) {
+    for side in [Side::Client, Side::Server] {
+        let whole = warpline_h3::check_stream(side, data, data.len());
+        for piece in [1, 2, 3, 7, 64] {
+            assert_eq!(warpline_h3::check_stream(side, data, piece), whole, "in pieces of {piece}");
         }
-        previous = entry.path;
     }
 }

@@ -41,6 +41,26 @@ fn manifest() {
 }
 
 #[test]
+fn net_headers() {
+    replay("net_headers", true, warpline_fuzz::net_headers);
+}
+
+#[test]
+fn http3_stream() {
+    replay("http3_stream", true, warpline_fuzz::http3_stream);
+}
+
+#[test]
+fn share_messages() {
+    replay("share_messages", true, warpline_fuzz::share_messages);
+}
+
+#[test]
+fn client_memory() {
+    replay("client_memory", true, warpline_fuzz::client_memory);
+}
+
+#[test]
 fn connection_frames() {
     replay("connection_frames", false, warpline_fuzz::connection_frames);
 }

@@ -79,7 +79,7 @@ pub use error::{Malformed, Violation, close_code};
 pub use stream::{BidiStream, RecvStream, SendStream};
 pub use transport::{Pair, RecvHalf, SendHalf, Transport};
 
-use warpline::TransportConfig;
+use warpline::{Side, TransportConfig};
 
 /// The name of HTTP/3 in the handshake (RFC 9114 section 3.1).
 pub const ALPN: &[u8] = b"h3";
@@ -92,4 +92,16 @@ pub fn transport_config() -> TransportConfig {
         max_concurrent_uni: limits::UNI_STREAMS_MAX,
         ..TransportConfig::default()
     }
+}
+
+/// What the checks of this crate say of a message to `side`, whose stream comes in pieces of `piece` bytes: for the fuzz target, which
+/// cuts it in several ways.
+///
+/// # Errors
+/// What a peer would be told of it.
+#[doc(hidden)]
+pub fn check_stream(side: Side, stream: &[u8], piece: usize) -> Result<(), String> {
+    let mut guard = frames::FrameGuard::message(side);
+    stream.chunks(piece.max(1)).try_for_each(|piece| guard.follow(piece)).map_err(|fault| format!("{fault:?}"))?;
+    guard.end().map_err(|malformed| malformed.to_string())
 }

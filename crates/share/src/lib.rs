@@ -33,7 +33,8 @@ mod identity;
 pub mod limits;
 mod ls;
 pub mod manifest;
-mod message;
+#[doc(hidden)]
+pub mod message;
 mod net;
 mod progress;
 mod stream;

@@ -95,7 +95,7 @@ pub struct Compare {
     pub size: u64,
     /// The time of change it has in the manifest.
     pub mtime: Mtime,
-    /// How the ends of chunks are found, see [`crate::chunks::METHOD`].
+    /// How the ends of chunks are found, see `chunks::METHOD`.
     pub method: u8,
     /// How long they are.
     pub lengths: Lengths,

@@ -1,0 +1,4 @@
+//! `client_memory` under libFuzzer.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| warpline_fuzz::client_memory(data));
