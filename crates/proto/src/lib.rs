@@ -58,7 +58,8 @@ mod time;
 
 pub use connection::{Connection, ConnectionStats, EarlyData, PacketDrops};
 pub use crypto::{
-    BATCH_MAX, DeviceKey, FleetKeys, Job, PacketCrypto, PacketDevice, ResetKey, TokenKey, install_device, provider,
+    BATCH_MAX, DeviceKey, DeviceTrial, FleetKeys, Job, PacketCrypto, PacketDevice, ResetKey, TokenKey, TrialError,
+    install_device, provider, try_device,
 };
 pub use datagram::SendDatagramError;
 pub use datagram_meta::{DatagramMeta, Transmit};

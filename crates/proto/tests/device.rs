@@ -13,7 +13,7 @@ use aws_lc_rs::aead::{AES_128_GCM, AES_256_GCM, Aad, LessSafeKey, Nonce, Unbound
 use common::{ALPN, Pair, Transfer};
 use rustls::CipherSuite;
 use warpline_proto::config::{ClientConfig, ServerConfig, TlsOptions, TransportConfig, Trust};
-use warpline_proto::{BATCH_MAX, DeviceKey, Job, PacketCrypto, PacketDevice, install_device};
+use warpline_proto::{BATCH_MAX, DeviceKey, Job, PacketCrypto, PacketDevice, TrialError, install_device, try_device};
 
 /// What the device saw, and how it is.
 #[derive(Debug, Default)]
@@ -23,6 +23,8 @@ struct State {
     opened: [AtomicUsize; BATCH_MAX + 1],
     is_full: AtomicBool,
     is_broken: AtomicBool,
+    /// It seals to something else than AES-GCM says.
+    is_wrong: AtomicBool,
 }
 
 impl State {
@@ -41,14 +43,14 @@ struct Key {
 }
 
 impl PacketDevice for Device {
-    fn key(&self, key: &[u8], iv: &[u8; 12]) -> Option<Arc<dyn DeviceKey>> {
+    fn key(&self, key: &[u8], iv: &[u8; 12]) -> Option<Box<dyn DeviceKey>> {
         if self.0.is_full.load(Relaxed) {
             return None;
         }
         self.0.keys.fetch_add(1, Relaxed);
         let algorithm = if key.len() == 16 { &AES_128_GCM } else { &AES_256_GCM };
         let key = LessSafeKey::new(UnboundKey::new(algorithm, key).unwrap());
-        Some(Arc::new(Key { key, iv: *iv, state: Arc::clone(&self.0) }))
+        Some(Box::new(Key { key, iv: *iv, state: Arc::clone(&self.0) }))
     }
 }
 
@@ -71,6 +73,7 @@ impl DeviceKey for Key {
             let (text, tag) = rest.split_last_chunk_mut::<16>().unwrap();
             let made = self.key.seal_in_place_separate_tag(self.nonce(job.number), Aad::from(&*header), text);
             tag.copy_from_slice(made.unwrap().as_ref());
+            tag[0] ^= u8::from(self.state.is_wrong.load(Relaxed));
             job.is_done = true;
         }
         true
@@ -109,6 +112,7 @@ fn device() -> (MutexGuard<'static, ()>, Arc<State>) {
     }
     state.is_full.store(false, Relaxed);
     state.is_broken.store(false, Relaxed);
+    state.is_wrong.store(false, Relaxed);
     (turn, Arc::clone(state))
 }
 
@@ -189,4 +193,26 @@ fn a_device_without_room_for_keys_and_other_ciphers_are_left_to_the_library() {
     let ends = chacha.established();
     transfer(&mut chacha, ends);
     assert_eq!(state.keys.load(Relaxed) + State::packets(&state.sealed) + State::packets(&state.opened), 0);
+}
+
+#[test]
+fn a_trial_finds_what_a_device_does_wrong_and_lets_go_of_it() {
+    let state = Arc::new(State::default());
+    let device: Arc<dyn PacketDevice> = Arc::new(Device(Arc::clone(&state)));
+    let trial = try_device(&device).unwrap();
+    assert!(trial.batch_min.is_none_or(|packets| trial.device < trial.library && packets <= BATCH_MAX));
+    assert!(trial.batch_min.is_some() || trial.device >= trial.library);
+    assert!(state.sealed[BATCH_MAX].load(Relaxed) > 0 && state.opened[BATCH_MAX].load(Relaxed) > 0);
+    for (flag, error) in [
+        (&state.is_wrong, TrialError::Disagrees),
+        (&state.is_broken, TrialError::Refused),
+        (&state.is_full, TrialError::NoKey),
+    ] {
+        flag.store(true, Relaxed);
+        assert_eq!(try_device(&device), Err(error));
+        flag.store(false, Relaxed);
+    }
+    let gone = Arc::downgrade(&device);
+    drop(device);
+    assert!(gone.upgrade().is_none(), "a device that does not pay is closed");
 }

@@ -100,7 +100,8 @@ pub use warpline_proto::config::{
 };
 pub use warpline_proto::congestion::{self, CongestionAlgorithm};
 pub use warpline_proto::{
-    ConfigError, ConnectionError, ConnectionStats, DeviceKey, EarlyData, EndpointStats, ExportError, FleetKeys, Job,
-    PacketCrypto, PacketDevice, PacketDrops, TransportError, install_device, provider,
+    ConfigError, ConnectionError, ConnectionStats, DeviceKey, DeviceTrial, EarlyData, EndpointStats, ExportError,
+    FleetKeys, Job, PacketCrypto, PacketDevice, PacketDrops, TransportError, TrialError, install_device, provider,
+    try_device,
 };
 pub use warpline_wire::{Dir, Side, StreamId, TransportErrorCode, Version};

@@ -32,7 +32,7 @@ pub(crate) enum PacketKey {
     /// A library's.
     Library(Box<dyn rustls::quic::PacketKey>),
     /// A device's, and a library's for what the device does not do.
-    Device(Arc<dyn DeviceKey>, Box<dyn rustls::quic::PacketKey>),
+    Device(Box<dyn DeviceKey>, Box<dyn rustls::quic::PacketKey>),
 }
 
 impl PacketKey {
@@ -114,7 +114,7 @@ pub(super) enum Content {
     /// A key that takes the place of rustls' own.
     Gcm(Box<warpline_gcm::AeadKey>),
     /// A key beside it.
-    Device(Arc<dyn DeviceKey>),
+    Device(Box<dyn DeviceKey>),
 }
 
 impl Parcel {

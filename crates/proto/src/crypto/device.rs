@@ -3,7 +3,7 @@
 //! A device has keys of AES-GCM for the packets of 1-RTT, in batches. Everything else stays with a library: the packets of the handshake,
 //! ChaCha20, batches that are not worth the way, and whatever the device does not do for once.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 
 use rustls::crypto::cipher::{AeadKey, Iv, Nonce};
 use rustls::quic::{Algorithm, HeaderProtectionKey, PacketKey, Tag};
@@ -16,11 +16,13 @@ use super::batch::{Content, Job, parcel};
 pub trait PacketDevice: Send + Sync + std::fmt::Debug {
     /// A key of 16 or 32 bytes, with the vector that nonces are made of (RFC 9001 section 5.3). `None` if the device has no room for
     /// another one, or has failed: a library does the work then.
-    fn key(&self, key: &[u8], iv: &[u8; 12]) -> Option<Arc<dyn DeviceKey>>;
+    fn key(&self, key: &[u8], iv: &[u8; 12]) -> Option<Box<dyn DeviceKey>>;
 }
 
 /// A key for the packets of one direction, at a device. A call returns when the device is done.
-pub trait DeviceKey: Send + Sync {
+///
+/// It belongs to a connection and goes with it, now and then to another thread; one thread has it at a time.
+pub trait DeviceKey: Send {
     /// Encrypts each packet in place and writes its tag. `false` if packets were left as they were; then all of them are, and the caller
     /// seals them otherwise.
     fn seal(&self, jobs: &mut [Job<'_>]) -> bool;
@@ -45,19 +47,23 @@ pub fn install_device(device: Arc<dyn PacketDevice>) -> bool {
 pub(super) fn suites(library: &[SupportedCipherSuite]) -> Option<Vec<SupportedCipherSuite>> {
     static SUITES: OnceLock<Vec<SupportedCipherSuite>> = OnceLock::new();
     let device = DEVICE.get()?;
-    Some(SUITES.get_or_init(|| library.iter().map(|suite| with_device(*suite, device)).collect()).clone())
+    Some(
+        SUITES
+            .get_or_init(|| library.iter().map(|suite| with_device(*suite, Arc::downgrade(device))).collect())
+            .clone(),
+    )
 }
 
-/// The same suite with packets sealed by the device, if it is one with AES-GCM.
-fn with_device(suite: SupportedCipherSuite, device: &Arc<dyn PacketDevice>) -> SupportedCipherSuite {
+/// The same suite with packets sealed by the device, if it is one with AES-GCM, and for as long as there is that device.
+pub(super) fn with_device(suite: SupportedCipherSuite, device: Weak<dyn PacketDevice>) -> SupportedCipherSuite {
     let Some(Tls13CipherSuite { common, hkdf_provider, aead_alg, quic: Some(library), .. }) = suite.tls13() else {
         return suite;
     };
     if suite.suite() == rustls::CipherSuite::TLS13_CHACHA20_POLY1305_SHA256 {
         return suite;
     }
-    // Suites live as long as the process, and there are two of these.
-    let quic = Box::leak(Box::new(ByDevice { library: *library, device: Arc::clone(device) }));
+    // Suites live as long as the process, and there are two of these, and one for each trial of a device.
+    let quic = Box::leak(Box::new(ByDevice { library: *library, device }));
     let common = rustls::crypto::CipherSuiteCommon { ..*common };
     let suite = Tls13CipherSuite { common, hkdf_provider: *hkdf_provider, aead_alg: *aead_alg, quic: Some(quic) };
     SupportedCipherSuite::Tls13(Box::leak(Box::new(suite)))
@@ -65,7 +71,7 @@ fn with_device(suite: SupportedCipherSuite, device: &Arc<dyn PacketDevice>) -> S
 
 struct ByDevice {
     library: &'static dyn Algorithm,
-    device: Arc<dyn PacketDevice>,
+    device: Weak<dyn PacketDevice>,
 }
 
 impl Algorithm for ByDevice {
@@ -73,7 +79,7 @@ impl Algorithm for ByDevice {
         Box::new(Sealer {
             key: Zeroizing::new(key.as_ref().to_vec()),
             iv: Nonce::new(&iv, 0).0,
-            device: Arc::clone(&self.device),
+            device: Weak::clone(&self.device),
             library: self.library.packet_key(key, iv),
         })
     }
@@ -91,7 +97,7 @@ impl Algorithm for ByDevice {
 struct Sealer {
     key: Zeroizing<Vec<u8>>,
     iv: [u8; 12],
-    device: Arc<dyn PacketDevice>,
+    device: Weak<dyn PacketDevice>,
     library: Box<dyn PacketKey>,
 }
 
@@ -102,7 +108,7 @@ impl PacketKey for Sealer {
 
     /// Gives the key at the device: see [`batch`](super::batch).
     fn encrypt_in_place_for_path(&self, _: u32, _: u64, _: &[u8], _: &mut [u8]) -> Result<Tag, Error> {
-        match self.device.key(&self.key, &self.iv) {
+        match self.device.upgrade().and_then(|device| device.key(&self.key, &self.iv)) {
             Some(key) => parcel(Content::Device(key)),
             None => Err(Error::EncryptError),
         }

@@ -16,6 +16,7 @@ pub(crate) mod retry;
 mod schedule;
 mod session;
 mod tap;
+mod trial;
 mod wide;
 
 pub use address_token::TokenKey;
@@ -27,3 +28,4 @@ pub(crate) use keys::{KeyLimits, Keys, OneRttKeys, Opened, Waiting};
 pub use provider::PacketCrypto;
 pub use reset::ResetKey;
 pub(crate) use session::{Level, Session, SessionEvent, tls_version};
+pub use trial::{DeviceTrial, TrialError, try_device};

@@ -91,9 +91,14 @@ fn suites(crypto: PacketCrypto) -> Option<Vec<SupportedCipherSuite>> {
     })
 }
 
+/// The suites of a library, whichever that is; none if it does not run here.
+pub(super) fn library_suites(library: PacketCrypto) -> Vec<SupportedCipherSuite> {
+    suites(library).unwrap_or_default()
+}
+
 /// The suite that protects Initial packets, whichever are negotiated (RFC 9001 section 5.2): from `provider` where it has it.
 pub(crate) fn initial_suite(provider: &CryptoProvider) -> Suite {
-    let own = suites(PacketCrypto::Auto.resolve()).unwrap_or_default();
+    let own = library_suites(PacketCrypto::Auto.resolve());
     let find = |suite: &SupportedCipherSuite| match (suite.suite(), suite.tls13()) {
         (CipherSuite::TLS13_AES_128_GCM_SHA256, Some(suite)) => suite.quic_suite(),
         _ => None,
@@ -105,7 +110,7 @@ pub(crate) fn initial_suite(provider: &CryptoProvider) -> Suite {
 /// Seals packets of 1,350 bytes with every library that runs here and says which was fastest.
 fn measure() -> PacketCrypto {
     let time = |crypto| {
-        let suites = suites(crypto).unwrap_or_default();
+        let suites = library_suites(crypto);
         let suite = suites.first().and_then(|suite| suite.tls13()?.quic_suite());
         let Some(suite) = suite else { return Duration::MAX };
         let keys = suite.keys(&[7; 8], rustls::Side::Client, rustls::quic::Version::V1);
