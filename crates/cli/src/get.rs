@@ -9,6 +9,7 @@ use clap::Args;
 use warpline::{Choice, Connection, Endpoint};
 use warpline_share::{GetOptions, GetReport, JoinCode, NetOptions, Progress, ShareError, connect, display_path, get};
 
+use crate::crypto::CryptoChoice;
 use crate::io::xdp_report;
 use crate::net::{self, NetArgs};
 use crate::progress::Display;
@@ -55,6 +56,7 @@ struct Transport {
     xdp: serde_json::Value,
     /// How often the host went away and was found again.
     reconnected: u64,
+    crypto: Option<CryptoChoice>,
 }
 
 /// Runs it.
@@ -69,9 +71,10 @@ pub fn run(args: &GetArgs) -> ExitCode {
 /// Fetches, and goes on where it stopped when the host went away and came back.
 async fn fetch(args: &GetArgs) -> Result<(GetReport, Transport), ShareError> {
     let code = net::code(args.code.as_deref(), args.code_file.as_deref())?;
-    let net = args.net.options()?;
+    let crypto = args.net.crypto()?;
+    let net = args.net.options(&crypto)?;
     let began = Instant::now();
-    let mut transport = Transport::default();
+    let mut transport = Transport { crypto: Some(crypto), ..Transport::default() };
     // Of earlier attempts: what was there before the first of them, what was taken from older versions, what came, and what was lost.
     let (mut reused, mut copied, mut received, mut listed, mut lost) = (None, 0, 0, 0, 0);
     let mut way = Way::open(&code, &net).await?;
@@ -177,6 +180,9 @@ fn finish(args: &GetArgs, report: &GetReport, transport: &Transport) -> ExitCode
             "io": transport.io.as_ref().map(|io| io.kind.name()),
             "io_why": transport.io.as_ref().map(|io| &io.why),
             "xdp": transport.xdp,
+            "crypto": transport.crypto.as_ref().map(CryptoChoice::name),
+            "crypto_why": transport.crypto.as_ref().map(|crypto| &crypto.why),
+            "qat": transport.crypto.as_ref().map(CryptoChoice::qat_report),
             "packets_lost": report.packets_lost,
             "datagrams_received": transport.datagrams,
             "syscalls": transport.syscalls,

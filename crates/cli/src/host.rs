@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use clap::{Args, ValueEnum};
 use warpline_share::{FileIo, Host, HostOptions, ShareError};
 
+use crate::crypto::CryptoChoice;
 use crate::io::xdp_report;
 use crate::net::NetArgs;
 use crate::signals::Signals;
@@ -58,11 +59,12 @@ pub fn run(args: &HostArgs) -> ExitCode {
 }
 
 async fn serve(args: &HostArgs) -> Result<(), ShareError> {
+    let crypto = args.net.crypto()?;
     let options = HostOptions {
         root: args.path.clone(),
         state_dir: args.state_dir.clone().unwrap_or_else(|| state::directory().join("hosts")),
         bind: args.bind,
-        net: args.net.options()?,
+        net: args.net.options(&crypto)?,
         files: match args.file_io {
             FileReading::Auto => FileIo::Auto,
             FileReading::Uring => FileIo::Uring,
@@ -80,7 +82,7 @@ async fn serve(args: &HostArgs) -> Result<(), ShareError> {
         let ready = serde_json::json!({
             "ready": true, "code": code, "addr": host.local_addr().to_string(),
             "io": io.kind.name(), "io_why": io.why, "file_io": host.reading().name(), "file_io_why": host.reading().reason(),
-            "xdp": xdp_report(&host.endpoint().workers()),
+            "xdp": xdp_report(&host.endpoint().workers()), "crypto": crypto.name(), "crypto_why": crypto.why,
         });
         println!("{ready}");
     } else {
@@ -101,11 +103,11 @@ async fn serve(args: &HostArgs) -> Result<(), ShareError> {
         () = signals.next() => {}
     }
     host.shutdown().await;
-    report(&host, args.json);
+    report(&host, &crypto, args.json);
     Ok(())
 }
 
-fn report(host: &Host, json: bool) {
+fn report(host: &Host, crypto: &CryptoChoice, json: bool) {
     let counters = host.counters();
     let (receivers, bytes) = (counters.receivers.load(Ordering::Relaxed), counters.bytes.load(Ordering::Relaxed));
     let refused = counters.refused.load(Ordering::Relaxed);
@@ -114,7 +116,7 @@ fn report(host: &Host, json: bool) {
     if json {
         let end = serde_json::json!({
             "receivers": receivers, "bytes": bytes, "refused": refused, "syscalls": syscalls,
-            "peak_memory": output::peak_memory(),
+            "qat": crypto.qat_report(), "peak_memory": output::peak_memory(),
         });
         println!("{end}");
     } else {

@@ -38,7 +38,7 @@ pub fn run(args: &LsArgs) -> ExitCode {
 
 async fn list(args: &LsArgs) -> Result<(), ShareError> {
     let code = net::code(args.code.as_deref(), args.code_file.as_deref())?;
-    let (endpoint, connection) = connect(&code, &args.net.options()?).await?;
+    let (endpoint, connection) = connect(&code, &args.net.options(&args.net.crypto()?)?).await?;
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     let closed = |e: std::io::Error| ShareError::Connection(format!("standard output: {e}"));
     ls(&connection, &code, |listed| {

@@ -4,6 +4,7 @@
 //! object for machines.
 #![forbid(unsafe_code)]
 
+mod crypto;
 mod demo;
 #[cfg(target_os = "linux")]
 mod doctor;

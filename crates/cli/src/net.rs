@@ -8,6 +8,7 @@ use tokio::runtime::Runtime;
 use warpline::TransportConfig;
 use warpline_share::{JoinCode, NetOptions, ShareError};
 
+use crate::crypto::{CryptoArgs, CryptoChoice};
 use crate::io::IoArgs;
 use crate::output;
 use crate::trace::TraceArgs;
@@ -17,6 +18,8 @@ use crate::trace::TraceArgs;
 pub struct NetArgs {
     #[command(flatten)]
     pub io: IoArgs,
+    #[command(flatten)]
+    crypto: CryptoArgs,
     #[command(flatten)]
     trace: TraceArgs,
 }
@@ -32,14 +35,23 @@ impl NetArgs {
         output::runtime().map_err(|e| ShareError::Connection(format!("no threads: {e}")))
     }
 
+    /// Who seals packets.
+    ///
+    /// # Errors
+    /// Whoever was named does not work here.
+    pub fn crypto(&self) -> Result<CryptoChoice, ShareError> {
+        self.crypto.choose().map_err(|what| ShareError::Misuse { path: "--crypto".into(), what })
+    }
+
     /// What they come to.
     ///
     /// # Errors
     /// The file for secrets cannot be written.
-    pub fn options(&self) -> Result<NetOptions, ShareError> {
+    pub fn options(&self, crypto: &CryptoChoice) -> Result<NetOptions, ShareError> {
         Ok(NetOptions {
             transport: transport(),
             io: self.io.config(),
+            crypto: crypto.crypto,
             qlog: self.trace.qlog_dir.clone(),
             key_log: self.trace.open().map_err(ShareError::Connection)?,
         })

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use warpline::{ClientConfig, Endpoint, EndpointBuilder, IoConfig, KeyLogFile, ServerConfig, TransportConfig};
+use warpline::{
+    ClientConfig, Endpoint, EndpointBuilder, IoConfig, KeyLogFile, PacketCrypto, ServerConfig, TransportConfig,
+};
 
 /// Settings of the network that hosts and receivers have in common.
 #[derive(Clone, Debug, Default)]
@@ -13,6 +15,8 @@ pub struct NetOptions {
     pub transport: TransportConfig,
     /// How packets move.
     pub io: IoConfig,
+    /// Who seals packets.
+    pub crypto: PacketCrypto,
     /// A directory into which each connection writes what it does, as qlog.
     pub qlog: Option<PathBuf>,
     /// Where the secrets of connections are written for Wireshark and its like.

@@ -14,10 +14,6 @@ const AREA: &str = "machine";
 const BUFFER: u64 = 4 << 20;
 /// Huge pages that a worker's packet memory takes (16 MiB), for two workers.
 const HUGE_PAGES: u64 = 16;
-/// Vendor and device numbers of Intel QuickAssist: C62x, DH895xCC, C3xxx, D15xx, 4xxx, 420xx.
-const QAT: [&str; 10] =
-    ["0x37c8", "0x37c9", "0x0435", "0x0443", "0x19e2", "0x6f54", "0x4940", "0x4942", "0x4944", "0x4946"];
-
 /// Looks at everything.
 pub(super) fn look(root: &Root) -> Vec<Finding> {
     let mut all = vec![kernel(root)];
@@ -28,7 +24,7 @@ pub(super) fn look(root: &Root) -> Vec<Finding> {
     all.extend(super::topology::look(root));
     all.extend([governor(root), irqbalance(root)].into_iter().flatten());
     all.push(ciphers());
-    all.push(quick_assist(root));
+    all.extend(super::quick_assist::look(root));
     all.extend([backend(Backend::Udp), backend(Backend::Uring)]);
     all
 }
@@ -233,18 +229,6 @@ fn ciphers() -> Finding {
     Finding::new(AREA, "ciphers in hardware", "unknown", State::Note, meaning)
 }
 
-fn quick_assist(root: &Root) -> Finding {
-    let directory = "/sys/bus/pci/devices";
-    let is_card = |device: &String| {
-        let read = |what: &str| root.read(&format!("{directory}/{device}/{what}"));
-        read("vendor").as_deref() == Some("0x8086") && read("device").is_some_and(|id| QAT.contains(&id.as_str()))
-    };
-    let cards: Vec<String> = root.list(directory).into_iter().filter(is_card).collect();
-    let meaning = "a card could take over handshakes; nothing here uses one yet";
-    let found = if cards.is_empty() { "none".to_owned() } else { cards.join(", ") };
-    Finding::new(AREA, "Intel QAT", found, State::Note, meaning)
-}
-
 /// Whether a back end of sockets works, by opening one.
 fn backend(backend: Backend) -> Finding {
     let (what, meaning) = match backend {
@@ -341,17 +325,6 @@ mod tests {
         ]);
         let finding = huge_pages(&Root::at(files.path())).expect("the files are there");
         assert!(matches!(finding.remedy, Some(Remedy::Command(_))));
-    }
-
-    #[test]
-    fn cards_are_recognised() {
-        let files = machine(&[
-            ("sys/bus/pci/devices/0000:6b:00.0/vendor", "0x8086\n"),
-            ("sys/bus/pci/devices/0000:6b:00.0/device", "0x4940\n"),
-            ("sys/bus/pci/devices/0000:00:00.0/vendor", "0x1022\n"),
-            ("sys/bus/pci/devices/0000:00:00.0/device", "0x4940\n"),
-        ]);
-        assert_eq!(quick_assist(&Root::at(files.path())).found, "0000:6b:00.0");
     }
 
     #[test]

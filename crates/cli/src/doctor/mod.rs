@@ -2,6 +2,7 @@
 
 mod interface;
 mod machine;
+mod quick_assist;
 mod root;
 mod topology;
 

@@ -14,8 +14,8 @@ use http::header::{ACCEPT, CONTENT_LENGTH, LOCATION, USER_AGENT};
 use http::{HeaderMap, Request, Response, StatusCode};
 use tokio::time::timeout;
 use warpline::{
-    ClientConfig, ConnectError, Connection, ConnectionError, EarlyData, Endpoint, MemoryFile, TransportConfig,
-    TransportErrorCode,
+    ClientConfig, ConnectError, Connection, ConnectionError, EarlyData, Endpoint, MemoryFile, TlsOptions,
+    TransportConfig, TransportErrorCode,
 };
 
 use super::Failure;
@@ -23,6 +23,7 @@ use super::limits::{REDIRECTS_MAX, RESPONSE_HEADERS_MAX, STALL_TIMEOUT};
 use super::pin::KeyHash;
 use super::tls::Trust;
 use super::url::Target;
+use crate::crypto::{CryptoArgs, CryptoChoice};
 use crate::io::IoArgs;
 use crate::output;
 
@@ -63,6 +64,8 @@ pub struct GetArgs {
     json: bool,
     #[command(flatten)]
     pub io: IoArgs,
+    #[command(flatten)]
+    crypto: CryptoArgs,
 }
 
 /// When what happened, from the beginning.
@@ -89,16 +92,18 @@ struct Report {
 
 /// Runs it.
 pub fn run(args: &GetArgs) -> ExitCode {
-    let outcome = output::runtime()
-        .map_err(|error| Failure::failed(format!("no threads: {error}")))
-        .and_then(|runtime| runtime.block_on(fetch(args)));
+    let outcome =
+        output::runtime().map_err(|error| Failure::failed(format!("no threads: {error}"))).and_then(|runtime| {
+            let crypto = args.crypto.choose().map_err(|error| Failure::failed(format!("--crypto: {error}")))?;
+            Ok((runtime.block_on(fetch(args, &crypto))?, crypto))
+        });
     match outcome {
-        Ok(report) => finish(args, &report),
+        Ok((report, crypto)) => finish(args, &report, &crypto),
         Err(failure) => failure.report(args.json),
     }
 }
 
-fn finish(args: &GetArgs, report: &Report) -> ExitCode {
+fn finish(args: &GetArgs, report: &Report, crypto: &CryptoChoice) -> ExitCode {
     let Report { url, remote, status, headers, bytes, redirects, resumed, early_data, timing } = report;
     let ms = |time: Duration| time.as_secs_f64() * 1e3;
     if args.json {
@@ -111,7 +116,7 @@ fn finish(args: &GetArgs, report: &Report) -> ExitCode {
             "redirects": redirects, "resumed": resumed, "early_data": *early_data == EarlyData::Accepted, "resolve_ms": ms(timing.resolved), "connect_ms": ms(timing.connected),
             "first_byte_ms": ms(timing.first_byte), "total_ms": ms(timing.total),
             "goodput_bps": output::bits_per_second(*bytes, timing.total.saturating_sub(timing.first_byte)),
-            "headers": fields,
+            "headers": fields, "crypto": crypto.name(), "crypto_why": crypto.why, "qat": crypto.qat_report(),
         });
         println!("{object}");
     } else if let Some(path) = &args.output {
@@ -121,7 +126,7 @@ fn finish(args: &GetArgs, report: &Report) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-async fn fetch(args: &GetArgs) -> Result<Report, Failure> {
+async fn fetch(args: &GetArgs, crypto: &CryptoChoice) -> Result<Report, Failure> {
     let trust = match (&args.ca, args.pin, args.insecure) {
         (Some(file), ..) => Trust::File(file),
         (_, Some(hash), _) => Trust::Key(hash),
@@ -132,7 +137,9 @@ async fn fetch(args: &GetArgs) -> Result<Report, Failure> {
         return Err(Failure::usage("--early-data takes the sessions of a file: name it with --sessions"));
     }
     let transport = TransportConfig { keep_alive: Some(Duration::from_secs(10)), ..warpline_h3::transport_config() };
-    let mut config = trust.client(transport, args.sessions.is_some())?;
+    let options =
+        TlsOptions { crypto: crypto.crypto, portable_sessions: args.sessions.is_some(), ..TlsOptions::default() };
+    let mut config = trust.client(transport, &options)?;
     config.early_data = args.early_data;
     let (config, file) = (Arc::new(config), args.sessions.as_ref().map(MemoryFile::new));
     let outcome = follow(args, &config, file.as_ref()).await;

@@ -25,6 +25,7 @@ use super::log::{Entry, Outcome, Protocol};
 use super::respond::{Body, respond};
 use super::tls::Shown;
 use super::{Failure, http1, stopped};
+use crate::crypto::{CryptoArgs, CryptoChoice};
 use crate::io::IoArgs;
 use crate::output;
 use crate::signals::Signals;
@@ -63,6 +64,8 @@ pub struct ServeArgs {
     json: bool,
     #[command(flatten)]
     pub io: IoArgs,
+    #[command(flatten)]
+    crypto: CryptoArgs,
 }
 
 /// What is served, and how it is said.
@@ -105,10 +108,11 @@ async fn serve(args: &ServeArgs) -> Result<(), Failure> {
         (Some(certificate), Some(key)) => Shown::load(certificate, key)?,
         _ => Shown::generate(args.names.iter().map(String::as_str))?,
     };
+    let crypto = args.crypto.choose().map_err(|error| Failure::failed(format!("--crypto: {error}")))?;
     let builder = Endpoint::builder()
         .bind(args.bind)
         .workers(args.workers.into())
-        .server(shown.quic(warpline_h3::transport_config())?);
+        .server(shown.quic(warpline_h3::transport_config(), crypto.crypto)?);
     let endpoint = args
         .io
         .endpoint(builder)
@@ -125,7 +129,7 @@ async fn serve(args: &ServeArgs) -> Result<(), Failure> {
         let serving = http1::serve(listener, shown.tcp()?, Arc::clone(&site), stopping.clone());
         tcp = Some((address, tokio::spawn(serving)));
     }
-    announce(args, &endpoint, &shown, tcp.as_ref().map(|(address, _)| *address))?;
+    announce(args, &endpoint, (&shown, &crypto), tcp.as_ref().map(|(address, _)| *address))?;
     let serving = tokio::spawn(accept(endpoint.clone(), site, stopping));
     signals.next().await;
     stop.send_replace(true);
@@ -145,7 +149,12 @@ async fn serve(args: &ServeArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-fn announce(args: &ServeArgs, endpoint: &Endpoint, shown: &Shown, tcp: Option<SocketAddr>) -> Result<(), Failure> {
+fn announce(
+    args: &ServeArgs,
+    endpoint: &Endpoint,
+    (shown, crypto): (&Shown, &CryptoChoice),
+    tcp: Option<SocketAddr>,
+) -> Result<(), Failure> {
     let (address, fingerprint) = (endpoint.local_addr(), shown.key_hash()?);
     let host = args.names.first().filter(|_| shown.is_self_signed).map_or("HOST", String::as_str);
     let url = format!("https://{host}:{}/", address.port());
@@ -154,6 +163,7 @@ fn announce(args: &ServeArgs, endpoint: &Endpoint, shown: &Shown, tcp: Option<So
         let ready = serde_json::json!({
             "ready": true, "addr": address.to_string(), "url": url, "spki_sha256": fingerprint.to_string(),
             "self_signed": shown.is_self_signed, "http1": tcp.map(|address| address.to_string()), "io": io.kind.name(), "io_why": io.why,
+            "crypto": crypto.name(), "crypto_why": crypto.why,
         });
         println!("{ready}");
     } else {

@@ -43,8 +43,8 @@ impl Shown {
     }
 
     /// For HTTP/3. Early data is taken: a file may be asked for twice.
-    pub fn quic(&self, transport: TransportConfig) -> Result<ServerConfig, Failure> {
-        ServerConfig::with_single_cert(self.chain.clone(), self.key.clone_key(), &[warpline_h3::ALPN])
+    pub fn quic(&self, transport: TransportConfig, crypto: PacketCrypto) -> Result<ServerConfig, Failure> {
+        ServerConfig::with_packet_crypto(crypto, self.chain.clone(), self.key.clone_key(), &[warpline_h3::ALPN])
             .and_then(|config| config.early_data(true))
             .and_then(|config| config.transport(transport))
             .map_err(|error| Failure::failed(format!("the certificate and its key: {error}")))
@@ -87,8 +87,8 @@ pub enum Trust<'a> {
 }
 
 impl Trust<'_> {
-    /// The configuration of a client; `portable_sessions`: those that it is given can be kept in a file.
-    pub fn client(self, transport: TransportConfig, portable_sessions: bool) -> Result<ClientConfig, Failure> {
+    /// The configuration of a client with these options of TLS.
+    pub fn client(self, transport: TransportConfig, options: &TlsOptions) -> Result<ClientConfig, Failure> {
         let failed = |error: ConfigError| Failure::failed(format!("the settings of TLS: {error}"));
         let trust = match self {
             Self::Anyone => warpline::Trust::Anyone,
@@ -105,8 +105,7 @@ impl Trust<'_> {
             }
             Self::System => warpline::Trust::Roots(Arc::new(system_roots()?)),
         };
-        let options = TlsOptions { portable_sessions, ..TlsOptions::default() };
-        ClientConfig::with_options(&trust, &[warpline_h3::ALPN], &options, None)
+        ClientConfig::with_options(&trust, &[warpline_h3::ALPN], options, None)
             .and_then(|config| config.transport(transport))
             .map_err(failed)
     }

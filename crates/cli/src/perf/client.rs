@@ -32,12 +32,14 @@ pub(super) fn run(args: ClientArgs) -> Result<()> {
     let target = args.target.to_socket_addrs()?.next().ok_or("the server's name has no address")?;
     let bind: SocketAddr = if target.is_ipv6() { ([0u16; 8], 0).into() } else { ([0u8; 4], 0).into() };
     let builder = setup::endpoint(&args.common, Endpoint::builder().bind(bind).workers(1));
-    let config = Arc::new(args.common.trace.client(setup::client(&args)?)?);
+    let crypto = args.common.crypto.choose()?;
+    let config = Arc::new(args.common.trace.client(setup::client(&args, &crypto)?)?);
     let outcome = builder.run_local(move |worker| async move {
         let load = Rc::new(Load { args, counters: Counters::default(), config, target, worker });
         let report = load.run().await?;
         let mut report = serde_json::to_value(report)?;
         report["io"] = setup::io_report(std::slice::from_ref(load.worker.handle()));
+        report["crypto"] = setup::crypto_report(&crypto);
         report["dropped"] = setup::drop_report(&load.worker.endpoint_stats()?, &load.worker.packet_drops()?);
         // Before the connections end: whoever takes processor time by this line is not to count the time of that.
         println!("{report}");

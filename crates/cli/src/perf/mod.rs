@@ -107,9 +107,8 @@ pub struct Common {
     /// Begins connections with half of what their path carried in one before (careful resume). It governs what this side sends.
     #[arg(long)]
     pub careful_resume: bool,
-    /// Library that seals packets; auto measures which is faster here.
-    #[arg(long, value_enum, default_value_t = Crypto::Auto)]
-    pub crypto: Crypto,
+    #[command(flatten)]
+    pub crypto: crate::crypto::CryptoArgs,
     /// Microseconds to poll the socket before sleeping.
     #[arg(long, default_value_t = 0)]
     pub busy_poll: u64,
@@ -120,19 +119,6 @@ pub struct Common {
     pub io: crate::io::IoArgs,
     #[command(flatten)]
     pub trace: crate::trace::TraceArgs,
-}
-
-/// Libraries that can seal packets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Crypto {
-    /// Whichever is faster on this CPU.
-    Auto,
-    /// The ring crate.
-    Ring,
-    /// The aws-lc-rs crate.
-    AwsLc,
-    /// The warpline-gcm crate; needs AVX-512, VAES and VPCLMULQDQ.
-    WarplineGcm,
 }
 
 /// Runs it.

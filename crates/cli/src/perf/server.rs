@@ -13,17 +13,20 @@ use crate::signals::Signals;
 
 pub(super) fn run(args: &ServerArgs) -> Result<()> {
     let trace = &args.common.trace;
+    let crypto = args.common.crypto.choose()?;
     let builder = Endpoint::builder()
         .bind(args.bind)
         .workers(args.workers)
         .readers(args.readers)
-        .server(trace.server(setup::server(args)?)?);
+        .server(trace.server(setup::server(args, &crypto)?)?);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let signals = runtime.block_on(async { Signals::take() })?;
     let endpoint = setup::endpoint(&args.common, builder).serve_local(serve)?;
     announce(endpoint.local_addr())?;
     runtime.block_on(wait_for_end(signals));
-    eprintln!("{}", setup::io_report(&endpoint.workers()));
+    let mut report = setup::io_report(&endpoint.workers());
+    report["crypto"] = setup::crypto_report(&crypto);
+    eprintln!("{report}");
     endpoint.close(0, b"");
     Ok(())
 }

@@ -9,23 +9,13 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use warpline::engine::WorkerHandle;
 use warpline::{
-    ClientConfig, CongestionAlgorithm, EndpointBuilder, EndpointStats, Identity, IoConfig, IoStats, PacketCrypto,
-    PacketDrops, ServerConfig, TransportConfig, provider,
+    ClientConfig, CongestionAlgorithm, EndpointBuilder, EndpointStats, Identity, IoConfig, IoStats, PacketDrops,
+    ServerConfig, TlsOptions, TransportConfig, Trust, provider,
 };
 use warpline_peer_kit::{ALPN, Congestion, Result};
 
-use super::{ClientArgs, Common, Crypto, ServerArgs};
-
-impl From<Crypto> for PacketCrypto {
-    fn from(crypto: Crypto) -> Self {
-        match crypto {
-            Crypto::Auto => Self::Auto,
-            Crypto::Ring => Self::Ring,
-            Crypto::AwsLc => Self::AwsLc,
-            Crypto::WarplineGcm => Self::WarplineGcm,
-        }
-    }
-}
+use super::{ClientArgs, Common, ServerArgs};
+use crate::crypto::CryptoChoice;
 
 /// The transport that the arguments ask for.
 fn transport(common: &Common) -> TransportConfig {
@@ -53,8 +43,8 @@ fn algorithm(congestion: Congestion) -> CongestionAlgorithm {
 }
 
 /// TLS_AES_128_GCM_SHA256 and X25519 alone.
-fn crypto(common: &Common) -> Result<Arc<rustls::crypto::CryptoProvider>> {
-    let mut crypto = (*provider::provider(common.crypto.into())?).clone();
+fn tls(choice: &CryptoChoice) -> Result<Arc<rustls::crypto::CryptoProvider>> {
+    let mut crypto = (*provider::provider(choice.crypto)?).clone();
     crypto.cipher_suites.retain(|s| s.suite() == rustls::CipherSuite::TLS13_AES_128_GCM_SHA256);
     crypto.kx_groups = vec![kx_group::X25519];
     Ok(Arc::new(crypto))
@@ -74,6 +64,11 @@ pub(super) fn io_report(workers: &[WorkerHandle]) -> serde_json::Value {
         "trains": sum(|io| io.rx_trains + io.tx_trains),
         "turns": workers.iter().map(|worker| worker.stats().turns).sum::<u64>(),
     })
+}
+
+/// Who seals packets, for the output.
+pub(super) fn crypto_report(choice: &CryptoChoice) -> serde_json::Value {
+    serde_json::json!({ "library": choice.name(), "why": choice.why, "qat": choice.qat_report() })
 }
 
 /// Datagrams and packets that this side dropped, by reason.
@@ -105,7 +100,7 @@ pub(super) fn endpoint(common: &Common, builder: EndpointBuilder) -> EndpointBui
     common.trace.endpoint(common.io.endpoint(builder).io(io))
 }
 
-pub(super) fn server(args: &ServerArgs) -> Result<ServerConfig> {
+pub(super) fn server(args: &ServerArgs, choice: &CryptoChoice) -> Result<ServerConfig> {
     let (chain, key) = match (&args.cert, &args.key) {
         (Some(cert), Some(key)) => {
             let chain = CertificateDer::pem_file_iter(cert)?.collect::<Result<Vec<_>, _>>()?;
@@ -116,7 +111,7 @@ pub(super) fn server(args: &ServerArgs) -> Result<ServerConfig> {
             (vec![identity.certificate.clone()], identity.key())
         }
     };
-    let mut tls = rustls::ServerConfig::builder_with_provider(crypto(&args.common)?)
+    let mut tls = rustls::ServerConfig::builder_with_provider(tls(choice)?)
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_no_client_auth()
         .with_single_cert(chain, key)?;
@@ -124,15 +119,17 @@ pub(super) fn server(args: &ServerArgs) -> Result<ServerConfig> {
     Ok(ServerConfig::with_rustls(Arc::new(tls))?.early_data(true)?.transport(transport(&args.common))?)
 }
 
-pub(super) fn client(args: &ClientArgs) -> Result<ClientConfig> {
+pub(super) fn client(args: &ClientArgs, choice: &CryptoChoice) -> Result<ClientConfig> {
     let Some(ca) = &args.ca else {
-        return Ok(ClientConfig::insecure(&[ALPN])?.transport(transport(&args.common))?);
+        let options = TlsOptions { crypto: choice.crypto, ..TlsOptions::default() };
+        let config = ClientConfig::with_options(&Trust::Anyone, &[ALPN], &options, None)?;
+        return Ok(config.transport(transport(&args.common))?);
     };
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_file_iter(ca)? {
         roots.add(certificate?)?;
     }
-    let mut tls = rustls::ClientConfig::builder_with_provider(crypto(&args.common)?)
+    let mut tls = rustls::ClientConfig::builder_with_provider(tls(choice)?)
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_root_certificates(roots)
         .with_no_client_auth();

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
-use warpline::{ClientConfig, Connection, Endpoint, SendStream};
+use warpline::{ClientConfig, Connection, Endpoint, SendStream, TlsOptions, Trust};
 use warpline_frame::Chunk;
 use warpline_wire::Reader;
 
@@ -93,7 +93,9 @@ pub struct GetReport {
 /// # Errors
 /// None of the addresses leads to the host that the code names, or a setting of `net` does not work here.
 pub async fn connect(code: &JoinCode, net: &NetOptions) -> Result<(Endpoint, Connection), ShareError> {
-    let config = ClientConfig::with_pinned_fingerprint(&code.fingerprint, &[ALPN])
+    let trust = Trust::Fingerprint(code.fingerprint.to_vec());
+    let options = TlsOptions { crypto: net.crypto, ..TlsOptions::default() };
+    let config = ClientConfig::with_options(&trust, &[ALPN], &options, None)
         .and_then(|config| net.client(config))
         .map_err(ShareError::connection)?;
     let config = Arc::new(config);

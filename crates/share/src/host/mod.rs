@@ -204,7 +204,8 @@ impl Host {
 /// Binds the wanted port; where none is named, the last run's if it is still free.
 fn bind(options: &HostOptions, identity: &ShareIdentity) -> Result<Endpoint, ShareError> {
     let misuse = |what: String| ShareError::Misuse { path: options.root.clone(), what };
-    let server = ServerConfig::with_single_cert(vec![identity.tls.certificate.clone()], identity.tls.key(), &[ALPN])
+    let chain = vec![identity.tls.certificate.clone()];
+    let server = ServerConfig::with_packet_crypto(options.net.crypto, chain, identity.tls.key(), &[ALPN])
         .and_then(|config| options.net.server(config))
         .map_err(|e| misuse(e.to_string()))?;
     let server = Arc::new(server);
