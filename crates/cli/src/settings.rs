@@ -4,6 +4,7 @@
 //! all commands that have the flag; one in a table such as `[host]` or `[perf.server]` is for that command. The command
 //! line comes before the environment, the environment before the file. What no command has is an error.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -14,12 +15,22 @@ use toml::{Table, Value};
 const FLAG: &str = "config";
 const VARIABLE: &str = "WARPLINE_CONFIG";
 
+/// What the names of all variables begin with.
+const PREFIX: &str = "WARPLINE_";
+/// Variables that are no flag's: the log's, and those of the project's tests, which may be set while they run the command.
+const OTHERS: [&str; 2] = ["WARPLINE_LOG", "WARPLINE_SOAK_SECONDS"];
+const TESTS: &str = "WARPLINE_TEST_";
+/// How alike (Jaro) the name of a variable is to the one that it is taken for: what clap asks of flags and values.
+const ALIKE_MIN: f64 = 0.7;
+
 /// `command` with what environment and file give.
 ///
 /// # Errors
-/// The file cannot be read, is not TOML, or has a setting that no command has; the text says which.
+/// The file cannot be read or is not TOML, or the file or the environment has a setting that no command has; the text
+/// says which.
 pub fn apply(command: Command, args: impl Iterator<Item = OsString>) -> Result<Command, String> {
     let command = with_variables(command);
+    check_variables(&command, std::env::vars_os().map(|(name, _)| name))?;
     let named = named(args).or_else(|| std::env::var_os(VARIABLE).filter(|v| !v.is_empty()).map(PathBuf::from));
     let Some(path) = named.or_else(|| usual_places().into_iter().find(|path| path.exists())) else {
         return Ok(command);
@@ -64,12 +75,32 @@ fn is_setting(arg: &Arg) -> bool {
 fn with_variables(command: Command) -> Command {
     let command = command.mut_args(|arg| match arg.get_long() {
         Some(long) if is_setting(&arg) => {
-            let variable = format!("WARPLINE_{}", long.to_uppercase().replace('-', "_"));
+            let variable = format!("{PREFIX}{}", long.to_uppercase().replace('-', "_"));
             arg.env(variable).hide_env(true)
         }
         _ => arg,
     });
     command.mut_subcommands(with_variables)
+}
+
+/// Refuses the first variable, by name, that only looks like a setting.
+fn check_variables(command: &Command, set: impl Iterator<Item = OsString>) -> Result<(), String> {
+    let mut known: BTreeSet<String> = OTHERS.map(str::to_owned).into();
+    collect_variables(command, &mut known);
+    let ours = set.map(|name| name.to_string_lossy().into_owned()).filter(|name| name.starts_with(PREFIX));
+    let Some(unknown) = ours.filter(|name| !name.starts_with(TESTS) && !known.contains(name)).min() else {
+        return Ok(());
+    };
+    let likeness = |name: &String| strsim::jaro(&name[PREFIX.len()..], &unknown[PREFIX.len()..]);
+    let nearest = known.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
+    let hint = nearest.filter(|name| likeness(name) > ALIKE_MIN).map(|name| format!("; did you mean {name}?"));
+    Err(format!("the variable {unknown} is no setting of any command{}", hint.unwrap_or_default()))
+}
+
+/// The variables of `command` and of all below it.
+fn collect_variables(command: &Command, known: &mut BTreeSet<String>) {
+    known.extend(command.get_arguments().filter_map(|arg| Some(arg.get_env()?.to_str()?.to_owned())));
+    command.get_subcommands().for_each(|sub| collect_variables(sub, known));
 }
 
 fn with_table(mut command: Command, table: &Table) -> Result<Command, String> {
@@ -172,6 +203,21 @@ mod tests {
         }
         let error = with("[perf.server]\nbusy_poll = \"much\"").expect("the type is the flag's business");
         error.try_get_matches_from(["warpline", "perf", "server"]).expect_err("not a number");
+    }
+
+    #[test]
+    fn a_variable_that_no_command_has_is_refused() {
+        let check = |names: &[&str]| check_variables(&with_variables(command()), names.iter().map(OsString::from));
+        let known =
+            ["WARPLINE_IO", "WARPLINE_BUSY_POLL", "WARPLINE_LOG", "WARPLINE_TEST_KILL", "PATH", "MY_WARPLINE_X"];
+        assert_eq!(check(&known), Ok(()));
+        let refused = |names: &[&str]| check(names).expect_err("there is no such setting");
+        let near = refused(&["WARPLINE_IO", "WARPLINE_BUSYPOLL"]);
+        assert!(near.contains("WARPLINE_BUSYPOLL ") && near.contains("WARPLINE_BUSY_POLL?"), "{near}");
+        let far = refused(&["WARPLINE_QQQ"]);
+        assert!(far.contains("WARPLINE_QQQ ") && !far.contains("did you mean"), "{far}");
+        // What every command has is no setting.
+        refused(&["WARPLINE_HELP"]);
     }
 
     #[test]
