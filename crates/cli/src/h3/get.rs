@@ -14,7 +14,7 @@ use http::header::{ACCEPT, CONTENT_LENGTH, LOCATION, USER_AGENT};
 use http::{HeaderMap, Request, Response, StatusCode};
 use tokio::time::timeout;
 use warpline::{
-    ClientConfig, ConnectError, Connection, ConnectionError, EarlyData, Endpoint, MemoryFile, TlsOptions,
+    Choice, ClientConfig, ConnectError, Connection, ConnectionError, EarlyData, Endpoint, MemoryFile, TlsOptions,
     TransportConfig, TransportErrorCode,
 };
 
@@ -24,7 +24,7 @@ use super::pin::KeyHash;
 use super::tls::Trust;
 use super::url::Target;
 use crate::crypto::{CryptoArgs, CryptoChoice};
-use crate::io::IoArgs;
+use crate::io::{IoArgs, xdp_report};
 use crate::output;
 
 type ClientStream = h3::client::RequestStream<warpline_h3::BidiStream<Connection, Bytes>, Bytes>;
@@ -87,6 +87,9 @@ struct Report {
     redirects: usize,
     resumed: bool,
     early_data: EarlyData,
+    /// The live back end, and why no faster one.
+    io: Choice,
+    xdp: serde_json::Value,
     timing: Timing,
 }
 
@@ -104,7 +107,7 @@ pub fn run(args: &GetArgs) -> ExitCode {
 }
 
 fn finish(args: &GetArgs, report: &Report, crypto: &CryptoChoice) -> ExitCode {
-    let Report { url, remote, status, headers, bytes, redirects, resumed, early_data, timing } = report;
+    let Report { url, remote, status, headers, bytes, redirects, resumed, early_data, io, xdp, timing } = report;
     let ms = |time: Duration| time.as_secs_f64() * 1e3;
     if args.json {
         let fields: serde_json::Map<_, _> = headers
@@ -116,7 +119,7 @@ fn finish(args: &GetArgs, report: &Report, crypto: &CryptoChoice) -> ExitCode {
             "redirects": redirects, "resumed": resumed, "early_data": *early_data == EarlyData::Accepted, "resolve_ms": ms(timing.resolved), "connect_ms": ms(timing.connected),
             "first_byte_ms": ms(timing.first_byte), "total_ms": ms(timing.total),
             "goodput_bps": output::bits_per_second(*bytes, timing.total.saturating_sub(timing.first_byte)),
-            "headers": fields, "crypto": crypto.name(), "crypto_why": crypto.why, "qat": crypto.qat_report(),
+            "headers": fields, "io": io.kind.name(), "io_why": io.why, "xdp": xdp, "crypto": crypto.name(), "crypto_why": crypto.why, "qat": crypto.qat_report(),
         });
         println!("{object}");
     } else if let Some(path) = &args.output {
@@ -185,9 +188,10 @@ async fn follow(args: &GetArgs, config: &Arc<ClientConfig>, file: Option<&Memory
         visit.timing.total = began.elapsed();
         drop(stream);
         let (resumed, early_data) = visit.beginning().await;
+        let (io, xdp) = (visit.endpoint.io_choice(), xdp_report(&visit.endpoint.workers()));
         let (remote, timing) = visit.close().await;
         let (url, headers) = (target.url.into(), response.into_parts().0.headers);
-        return Ok(Report { url, remote, status, headers, bytes, redirects, resumed, early_data, timing });
+        return Ok(Report { url, remote, status, headers, bytes, redirects, resumed, early_data, io, xdp, timing });
     }
 }
 

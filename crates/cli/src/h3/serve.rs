@@ -26,7 +26,7 @@ use super::respond::{Body, respond};
 use super::tls::Shown;
 use super::{Failure, http1, stopped};
 use crate::crypto::{CryptoArgs, CryptoChoice};
-use crate::io::IoArgs;
+use crate::io::{IoArgs, xdp_report};
 use crate::output;
 use crate::signals::Signals;
 
@@ -163,7 +163,7 @@ fn announce(
         let ready = serde_json::json!({
             "ready": true, "addr": address.to_string(), "url": url, "spki_sha256": fingerprint.to_string(),
             "self_signed": shown.is_self_signed, "http1": tcp.map(|address| address.to_string()), "io": io.kind.name(), "io_why": io.why,
-            "crypto": crypto.name(), "crypto_why": crypto.why,
+            "xdp": xdp_report(&endpoint.workers()), "crypto": crypto.name(), "crypto_why": crypto.why,
         });
         println!("{ready}");
     } else {

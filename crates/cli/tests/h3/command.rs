@@ -52,6 +52,20 @@ fn a_file_is_there_under_its_name_only_when_it_is_whole() {
 }
 
 #[test]
+fn server_and_client_say_how_packets_move() {
+    let site = Site::new(&["--io", "udp"]);
+    site.file("a", b"content");
+    let to = site.dir.path().join("fetched");
+    let output = site.get("a", &["--io", "udp", "--json", "-o", to.to_str().unwrap()]);
+    assert!(output.status.success(), "{}", said(&output));
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    for object in [&site.ready, &report] {
+        assert_eq!((&object["io"], object.get("xdp")), (&"udp".into(), Some(&().into())), "{object}");
+        assert!(object["io_why"].is_string(), "{object}");
+    }
+}
+
+#[test]
 fn redirections_are_followed_if_that_is_wanted() {
     let site = Site::new(&[]);
     site.file("sub/index.html", b"index");

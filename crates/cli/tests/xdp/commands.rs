@@ -1,4 +1,4 @@
-//! `warpline perf` and `warpline host` with `warpline get`.
+//! `warpline perf`, `warpline host` with `warpline get`, and `warpline h3`.
 
 use std::path::Path;
 
@@ -90,5 +90,28 @@ fn directories_are_shared_over_every_way() {
             assert!(files(&place("got")) == sent, "{host_io:?} to {get_io:?}, {way}");
             println!("{host_io:?} to {get_io:?}, {way}: {} files", sent.len());
         }
+    }
+}
+
+#[test]
+fn http3_is_served_and_fetched_and_both_say_over_what() {
+    let Some(stage) = Stage::new("http3") else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let content: Vec<u8> = (0..500_000u32).flat_map(u32::to_le_bytes).collect();
+    std::fs::write(dir.path().join("file"), &content).unwrap();
+    let got = dir.path().join("got");
+    for [serve_io, get_io] in ENDS {
+        let mut command = stage.warpline(SERVER, serve_io);
+        command.args(["h3", "serve", "--bind", "[::]:4435", "--json"]).arg(dir.path());
+        let server = Server::start(&mut command);
+        check_io(&server.ready["io"], &server.ready["xdp"], serve_io);
+        for (way, address) in &stage.ways {
+            let mut command = stage.warpline(CLIENT, get_io);
+            command.args(["h3", "get", &format!("https://{address}:4435/file"), "--insecure", "--json", "-o"]);
+            let report = report(&command.arg(&got).output().unwrap());
+            check_io(&report["io"], &report["xdp"], get_io);
+            assert!(std::fs::read(&got).unwrap() == content, "{serve_io:?} to {get_io:?}, {way}");
+        }
+        server.end();
     }
 }
