@@ -9,9 +9,11 @@ step() { printf '\n== %s\n' "$*"; }
 need() { # command, Debian package
     command -v "$1" >/dev/null 2>&1 && return
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+        # Some packages ask questions otherwise.
+        export DEBIAN_FRONTEND=noninteractive
         apt-get install -y -q "$2" >/dev/null || { apt-get update -q >/dev/null && apt-get install -y -q "$2" >/dev/null; }
     else
-        echo "$1 is missing: the tests that need it will skip (Debian package $2)"
+        echo "$1 is missing: the tests that need it skip without root, and fail with it (Debian package $2)"
     fi
 }
 
@@ -22,6 +24,9 @@ step "tools"
 need cmake cmake          # aws-lc-rs builds with it where no pregenerated bindings fit
 need ip iproute2          # network namespaces
 need iptables iptables    # loss on real links
+need iperf3 iperf3        # TCP and
+need ping iputils-ping    # ping beside AF_XDP
+need ethtool ethtool      # what interfaces offer to AF_XDP
 need python3 python3-venv # aioquic, the Python peer
 
 step "formatting"
