@@ -81,7 +81,7 @@ pub const XDP_BURST: usize = 64;
 /// Turns of a busy worker after which what it has built leaves in any case: some ten microseconds each.
 pub const XDP_PUT_OFF_TURNS: u32 = 4;
 
-/// Attempts to bind to a queue that its last socket is still leaving (16 to 24 ms), 5 ms apart: one second.
+/// Attempts at a queue or at memory that the last socket is still leaving (16 to 24 ms), 5 ms apart: one second.
 pub const XDP_BIND_RETRIES: u32 = 200;
 
 /// Packets of a worker that wait for the MAC addresses of their next hops: as many as the kernel keeps for one

@@ -10,7 +10,7 @@ use super::config::{XdpChecksums, XdpConfig, XdpFrames, XdpMode, XdpModes};
 use super::device::SINGLE_BUFFER_MTU;
 use super::guest::{GuestLink, Premises};
 use super::jumbo::{Jumbo, Partial, join};
-use super::socket::{BindTo, Socket};
+use super::socket::{BindTo, Socket, until_released};
 use super::umem::{KERNEL_HEADROOM, Places, Umem};
 use crate::limits::{XDP_GUEST_FRAMES, XDP_RECV_BATCH, XDP_RING_LEN, XDP_TX_FRAMES};
 use crate::pools::place;
@@ -161,7 +161,9 @@ impl Lane {
             XdpModes::Best | XdpModes::ZeroCopy if native => match bind(true) {
                 Ok(bound) => (bound, XdpMode::ZeroCopy, "the driver has zero-copy".to_owned()),
                 Err(error) if config.modes == XdpModes::Best && lacks_zero_copy(&error) => {
-                    (bind(false)?, copy, format!("the driver has no zero-copy ({error})"))
+                    // Until the socket of the first try is gone its memory counts against the limit, too.
+                    let bound = until_released(|error| error.kind() == io::ErrorKind::OutOfMemory, || bind(false))?;
+                    (bound, copy, format!("the driver has no zero-copy ({error})"))
                 }
                 Err(error) => return Err(error),
             },

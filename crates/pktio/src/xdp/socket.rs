@@ -11,7 +11,7 @@ use super::umem::Umem;
 use crate::limits::{XDP_BIND_RETRIES, XDP_RING_LEN};
 use crate::udp::set_option;
 
-/// Between attempts to bind to a queue that the last socket has not left yet; that takes it 16 to 24 ms.
+/// Between attempts at a queue or at memory that the last socket has not left yet; that takes it 16 to 24 ms.
 const BIND_RETRY: Duration = Duration::from_millis(5);
 
 /// `XDP_MAX_TX_SKB_BUDGET` (Linux 6.17): packets per send call in copy mode, 32 by default.
@@ -91,20 +91,14 @@ impl Socket {
             sxdp_shared_umem_fd: 0,
         };
         let len = size_of::<libc::sockaddr_xdp>() as libc::socklen_t;
-        let mut retries = XDP_BIND_RETRIES;
-        loop {
-            // SAFETY: the name is a `sockaddr_xdp` of that length.
-            let result = unsafe { libc::bind(self.fd.as_raw_fd(), std::ptr::from_ref(&name).cast(), len) };
-            if result == 0 {
-                return Ok(());
-            }
-            let error = io::Error::last_os_error();
-            if error.raw_os_error() != Some(libc::EBUSY) || retries == 0 {
-                return Err(error);
-            }
-            retries -= 1;
-            thread::sleep(BIND_RETRY);
-        }
+        until_released(
+            |error| error.raw_os_error() == Some(libc::EBUSY),
+            || {
+                // SAFETY: the name is a `sockaddr_xdp` of that length.
+                let result = unsafe { libc::bind(self.fd.as_raw_fd(), std::ptr::from_ref(&name).cast(), len) };
+                if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+            },
+        )
     }
 
     pub(super) fn is_zero_copy(&self) -> bool {
@@ -176,6 +170,20 @@ fn get_option<T: Plain>(fd: &OwnedFd, level: libc::c_int, option: libc::c_int) -
     }
     // SAFETY: any bits are a value, and all are initialized.
     Ok(unsafe { value.assume_init() })
+}
+
+/// Tries again while what fails does so because the kernel has not let go of the last socket.
+pub(super) fn until_released<T>(
+    is_held: impl Fn(&io::Error) -> bool,
+    mut attempt: impl FnMut() -> io::Result<T>,
+) -> io::Result<T> {
+    for _ in 0..XDP_BIND_RETRIES {
+        match attempt() {
+            Err(error) if is_held(&error) => thread::sleep(BIND_RETRY),
+            result => return result,
+        }
+    }
+    attempt()
 }
 
 fn explain_socket(error: io::Error) -> io::Error {
