@@ -54,7 +54,7 @@ pub(crate) fn bind(config: &mut EngineConfig) -> Result<Bound, StartError> {
 fn take_over(visit: crate::restart::Visit, config: &mut EngineConfig) -> Result<Bound, StartError> {
     let failed = |error| StartError::io("taking over the sockets", error);
     let (secret, mark, neighbour) = (visit.secret, visit.mark, visit.neighbour());
-    let mut group = warpline_pktio::udp::Group::adopt(visit.sockets, &config.io, steering()).map_err(failed)?;
+    let mut group = warpline_pktio::udp::Group::adopt(visit.sockets, &config.io, steering(config)).map_err(failed)?;
     let port = group.local_addr().port();
     if config.bind.port() != 0 && config.bind.port() != port {
         return Err(StartError::config("bind", format!("the process at the restart socket has port {port}")));
@@ -114,22 +114,20 @@ pub(crate) fn open(ports: &mut dyn Ports, config: &EngineConfig) -> Result<Vec<I
 }
 
 #[cfg(target_os = "linux")]
-fn steering() -> warpline_pktio::udp::Steering {
-    use warpline_wire::cid::PARTITION_KEY_OFFSET;
-    let key_offset = u8::try_from(PARTITION_KEY_OFFSET).expect("the key lies within a connection ID of 20 bytes");
-    warpline_pktio::udp::Steering { key_offset, slots: PARTITION_SLOTS }
+fn steering(config: &EngineConfig) -> warpline_pktio::udp::Steering {
+    warpline_pktio::udp::Steering { key_offset: config.layout().key_offset, slots: PARTITION_SLOTS }
 }
 
 #[cfg(target_os = "linux")]
 fn bind_group(address: SocketAddr, config: &EngineConfig) -> Result<Vec<Io>, StartError> {
     let workers = u16::try_from(config.workers).expect("there are at most WORKERS_MAX workers");
-    Io::bind_group(address, workers, &config.io, &steering())
+    Io::bind_group(address, workers, &config.io, &steering(config))
         .map_err(|error| StartError::io("binding the sockets of the workers", error))
 }
 
 #[cfg(target_os = "linux")]
 fn group(address: SocketAddr, config: &EngineConfig) -> Result<Box<dyn Ports>, StartError> {
-    Ok(Box::new(warpline_pktio::udp::Group::new(address, &config.io, steering())))
+    Ok(Box::new(warpline_pktio::udp::Group::new(address, &config.io, steering(config))))
 }
 
 #[cfg(not(target_os = "linux"))]

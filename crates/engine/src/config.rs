@@ -12,8 +12,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use warpline_pktio::IoConfig;
 use warpline_proto::FleetKeys;
-use warpline_proto::config::{EndpointConfig, ServerConfig};
+use warpline_proto::config::{EndpointConfig, QuicLb, ServerConfig};
 use warpline_wire::Version;
+use warpline_wire::cid::Layout;
 
 /// What an engine is started with. Every field is honoured, or the start is refused.
 #[derive(Clone)]
@@ -45,6 +46,9 @@ pub struct EngineConfig {
     /// What the keys for stateless resets and address tokens are derived from. Processes that serve one address share
     /// them; by default they are random.
     pub keys: FleetKeys,
+    /// Connection IDs by which load balancers find this server (QUIC-LB); `None`: IDs without a balancer's part. Not with `restart`: such IDs
+    /// have no room for the mark that tells two processes apart.
+    pub quic_lb: Option<QuicLb>,
     /// A folder for logs of connections, one file each as qlog; `None`: no logs. They are for finding faults: writing them
     /// costs time on the worker.
     pub qlog: Option<PathBuf>,
@@ -88,6 +92,7 @@ impl EngineConfig {
             server: None,
             versions: vec![Version::V1, Version::V2],
             keys: FleetKeys::new(&secret),
+            quic_lb: None,
             qlog: None,
             io: IoConfig::default(),
             accept_backlog: ACCEPT_BACKLOG,
@@ -117,6 +122,8 @@ impl EngineConfig {
         let percent = self.scaling.as_ref().is_none_or(|policy| (1..=99).contains(&policy.shrink_percent));
         check(percent, "scaling", "shrink_percent takes 1 to 99")?;
         check(cfg!(target_os = "linux") || self.restart.is_none(), "restart", "only Linux hands a port over")?;
+        let marked = self.quic_lb.is_none() || self.restart.is_none();
+        check(marked, "quic_lb", "such connection IDs have no room for the mark that `restart` needs")?;
         let known = !self.versions.is_empty() && self.versions.iter().all(|version| version.is_supported());
         check(known, "versions", "takes versions 1 and 2, at least one of them")?;
         check(self.accept_backlog > 0, "accept_backlog", "must hold at least one connection")?;
@@ -153,10 +160,16 @@ impl EngineConfig {
         self.workers..self.workers + self.readers
     }
 
+    /// How connection IDs are laid out.
+    pub(crate) fn layout(&self) -> Layout {
+        self.quic_lb.as_ref().map_or(Layout::PLAIN, QuicLb::layout)
+    }
+
     /// The protocol's configuration, for connection IDs with a mark or without.
     pub(crate) fn endpoint(&self, mark: Option<bool>) -> EndpointConfig {
         let (versions, qlog) = (self.versions.clone(), self.qlog.is_some());
-        EndpointConfig { mark, versions, qlog, ..EndpointConfig::with_keys(&self.keys) }
+        let quic_lb = self.quic_lb.clone();
+        EndpointConfig { mark, versions, quic_lb, qlog, ..EndpointConfig::with_keys(&self.keys) }
     }
 }
 

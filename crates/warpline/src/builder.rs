@@ -8,7 +8,7 @@ use crate::limits::ACCEPT_CONNECTIONS;
 use crate::local::{self, Worker};
 use crate::remote::Connection;
 use crate::sync::{Inlet, fan_in};
-use crate::{FleetKeys, IoConfig, ServerConfig, Version};
+use crate::{FleetKeys, IoConfig, QuicLb, ServerConfig, Version};
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -31,6 +31,7 @@ pub struct EndpointBuilder {
     server: Option<Arc<ServerConfig>>,
     versions: Option<Vec<Version>>,
     keys: Option<FleetKeys>,
+    quic_lb: Option<QuicLb>,
     qlog: Option<PathBuf>,
     io: Option<IoConfig>,
     accept_backlog: Option<usize>,
@@ -128,6 +129,15 @@ impl EndpointBuilder {
         self
     }
 
+    /// Connection IDs by which the load balancers of a fleet find this server, in the clear or encrypted (QUIC-LB,
+    /// draft-ietf-quic-load-balancers); each server has a server ID of its own, all share the rest. Goes with any number of workers, not
+    /// with [`restart_socket`](Self::restart_socket). See `docs/load-balancing.md`.
+    #[must_use]
+    pub fn quic_lb(mut self, config: QuicLb) -> Self {
+        self.quic_lb = Some(config);
+        self
+    }
+
     /// A folder, which must be there, for logs of connections: one file each as qlog (`.sqlog`, draft-ietf-quic-qlog-main-schema in
     /// the form 0.3), which qvis and its like show. For finding faults: writing them takes time of the workers. A file grows by
     /// 16 KiB at a time and is complete when its connection has gone.
@@ -195,6 +205,7 @@ impl EndpointBuilder {
         config.server = self.server;
         config.versions = self.versions.unwrap_or(config.versions);
         config.keys = self.keys.unwrap_or(config.keys);
+        config.quic_lb = self.quic_lb;
         config.qlog = self.qlog;
         config.io = self.io.unwrap_or(config.io);
         config.accept_backlog = self.accept_backlog.unwrap_or(config.accept_backlog);

@@ -96,7 +96,7 @@ pub use warpline_pktio::xdp::{
 pub use warpline_pktio::{Backend, Choice, IoConfig, IoKind, IoStats};
 pub use warpline_proto::config::{
     AddressDiscovery, ClientAuth, ClientConfig, ClientMemory, Extensions, MemoryError, MemoryStats, PathMemory,
-    PreferredAddress, RetryPolicy, ServerConfig, TlsOptions, TransportConfig, Trust,
+    PreferredAddress, QuicLb, RetryPolicy, ServerConfig, TlsOptions, TransportConfig, Trust,
 };
 pub use warpline_proto::congestion::{self, CongestionAlgorithm};
 pub use warpline_proto::{

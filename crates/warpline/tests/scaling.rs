@@ -8,7 +8,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
-use warpline::{ClientConfig, Connection, Endpoint, Fault, ScalingPolicy, ServerConfig, TransportConfig, local};
+use warpline::{
+    ClientConfig, Connection, Endpoint, EndpointBuilder, Fault, QuicLb, ScalingPolicy, ServerConfig, TransportConfig,
+    local,
+};
 
 /// Every byte of a stream is a function of its place and of the stream.
 fn fill(buf: &mut [u8], seed: u64, offset: u64) {
@@ -132,8 +135,22 @@ async fn connect_all(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connections_move_whole_on_both_sides() {
+    move_on_both_sides(loopback()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_behind_a_load_balancer_move_whole_too() {
+    move_on_both_sides(loopback().quic_lb(balanced())).await;
+}
+
+/// IDs of 14 bytes, which have their key at another place than all others.
+fn balanced() -> QuicLb {
+    QuicLb::new(2, &[7, 1, 9], 8, Some(&[0x5a; 16]), 77).expect("lengths within bounds")
+}
+
+async fn move_on_both_sides(builder: EndpointBuilder) {
     let (server_config, client_config) = setup();
-    let server = loopback().workers(1).max_workers(5).server(server_config).start().expect("loopback is there");
+    let server = builder.workers(1).max_workers(5).server(server_config).start().expect("loopback is there");
     let client = loopback().workers(1).max_workers(3).start().expect("loopback is there");
     let accepting = server.clone();
     tokio::spawn(async move {
@@ -167,8 +184,17 @@ async fn connections_move_whole_on_both_sides() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connections_held_by_a_worker_s_program_stay_until_they_end() {
+    stay_until_they_end(loopback()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn held_connections_behind_a_load_balancer_stay_too() {
+    stay_until_they_end(loopback().quic_lb(balanced())).await;
+}
+
+async fn stay_until_they_end(builder: EndpointBuilder) {
     let (server_config, client_config) = setup();
-    let server = loopback().workers(3).max_workers(3).server(server_config);
+    let server = builder.workers(3).max_workers(3).server(server_config);
     // The futures are not `Send`: connections cannot move.
     let server = server.serve_local(|connection| async move {
         let not_send = std::rc::Rc::new(connection);

@@ -6,7 +6,7 @@ use std::io::IoSlice;
 use std::os::fd::OwnedFd;
 use warpline_frame::Frame;
 use warpline_proto::DatagramMeta;
-use warpline_wire::cid;
+use warpline_wire::cid::{self, Layout};
 
 /// Bytes of a datagram with what goes before it, at most.
 pub(crate) const BEQUEST_MAX: usize = (64 << 10) + 64;
@@ -29,7 +29,7 @@ impl Heir {
     #[inline]
     pub(crate) fn may_own(&self, datagram: &[u8]) -> bool {
         let is_long = datagram.first().is_some_and(|first| first & 0x80 != 0);
-        let id = || crate::partition::destination(datagram);
+        let id = || crate::partition::destination(Layout::PLAIN, datagram);
         is_long || id().and_then(cid::mark).is_some_and(|mark| mark == self.mark)
     }
 

@@ -2,6 +2,7 @@
 
 use crate::exec::Executor;
 use crate::limits::DRAIN_BATCHES;
+use crate::partition::slot_of_id;
 use crate::worker::Core;
 use crate::worker::ingress::{Fates, Share};
 use crate::worker::links::{Links, Message, Stray};
@@ -79,7 +80,7 @@ impl Loop {
             }
         }
         for stray in self.share.strays.take_away(|slot| owners.contains_key(&slot)) {
-            let owner = cid::partition_key(&stray.id).and_then(|key| owners.get(&cid::slot(key)));
+            let owner = slot_of_id(self.share.layout, &stray.id).and_then(|slot| owners.get(&slot));
             if let Some(&owner) = owner {
                 self.links.send(owner, Message::Stray(stray));
             }
@@ -151,12 +152,12 @@ impl Loop {
         }
         let me = self.number();
         let mut core = self.cx.core.borrow_mut();
-        let Share { member, strays, .. } = &mut self.share;
+        let Share { layout, member, strays, .. } = &mut self.share;
         let links = &mut self.links;
         strays.changes(
             |changes| core.endpoint.take_route_changes(changes),
             |change| {
-                let slot = cid::partition_key(&change.id).map(cid::slot);
+                let slot = slot_of_id(*layout, &change.id);
                 if let Some(Route::To(owner)) = slot.map(|slot| member.route(slot)) {
                     let stray = Stray { id: change.id, holder: me, added: change.added };
                     links.send(owner, Message::Stray(stray));

@@ -1,7 +1,7 @@
 //! From the socket and the rings to the connections: whose is a datagram?
 
 use crate::limits::{HELD_PACKETS, HOPS_MAX, SEND_EARLY};
-use crate::partition::slot_of;
+use crate::partition::{slot_of, slot_of_id};
 use crate::worker::Core;
 use crate::worker::ahead::Ahead;
 use crate::worker::links::{Links, Message, Packet, Stray};
@@ -12,7 +12,7 @@ use warpline_frame::Frame;
 use warpline_pktio::Received;
 use warpline_proto::{BATCH_MAX, DatagramMeta, Instant};
 use warpline_ring::partition::{Member, Route};
-use warpline_wire::cid;
+use warpline_wire::cid::Layout;
 
 /// The bit of a datagram's first byte that says that its header is a long one (RFC 9000 section 17.2): of a handshake.
 const LONG_HEADER: u8 = 0x80;
@@ -20,6 +20,8 @@ const LONG_HEADER: u8 = 0x80;
 /// A worker's share of the slots, and what is out of place.
 #[derive(Debug)]
 pub(crate) struct Share {
+    /// Of the connection IDs that are issued here.
+    pub(crate) layout: Layout,
     pub(crate) member: Member,
     pub(crate) strays: Strays,
     /// Datagrams for slots that are about to come here, in the order of their arrival.
@@ -45,10 +47,11 @@ pub(crate) struct Fates {
 }
 
 impl Share {
-    pub(crate) fn new(member: Member) -> Self {
+    pub(crate) fn new(member: Member, layout: Layout) -> Self {
         Self {
+            layout,
             member,
-            strays: Strays::default(),
+            strays: Strays::new(layout),
             held: VecDeque::new(),
             #[cfg(target_os = "linux")]
             heir: None,
@@ -62,7 +65,8 @@ impl Share {
         if self.heir.is_some() {
             return false;
         }
-        self.strays.are_none_away() && slot_of(datagram).is_none_or(|slot| self.member.route(slot) == Route::Own)
+        self.strays.are_none_away()
+            && slot_of(self.layout, datagram).is_none_or(|slot| self.member.route(slot) == Route::Own)
     }
 
     /// Handles a datagram, keeps it, or passes it on.
@@ -75,7 +79,7 @@ impl Share {
         links: &mut Links,
         fates: &mut Fates,
     ) {
-        let route = slot_of(&packet.frame).map_or(Route::Own, |slot| self.member.route(slot));
+        let route = slot_of(self.layout, &packet.frame).map_or(Route::Own, |slot| self.member.route(slot));
         let to = match route {
             Route::Own => match self.strays.holder(&packet.frame) {
                 Some(holder) if packet.hops < HOPS_MAX => holder,
@@ -128,7 +132,7 @@ impl Share {
 
     /// Takes in, or passes on, what a holder says of an ID.
     pub(crate) fn note_stray(&mut self, stray: Stray, me: u16, core: &mut Core, links: &mut Links) {
-        let Some(slot) = cid::partition_key(&stray.id).map(cid::slot) else { return };
+        let Some(slot) = slot_of_id(self.layout, &stray.id) else { return };
         if stray.holder == me {
             // The slot came back to the holder: it knows better.
             return;

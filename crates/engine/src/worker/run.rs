@@ -135,7 +135,7 @@ impl Loop {
             io,
             inbox,
             links,
-            share: Share::new(member),
+            share: Share::new(member, config.layout()),
             batch: Vec::with_capacity(warpline_pktio::limits::RECV_BATCH * 4),
             messages: Vec::new(),
             together: Vec::with_capacity(BATCH_MAX),

@@ -5,15 +5,18 @@
 //! on telling it of IDs that are issued and retired. The owner passes packets with these IDs on. Once the program has
 //! let go of the connection it moves to the owner, or it ends where it is.
 
+use crate::partition::{destination, slot_of_id};
 use crate::worker::conns::ConnectionKey;
 use crate::worker::links::Stray;
 use std::collections::{HashMap, HashSet};
 use warpline_proto::{ConnectionHandle, RouteChange};
-use warpline_wire::{ConnectionId, cid};
+use warpline_wire::ConnectionId;
+use warpline_wire::cid::Layout;
 
 /// What a worker knows of connections out of place.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Strays {
+    layout: Layout,
     /// IDs in slots of this worker whose connections are elsewhere, and where.
     away: HashMap<ConnectionId, u16>,
     /// Connections here whose slots belong to other workers.
@@ -23,13 +26,18 @@ pub(crate) struct Strays {
 }
 
 impl Strays {
+    /// None, where IDs are issued with this layout.
+    pub(crate) fn new(layout: Layout) -> Self {
+        Self { layout, away: HashMap::new(), held: HashMap::new(), changes: Vec::new() }
+    }
+
     /// Where the connection is that a datagram for one of this worker's slots bears the ID of, if it is elsewhere.
     #[inline]
     pub(crate) fn holder(&self, datagram: &[u8]) -> Option<u16> {
         if self.away.is_empty() {
             return None;
         }
-        let id = crate::partition::destination(datagram).and_then(ConnectionId::new)?;
+        let id = destination(self.layout, datagram).and_then(ConnectionId::new)?;
         self.away.get(&id).copied()
     }
 
@@ -66,7 +74,7 @@ impl Strays {
     pub(crate) fn take_away(&mut self, mut leaves: impl FnMut(u16) -> bool) -> Vec<Stray> {
         let mut taken = Vec::new();
         self.away.retain(|id, holder| {
-            let gone = cid::partition_key(id).is_some_and(|key| leaves(cid::slot(key)));
+            let gone = slot_of_id(self.layout, id).is_some_and(&mut leaves);
             if gone {
                 taken.push(Stray { id: *id, holder: *holder, added: true });
             }
