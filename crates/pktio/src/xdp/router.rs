@@ -50,6 +50,8 @@ enum Way {
     Kernel,
     /// There is none.
     Nowhere,
+    /// The kernel had no answer, for want of memory for instance. It has the datagram, and is asked again for the next one.
+    Unknown,
 }
 
 #[derive(Debug)]
@@ -278,7 +280,7 @@ impl Router {
                 let Out { neighbour, ref template, payload_max, known } = **out;
                 if known { Verdict::Send { template, payload_max } } else { Verdict::Wait { neighbour, payload_max } }
             }
-            Way::Kernel => Verdict::Kernel,
+            Way::Kernel | Way::Unknown => Verdict::Kernel,
             Way::Nowhere => Verdict::Nowhere,
         }
     }
@@ -289,14 +291,16 @@ impl Router {
         if known.is_none() && self.paths.len() >= XDP_PATHS_MAX {
             self.forget_paths();
         }
-        let mut way = match known {
-            Some(at) => std::mem::replace(&mut self.paths[at].way, Way::Nowhere),
-            None => self.find_way(key),
-        };
+        let mut way = known.map_or(Way::Unknown, |at| std::mem::replace(&mut self.paths[at].way, Way::Unknown));
+        if matches!(way, Way::Unknown) {
+            way = self.find_way(key);
+        }
         if let Way::Out(out) = &mut way {
             out.known = self.ask_neighbour(out.neighbour, &mut out.template);
         }
-        let path = Path { epoch: self.epoch, way };
+        // Of an epoch before, an entry is renewed at once.
+        let epoch = if matches!(way, Way::Unknown) { self.epoch.wrapping_sub(1) } else { self.epoch };
+        let path = Path { epoch, way };
         match known {
             Some(at) => {
                 self.paths[at] = path;
@@ -338,7 +342,13 @@ impl Router {
 
     /// Asks the kernel for a route.
     fn find_way(&mut self, key: PathKey) -> Way {
-        let Ok(route) = self.requests.route(key.remote, key.local, key.scope) else { return Way::Nowhere };
+        let route = match self.requests.route(key.remote, key.local, key.scope) {
+            Ok(route) => route,
+            Err(error) => {
+                tracing::debug!(to = %key.remote, %error, "the kernel does not say where a datagram goes");
+                return Way::Unknown;
+            }
+        };
         match route.kind {
             RouteKind::Unreachable => Way::Nowhere,
             RouteKind::Other => Way::Kernel,
@@ -449,6 +459,22 @@ mod tests {
         assert_eq!(router.link().map(|link| link.index), Some(9002));
         router.apply(Event::LinkGone(9002), &mut changes);
         assert!(router.link().is_none());
+    }
+
+    #[test]
+    fn a_way_that_could_not_be_found_out_is_asked_for_again() {
+        let mut router = router([]);
+        let to = SocketAddr::new("127.0.0.1".parse().expect("a literal"), 443);
+        // Nobody there knows of routes.
+        let good = std::mem::replace(&mut router.requests, Netlink::generic().expect("netlink needs no privilege"));
+        for _ in 0..2 {
+            assert!(matches!(router.resolve(to, None), Verdict::Kernel), "it is not lost meanwhile");
+            assert!(matches!(router.paths[0].way, Way::Unknown));
+        }
+        router.requests = good;
+        assert!(matches!(router.resolve(to, None), Verdict::Kernel));
+        assert!(matches!(router.paths[0].way, Way::Kernel), "loopback is not ours");
+        assert_eq!((router.paths.len(), router.paths[0].epoch), (1, router.epoch));
     }
 
     #[test]
