@@ -327,8 +327,9 @@ impl Lane {
 
     /// Has the kernel run the queue, if it polls busily.
     #[inline]
-    pub(super) fn poll_busily(&self) {
+    pub(super) fn poll_busily(&self, stats: &StatsHandle) {
         if let Some(socket) = self.socket.as_ref().filter(|_| self.busy_poll) {
+            stats.add(Stat::RecvCalls, 1);
             // An error shows when sending.
             let _ = socket.wake_rx();
         }

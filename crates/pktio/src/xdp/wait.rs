@@ -33,7 +33,7 @@ impl Xdp {
                 if bell.inner().take() || self.lanes.iter().any(Lane::is_ready) {
                     return Ok(());
                 }
-                self.lanes.iter().for_each(Lane::poll_busily);
+                self.lanes.iter().for_each(|lane| lane.poll_busily(&self.stats));
                 std::hint::spin_loop();
             }
         }
