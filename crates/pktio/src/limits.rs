@@ -71,6 +71,9 @@ pub const XDP_RECV_BATCH: usize = 64;
 /// of work spread over so many calls cost nothing, and what comes that way is rare.
 pub const XDP_LOOK_AROUND: u32 = 64;
 
+/// When queues that could not be opened again for want of descriptors or memory are tried once more.
+pub const XDP_RETRY: Duration = Duration::from_secs(1);
+
 /// Between looks at what the kernel counts on AF_XDP sockets: a system call a queue, for people who look once a second.
 pub const XDP_COUNTERS_EVERY: Duration = Duration::from_secs(1);
 

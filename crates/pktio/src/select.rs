@@ -140,7 +140,7 @@ pub(crate) fn queues(
 /// Whether an error says that something is used up at the moment, and not that the back end is not to be had here: descriptors
 /// or memory. What has words of its own is about a limit or a privilege, which stays as it is.
 #[cfg(target_os = "linux")]
-fn is_passing(error: &io::Error) -> bool {
+pub(crate) fn is_passing(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),
         Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS | libc::EAGAIN | libc::EINTR)

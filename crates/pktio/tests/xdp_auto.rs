@@ -86,7 +86,59 @@ fn where_it_is_not_to_be_had_one_line_says_why() {
 /// Set in the child: the namespace's interface is ready.
 const CHILD: &str = "WARPLINE_TEST_FEW_FILES";
 
-/// Run by the next story in a process of its own, in the namespace.
+/// Runs one of the tests that begin with "child" in a process of its own, in the namespace; what it printed.
+fn child(pair: &Pair, name: &str) -> String {
+    let output = Command::new("ip")
+        .args(["netns", "exec", pair.name(0)])
+        .arg(std::env::current_exe().expect("a test has a path"))
+        .args([name, "--exact", "--nocapture", "--test-threads=1"])
+        .env(CHILD, "1")
+        .output()
+        .expect("the test can be run");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success() && text.contains("1 passed"), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    text
+}
+
+fn limit_descriptors(to: u64) {
+    let limit = libc::rlimit { rlim_cur: to, rlim_max: 4096 };
+    // SAFETY: the structure is valid.
+    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) }, 0);
+}
+
+#[test]
+fn child_whose_interface_comes_back_while_it_lacks_descriptors() {
+    if std::env::var(CHILD).is_err() {
+        return;
+    }
+    let mut io = Io::bind(addr("10.77.0.1:4000"), &auto(XdpModes::Best)).expect("AF_XDP on veth");
+    let mut look = |wanted: &dyn Fn(&Io) -> bool| {
+        (0..5_000).any(|_| {
+            io.wait(Some(Duration::from_millis(1))).expect("the socket is usable");
+            io.recv(&mut Vec::new()).expect("the socket is usable");
+            wanted(&io)
+        })
+    };
+    netns::run("ip link del wl0").expect("it is there");
+    assert!(look(&|io| backend(io).status().mode.is_none()), "it is gone");
+    for words in ["add wl0 type veth peer name wl1", "set wl1 up"] {
+        netns::run(&format!("ip link {words}")).expect("the kernel has veth");
+    }
+    // What is open stays so, and no number below that is free.
+    limit_descriptors(3);
+    let refused = look(&|io| backend(io).status().reason.contains("Too many open files"));
+    assert!(refused, "sockets, maps, program and link are a descriptor each");
+    limit_descriptors(4096);
+    assert!(look(&|io| backend(io).status().mode.is_some()), "it is tried again");
+}
+
+#[test]
+fn an_interface_that_comes_back_during_a_lack_of_descriptors_is_used_once_there_are_some() {
+    let Some(pair) = Pair::new("later") else { return };
+    child(&pair, "child_whose_interface_comes_back_while_it_lacks_descriptors");
+}
+
+/// Run by the next story.
 #[test]
 fn child_with_few_descriptors() {
     if std::env::var(CHILD).is_err() {
@@ -95,9 +147,7 @@ fn child_with_few_descriptors() {
     let open = std::fs::read_dir("/proc/self/fd").expect("Linux has it").count() as u64;
     let mut refused = 0;
     for more in 0..100 {
-        let limit = libc::rlimit { rlim_cur: open + more, rlim_max: 4096 };
-        // SAFETY: the structure is valid.
-        assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) }, 0);
+        limit_descriptors(open + more);
         match Io::bind(addr("10.77.0.1:4000"), &auto(XdpModes::Best)) {
             Ok(io) => {
                 assert_eq!(io.choice().kind, IoKind::Xdp, "with {more} descriptors: {:?}", io.choice());
@@ -117,13 +167,5 @@ fn child_with_few_descriptors() {
 #[test]
 fn a_passing_lack_of_descriptors_is_an_error_and_no_reason_for_another_back_end() {
     let Some(pair) = Pair::new("files") else { return };
-    let output = Command::new("ip")
-        .args(["netns", "exec", pair.name(0)])
-        .arg(std::env::current_exe().expect("a test has a path"))
-        .args(["child_with_few_descriptors", "--exact", "--nocapture", "--test-threads=1"])
-        .env(CHILD, "1")
-        .output()
-        .expect("the test can be run");
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && text.contains("1 passed"), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    child(&pair, "child_with_few_descriptors");
 }

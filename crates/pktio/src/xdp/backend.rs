@@ -11,9 +11,10 @@ use warpline_wire::net;
 use crate::bell::{Doorbell, Waker};
 use crate::config::IoConfig;
 use crate::kind::IoKind;
-use crate::limits::{SMALL_FRAME, XDP_BURST, XDP_COUNTERS_EVERY, XDP_LOOK_AROUND, XDP_PUT_OFF_TURNS};
+use crate::limits::{SMALL_FRAME, XDP_BURST, XDP_COUNTERS_EVERY, XDP_LOOK_AROUND, XDP_PUT_OFF_TURNS, XDP_RETRY};
 use crate::meta::{Ecn, Received, TxMeta};
 use crate::pools::place;
+use crate::select::is_passing;
 use crate::stats::{Stat, StatsHandle};
 use crate::udp::socket::Bound;
 use crate::udp::{Steering, Udp};
@@ -49,6 +50,8 @@ pub struct Xdp {
     pub(super) sleep: Sleep,
     /// Calls until the kernel's socket and netlink are looked at.
     pub(super) look_around: u32,
+    /// When the queues are opened again that could not be for want of something.
+    pub(super) retry: Option<Instant>,
     /// When other threads were last told what the kernel counts.
     told: Instant,
     /// Received by way of the kernel's socket; empty between calls.
@@ -139,6 +142,7 @@ impl Xdp {
             put_off: 0,
             sleep: Sleep::new(device_config.wakeups, device_config.busy_poll_budget)?,
             look_around: XDP_LOOK_AROUND,
+            retry: None,
             told: Instant::now(),
             aside: Vec::new(),
             bell: Doorbell::new(Waker::event()?),
@@ -298,7 +302,8 @@ impl Xdp {
                 tracing::warn!(%address, %error, "packets for an address stay with the kernel");
             }
         }
-        if changes.link {
+        let retries = self.retry.is_some_and(|at| Instant::now() >= at);
+        if changes.link || retries {
             self.link_changed();
         }
         if self.waiting.is_empty() {
@@ -321,6 +326,7 @@ impl Xdp {
 
     /// The interface went, came, or changed.
     fn link_changed(&mut self) {
+        self.retry = None;
         if self.guest.is_some() {
             // The queue is the owner's to close and open.
             if let Some(link) = self.router.link().cloned() {
@@ -359,6 +365,8 @@ impl Xdp {
         self.status.mode = None;
         self.status.reason = error.to_string();
         self.stats.set_xdp_status(&self.status);
+        // What is used up at the moment comes back.
+        self.retry = is_passing(error).then(|| Instant::now() + XDP_RETRY);
         self.close();
         self.tell_guests();
     }

@@ -9,7 +9,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use super::backend::Xdp;
 use super::lane::Lane;
 use crate::bell::Waker;
-use crate::limits::DEVICE_RETRY;
+use crate::limits::{DEVICE_RETRY, XDP_RETRY};
 use crate::stats::Stat;
 
 /// Queues of a worker for which a wait allocates nothing.
@@ -61,6 +61,9 @@ impl Xdp {
         if !self.waiting.is_empty() {
             at_most(WAITING_LOOK);
         }
+        if self.retry.is_some() {
+            at_most(XDP_RETRY);
+        }
         if self.put_off > 0 {
             // The kernel sends it when it is polled. Should there be no room behind the device, the next turn tries again.
             self.lanes.iter_mut().for_each(Lane::publish);
@@ -107,7 +110,7 @@ impl Xdp {
                 if rung {
                     crate::udp::clear(event);
                 }
-                if netlink || kernel || !self.waiting.is_empty() {
+                if netlink || kernel || !self.waiting.is_empty() || self.retry.is_some() {
                     // The next reception looks at netlink and the kernel's socket.
                     self.look_around = 1;
                 }
