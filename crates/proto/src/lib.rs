@@ -64,7 +64,7 @@ pub use crypto::{
 pub use datagram::SendDatagramError;
 pub use datagram_meta::{DatagramMeta, Transmit};
 pub use ecn::Ecn;
-pub use endpoint::{ConnectionHandle, Detached, Endpoint, EndpointStats, Fetch, Pressure, RouteChange};
+pub use endpoint::{ConnectionHandle, Detached, Endpoint, EndpointStats, Fetch, Kept, Pressure, RouteChange};
 pub use error::{ConfigError, ConnectError, ConnectionError, ExportError, MigrateError, TransportError};
 pub use event::Event;
 pub use qlog::LogPiece;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use common::{Pair, Transfer};
 use warpline_frame::Chunk;
 use warpline_proto::config::TransportConfig;
-use warpline_proto::{ConnectionError, Dir, Event};
+use warpline_proto::{ConnectionError, Dir, Event, Kept};
 
 fn transfer(pair: &mut Pair, bytes: u64, limit: Duration) -> Duration {
     let (client, server) = pair.established();
@@ -77,6 +77,27 @@ fn the_answer_to_a_close_says_that_nothing_more_will_come() {
     assert!(!pair.client.is_idle() && !pair.server.is_idle(), "late packets still meet a connection");
     pair.run_for(Duration::from_secs(20));
     assert!(pair.client.is_idle() && pair.server.is_idle() && pair.client.is_silent());
+}
+
+#[test]
+fn nothing_is_kept_of_connections_that_are_over() {
+    let mut pair = Pair::new(&TransportConfig::default());
+    let clients = [pair.established().0, pair.reconnected().0];
+    pair.run_for(Duration::from_secs(1));
+    let half_done = pair.connect();
+    pair.run_for(Duration::from_millis(15));
+    let kept = pair.server.kept();
+    assert_eq!((kept.connections, kept.half_open), (3, 1));
+    assert!(kept.ids >= 6 && kept.deadlines >= 3, "{kept:?}");
+    assert!(pair.client.kept().reset_tokens >= 2, "{:?}", pair.client.kept());
+    let now = pair.now;
+    for client in clients.into_iter().chain([half_done]) {
+        pair.client.connection(client).unwrap().close(now, 7, b"enough");
+    }
+    // The idle timeouts were queued as deadlines.
+    pair.run_for(Duration::from_secs(60));
+    assert_eq!(pair.server.kept(), Kept::default());
+    assert_eq!(pair.client.kept(), Kept::default());
 }
 
 #[test]

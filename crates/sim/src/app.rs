@@ -124,3 +124,13 @@ impl Workload {
         u64::from(self.connections) * per_connection
     }
 }
+
+    /// Content bytes that one side may have taken and the other never gets, since their stream is abandoned.
+    pub fn undelivered_max(&self) -> u64 {
+        let of = |exchange: &Exchange| match exchange.ending {
+            Ending::Whole => 0,
+            Ending::ResetAfter(limit) => exchange.upload.min(limit + self.chunk_max as u64),
+            Ending::StopAfter(limit) => exchange.download.saturating_sub(limit),
+        };
+        u64::from(self.connections) * self.exchanges.iter().map(of).sum::<u64>()
+    }

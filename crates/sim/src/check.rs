@@ -1,12 +1,13 @@
 //! Checkers: what must be true of every run, each in a file of its own.
 //!
 //! They see only what a stranger on the network sees, or what the applications report. None asks the protocol code
-//! whether it is right.
+//! whether it is right; the one for leaks asks it, after the end, what it still keeps.
 
 mod amplification;
 mod buffers;
 mod delivery;
 mod jump;
+mod leak;
 mod liveness;
 mod order;
 mod volume;
@@ -15,6 +16,7 @@ pub use amplification::AntiAmplification;
 pub use buffers::BufferLimit;
 pub use delivery::check_delivery;
 pub use jump::JumpLimit;
+pub use leak::check_leaks;
 pub use liveness::Liveness;
 pub use order::Pattern;
 pub use volume::VolumeLimit;
@@ -38,6 +40,9 @@ pub trait Monitor {
     fn tally(&mut self, now: Instant, all: &Tally) {
         let _ = (now, all);
     }
+
+    /// The clients are done: what follows is the end of connections, and need bring nothing useful any more.
+    fn over(&mut self) {}
 
     /// What has gone wrong, if anything has. Asked after every event.
     fn violation(&self) -> Option<String>;

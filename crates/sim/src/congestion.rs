@@ -188,7 +188,6 @@ fn setup(link: &Link, algorithm: CongestionAlgorithm, flows: &Flows) -> Setup {
         deadline: flows.until,
         stall_max: flows.until,
         server_sends_max: None,
-        buffered_max: None,
     }
 }
 

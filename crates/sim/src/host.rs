@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use warpline_frame::Frame;
-use warpline_proto::{BATCH_MAX, DatagramMeta, Ecn, Endpoint};
+use warpline_proto::{BATCH_MAX, DatagramMeta, Ecn, Endpoint, Kept};
 
 use crate::app::App;
 use crate::{Codepoint, Instant, Node, Packet, Report, Tally};
@@ -105,6 +105,10 @@ impl<A: App> Node for Host<A> {
 
     fn tally(&self) -> Tally {
         self.app.tally()
+    }
+
+    fn kept(&self) -> Kept {
+        self.endpoint.kept()
     }
 
     fn report(&self) -> Report {

@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use warpline_proto::Kept;
+
 use crate::{Instant, Packet};
 
 /// A host of the simulated network. The calls are those of the protocol core, one level up: whole datagrams with their
@@ -32,6 +34,11 @@ pub trait Node {
 
     /// What it has done so far, in numbers. Asked after every event.
     fn tally(&self) -> Tally;
+
+    /// What the protocol code keeps for connections. Asked after every event.
+    fn kept(&self) -> Kept {
+        Kept::default()
+    }
 
     /// What the application inside has done so far.
     fn report(&self) -> Report;

@@ -10,7 +10,7 @@ use warpline_proto::Endpoint;
 use warpline_proto::config::{ClientConfig, EndpointConfig, ServerConfig, TransportConfig};
 
 use crate::app::{ALPN, Client, Server};
-use crate::check::{AntiAmplification, BufferLimit, Liveness, VolumeLimit, check_delivery};
+use crate::check::{AntiAmplification, BufferLimit, Liveness, VolumeLimit, check_delivery, check_leaks};
 use crate::host::Host;
 use crate::log::{Entry, Log};
 use crate::path::Path;
@@ -26,6 +26,9 @@ const EVENTS_MAX: u64 = 5_000_000;
 const GATHER: [Duration; 4] =
     [Duration::ZERO, Duration::from_micros(20), Duration::from_micros(200), Duration::from_millis(1)];
 
+/// The share of runs in which windows and buffers are small beside what is sent.
+const TIGHT: f64 = 0.5;
+
 /// What a run that went well was like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Outcome {
@@ -33,7 +36,7 @@ pub struct Outcome {
     pub hash: u64,
     /// Events on the network.
     pub events: u64,
-    /// Virtual time that it took.
+    /// Virtual time until the clients were done.
     pub took: Duration,
 }
 
@@ -83,7 +86,11 @@ pub fn run(scenario: &Scenario, seed: u64, verbose: bool) -> Result<Outcome, Box
 
 fn try_run(scenario: &Scenario, seed: u64, verbose: bool) -> Result<Outcome, Box<Failure>> {
     let mut rng = Rng::new(seed);
-    let setup = (scenario.build)(&mut rng);
+    let mut setup = (scenario.build)(&mut rng);
+    if rng.chance(TIGHT) {
+        setup.tighten();
+    }
+    let forgotten_after = setup.forgotten_after();
     let fail = |what: String, world: Option<&World>| {
         Box::new(Failure {
             scenario: scenario.name,
@@ -99,8 +106,11 @@ fn try_run(scenario: &Scenario, seed: u64, verbose: bool) -> Result<Outcome, Box
     let mut clients = reports(&world);
     let server = clients.pop().unwrap_or_default();
     check_delivery(&clients, &server).map_err(|what| fail(what, Some(&world)))?;
+    let done_at = world.now();
+    let ended = world.wind_down(done_at + forgotten_after).and_then(|()| check_leaks(world.nodes()));
+    ended.map_err(|what| fail(what, Some(&world)))?;
     let log = world.log();
-    Ok(Outcome { hash: log.hash(), events: log.events(), took: world.now() - Instant::from_nanos(0) })
+    Ok(Outcome { hash: log.hash(), events: log.events(), took: done_at - Instant::from_nanos(0) })
 }
 
 /// The clients' reports and then the server's.
@@ -111,8 +121,9 @@ fn reports(world: &World) -> Vec<Report> {
 
 /// The world of a setup, watched by the checkers.
 pub(crate) fn build(setup: Setup, rng: &mut Rng, verbose: bool) -> Result<World, String> {
+    let buffered_max = setup.buffered_max();
     let Setup { paths, workload, client, client_congestion, server, retry, .. } = setup;
-    let Setup { deadline, stall_max, server_sends_max, buffered_max, .. } = setup;
+    let Setup { deadline, stall_max, server_sends_max, .. } = setup;
     let endpoint_config = Arc::new(EndpointConfig::new(&rng.seed()));
     let (certificate, key) = identity()?;
     let mut server_config =
@@ -145,9 +156,7 @@ pub(crate) fn build(setup: Setup, rng: &mut Rng, verbose: bool) -> Result<World,
     if let Some(bytes_max) = server_sends_max {
         world.watch(Box::new(VolumeLimit::new(NodeId::SERVER, bytes_max)));
     }
-    if let Some(bytes_max) = buffered_max {
-        world.watch(Box::new(BufferLimit::new(bytes_max)));
-    }
+    world.watch(Box::new(BufferLimit::new(buffered_max)));
     Ok(world)
 }
 

@@ -50,8 +50,6 @@ pub struct Setup {
     pub stall_max: Duration,
     /// The most bytes of UDP payload that the server may send.
     pub server_sends_max: Option<u64>,
-    /// The most content bytes that all nodes may hold.
-    pub buffered_max: Option<u64>,
 }
 
 impl Setup {
@@ -67,11 +65,44 @@ impl Setup {
             deadline: Duration::from_secs(300),
             stall_max: Duration::from_secs(20),
             server_sends_max: None,
-            buffered_max: None,
         }
     }
 
     /// Both sides wait this long before they give up, `None` for ever.
+    /// The most content bytes that all nodes may hold: for each connection, both ends of both directions, and what streams that are
+    /// abandoned never deliver.
+    pub fn buffered_max(&self) -> u64 {
+        let buffers = |from: &TransportConfig, to: &TransportConfig| from.send_buffer + to.connection_window_max;
+        let live = buffers(&self.client, &self.server) + buffers(&self.server, &self.client);
+        let abandoned = self.workload.undelivered_max();
+        self.paths.len() as u64 * (live + abandoned)
+    }
+
+    /// Makes windows and buffers small beside what is sent, so that flow control has something to do and
+    /// [`buffered_max`](Self::buffered_max) is well below the volume. Smaller ones stay.
+    pub(crate) fn tighten(&mut self) {
+        let window =
+            (self.workload.volume() / u64::from(self.workload.connections.max(1)) / TIGHT_SHARE).max(TIGHT_MIN);
+        for transport in [&mut self.client, &mut self.server] {
+            for bytes in [
+                &mut transport.stream_window,
+                &mut transport.stream_window_max,
+                &mut transport.connection_window,
+                &mut transport.connection_window_max,
+                &mut transport.send_buffer,
+            ] {
+                *bytes = window.min(*bytes);
+            }
+        }
+    }
+
+    /// Virtual time after which both sides have forgotten everything: a side that does not hear of the end waits for its idle
+    /// timeout, twice if that began just before, and a few probe timeouts.
+    pub(crate) fn forgotten_after(&self) -> Duration {
+        let idle = self.client.max_idle_timeout.max(self.server.max_idle_timeout).unwrap_or_default();
+        2 * idle + Duration::from_secs(60)
+    }
+
     #[must_use]
     pub fn idle_timeout(mut self, timeout: Option<Duration>) -> Self {
         self.client.max_idle_timeout = timeout;
@@ -81,6 +112,13 @@ impl Setup {
 }
 
 /// All scenarios.
+/// [`Setup::tighten`] leaves so much of what a connection sends, both ways, for each window and buffer: the four of a connection hold
+/// a quarter of it.
+const TIGHT_SHARE: u64 = 16;
+
+/// But not less than this: what the smallest transfers need to be done in a few round trips.
+const TIGHT_MIN: u64 = 8_000;
+
 pub const ALL: &[Scenario] = &[
     handshake::EACH_FLIGHT_LOST,
     handshake::RETRY_UNDER_LOSS,

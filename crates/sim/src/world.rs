@@ -144,6 +144,16 @@ impl World {
         Ok(())
     }
 
+    /// After the clients are done: lets connections come to their ends, until nothing is left to happen or until `until`.
+    ///
+    /// # Errors
+    ///
+    /// As [`run`](Self::run), but for the limits.
+    pub fn wind_down(&mut self, until: Instant) -> Result<(), String> {
+        self.monitors.iter_mut().for_each(|monitor| monitor.over());
+        self.run_until(until)
+    }
+
     /// The current virtual time.
     pub fn now(&self) -> Instant {
         self.queue.now()
@@ -157,6 +167,11 @@ impl World {
     /// A node.
     pub fn node(&self, id: NodeId) -> &dyn Node {
         &*self.nodes[id.0].node
+    }
+
+    /// All nodes, the server first.
+    pub fn nodes(&self) -> impl Iterator<Item = &dyn Node> {
+        self.nodes.iter().map(|slot| &*slot.node)
     }
 
     /// How many clients there are.

@@ -123,8 +123,8 @@ impl Deadlines {
         of(&self.near).into_iter().chain(of(&self.far)).min()
     }
 
-    #[cfg(test)]
-    fn len(&self) -> usize {
+    /// Entries, those included that mean nothing any more.
+    pub(super) fn len(&self) -> usize {
         self.near.len() + self.far.len()
     }
 }

@@ -143,6 +143,10 @@ impl<K: Copy + Default + Eq + Hash> Gradual<K> {
         }
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.now.len + self.old.len
+    }
+
     /// Has the place where the key is looked for first brought into the caches.
     #[inline]
     pub(super) fn prefetch(&self, key: &K) {

@@ -29,7 +29,7 @@ pub(crate) use self::routes::Routes;
 pub use self::slots::ConnectionHandle;
 use self::slots::Slots;
 use self::stateless::StatelessReplies;
-pub use self::stats::EndpointStats;
+pub use self::stats::{EndpointStats, Kept};
 use crate::config::{ClientConfig, EndpointConfig, ServerConfig};
 use crate::connection::{Connection, Opening, PacketDrops};
 use crate::cx::Cx;
@@ -502,6 +502,17 @@ impl Endpoint {
     /// True when there is no connection.
     pub fn is_empty(&self) -> bool {
         self.slots.is_empty()
+    }
+
+    /// What is kept for connections. A number that stays up while there are none is a leak.
+    pub fn kept(&self) -> Kept {
+        Kept {
+            connections: self.slots.len(),
+            half_open: self.half_open.total(),
+            ids: self.routes.ids_len(),
+            reset_tokens: self.routes.reset_tokens_len(),
+            deadlines: self.deadlines.len(),
+        }
     }
 
     /// Counters.

@@ -152,6 +152,16 @@ impl Routes {
         }
     }
 
+    /// How many IDs lead to a connection.
+    pub(crate) fn ids_len(&self) -> usize {
+        self.issued.len() + self.initial.len()
+    }
+
+    /// How many tokens reset a connection.
+    pub(crate) fn reset_tokens_len(&self) -> usize {
+        self.reset_tokens.len()
+    }
+
     /// Forgets everything that leads to a connection which cannot be asked any more.
     pub(crate) fn remove_handle(&mut self, handle: ConnectionHandle) {
         self.issued.remove_handle(handle);

@@ -1,4 +1,4 @@
-//! Counters of an endpoint.
+//! Counters of an endpoint, and what it keeps.
 
 /// What happened to datagrams. A datagram that is not delivered to a connection is counted by the reason.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -35,4 +35,20 @@ pub struct EndpointStats {
     pub stateless_resets_received: u64,
     /// Connections given up after a panic in their code.
     pub panics: u64,
+}
+
+/// What an endpoint keeps for connections, open, closing and draining ones. Nothing is left of a connection that it has forgotten,
+/// but deadlines, which go when they pass.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// Connections.
+    pub connections: usize,
+    /// Those of clients whose handshake is not done, as they count for the limits.
+    pub half_open: usize,
+    /// Connection IDs that packets are routed by, those included that clients chose for their first packets.
+    pub ids: usize,
+    /// Stateless reset tokens of peers.
+    pub reset_tokens: usize,
+    /// Entries in the queues of deadlines.
+    pub deadlines: usize,
 }

@@ -4,7 +4,7 @@ use super::Monitor;
 use crate::{Instant, Tally};
 
 /// Fails when all nodes together hold more content than a bound: bytes that were taken from one application and not yet
-/// given to the other. Not for runs with resets, in which some bytes are never delivered.
+/// given to the other.
 #[derive(Debug)]
 pub struct BufferLimit {
     bytes_max: u64,
@@ -12,7 +12,7 @@ pub struct BufferLimit {
 }
 
 impl BufferLimit {
-    /// `bytes_max` is the sum of the send buffers and receive windows of all connections.
+    /// `bytes_max` is the sum of the send buffers and receive windows of all connections, and of what abandoned streams never deliver.
     pub fn new(bytes_max: u64) -> Self {
         Self { bytes_max, held: 0 }
     }

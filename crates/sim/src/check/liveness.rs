@@ -11,12 +11,13 @@ pub struct Liveness {
     bound: Duration,
     last: (Instant, u64),
     now: Instant,
+    over: bool,
 }
 
 impl Liveness {
     /// `bound` must cover the longest dark window of the path and the probe timeouts that follow it.
     pub fn new(bound: Duration) -> Self {
-        Self { bound, last: (Instant::from_nanos(0), 0), now: Instant::from_nanos(0) }
+        Self { bound, last: (Instant::from_nanos(0), 0), now: Instant::from_nanos(0), over: false }
     }
 }
 
@@ -29,9 +30,13 @@ impl Monitor for Liveness {
         }
     }
 
+    fn over(&mut self) {
+        self.over = true;
+    }
+
     fn violation(&self) -> Option<String> {
         let idle = self.now - self.last.0;
-        (idle > self.bound).then(|| format!("no progress for {idle:?} (bound {:?})", self.bound))
+        (!self.over && idle > self.bound).then(|| format!("no progress for {idle:?} (bound {:?})", self.bound))
     }
 }
 
@@ -49,5 +54,7 @@ mod tests {
         assert_eq!(liveness.violation(), None);
         liveness.tally(s(10), &one);
         assert!(liveness.violation().is_some());
+        liveness.over();
+        assert_eq!(liveness.violation(), None, "nothing is left to do");
     }
 }

@@ -90,7 +90,6 @@ impl Visit {
             deadline: DEADLINE,
             stall_max: DEADLINE,
             server_sends_max: None,
-            buffered_max: None,
         };
         let mut world = build(setup, &mut rng, false)?;
         if memory.is_some_and(|memory| !memory.is_empty()) {

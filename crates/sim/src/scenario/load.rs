@@ -78,8 +78,6 @@ pub const SLOW_READER: Scenario = Scenario {
             transport.connection_window_max = WINDOW;
             transport.send_buffer = SEND_BUFFER;
         }
-        // Both ends of the one connection, in both directions.
-        setup.buffered_max = Some(2 * (WINDOW + SEND_BUFFER));
         // All content once, a tenth for headers and acknowledgements, and the handshake.
         setup.server_sends_max = Some(volume + volume / 10 + 30_000);
         setup

@@ -34,7 +34,8 @@ pub const PTO_STORM: Scenario = Scenario {
     build: |rng| {
         let mut hops = link(rng);
         hops.push(Box::new(Loss::new(Ways::Both, rng.range(30, 45) as f64 / 100.0)));
-        let setup = Setup::new(hops, Workload::streams(2, 3_000, 10_000)).idle_timeout(None);
+        let setup =
+            Setup::new(hops, Workload::streams(2, 3_000, 10_000)).idle_timeout(Some(Duration::from_secs(3_600)));
         Setup { stall_max: Duration::from_secs(3_600), deadline: Duration::from_secs(7_200), ..setup }
     },
 };
