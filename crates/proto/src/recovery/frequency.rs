@@ -76,6 +76,8 @@ pub struct AckFrequency {
     last_at: Instant,
     in_flight: bool,
     to_send: bool,
+    /// What was asked for was for another path.
+    is_outdated: bool,
 }
 
 impl AckFrequency {
@@ -89,6 +91,7 @@ impl AckFrequency {
             last_at: Instant::default(),
             in_flight: false,
             to_send: false,
+            is_outdated: false,
         }
     }
 
@@ -101,6 +104,7 @@ impl AckFrequency {
         let wish = self.wish(at);
         let differs = |a: u64, b: u64| a != b && (a >= b * 2 || b >= a * 2);
         let news = match &self.last {
+            Some(_) if self.is_outdated => true,
             None => wish.threshold >= THRESHOLD_WORTH || wish.threshold == 0,
             Some(last) => {
                 differs(wish.threshold, last.threshold)
@@ -111,6 +115,7 @@ impl AckFrequency {
             self.last = Some(wish);
             self.last_at = at.now;
             self.to_send = true;
+            self.is_outdated = false;
         }
     }
 
@@ -155,12 +160,11 @@ impl AckFrequency {
         }
     }
 
-    /// The path changed: what was asked for fits no more, so the next review speaks up whatever it finds (section 8.4).
+    /// The path changed: what was asked for fits no more, so the next review speaks up whatever it finds (section 8.4); what was not sent yet need not be.
     pub fn on_path_change(&mut self) {
-        if let Some(last) = &mut self.last {
-            last.threshold = u64::MAX / 2;
-        }
+        self.is_outdated = true;
         self.in_flight = false;
+        self.to_send = false;
     }
 }
 
@@ -182,6 +186,17 @@ mod tests {
         let mut f = peer();
         f.review(&at(1_000, 20));
         assert!(!f.is_pending());
+    }
+
+    #[test]
+    fn a_wish_for_a_path_that_was_left_is_not_sent() {
+        let mut f = peer();
+        f.review(&at(1_000, 800));
+        assert!(f.is_pending());
+        f.on_path_change();
+        assert_eq!(f.take(), None);
+        f.review(&at(2_000, 16));
+        assert_eq!(f.take().map(|wish| wish.threshold), Some(2), "the next one is, whatever it is");
     }
 
     #[test]
