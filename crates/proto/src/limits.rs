@@ -25,6 +25,10 @@ pub const LOCAL_CIDS_MAX: u64 = 4;
 /// acknowledges is attacking (RFC 9000 section 5.1.2; CVE-2025-7054 is the loop this bound excludes).
 pub const RETIRE_PENDING_MAX: usize = 16;
 
+/// Ranges of sequence numbers of retired connection IDs that are remembered. A peer that counts as it must (RFC 9000 section 5.1.1)
+/// leaves a gap for each ID in use and for each that is still under way; of one that does not, the oldest gaps count as retired.
+pub const RETIRED_RANGES_MAX: usize = 16;
+
 /// Shortest delay of acknowledgements that a peer may ask for (`min_ack_delay`): finer than this no timer of a busy worker
 /// is (draft-ietf-quic-ack-frequency section 3).
 pub const MIN_ACK_DELAY: Duration = Duration::from_millis(1);

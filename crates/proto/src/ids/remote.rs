@@ -3,7 +3,8 @@
 use warpline_wire::{ConnectionId, ResetToken, TransportErrorCode, Writer, frame};
 
 use crate::error::TransportError;
-use crate::limits::{REMOTE_CIDS_MAX, RETIRE_PENDING_MAX};
+use crate::limits::{REMOTE_CIDS_MAX, RETIRE_PENDING_MAX, RETIRED_RANGES_MAX};
+use crate::ranges::RangeSet;
 
 /// Room that a RETIRE_CONNECTION_ID frame needs at most.
 const FRAME_LEN_MAX: usize = 1 + 8;
@@ -40,6 +41,8 @@ struct Others {
     /// In use on paths other than the one in use.
     aside: Vec<RemoteCid>,
     retire_prior_to: u64,
+    /// Sequence numbers of IDs that were retired: their NEW_CONNECTION_ID frames may come again.
+    retired: RangeSet,
     /// RETIRE_CONNECTION_ID frames to send.
     to_retire: Vec<u64>,
     /// RETIRE_CONNECTION_ID frames sent and not acknowledged.
@@ -94,6 +97,10 @@ impl RemoteCids {
                 Err(TransportError::protocol("NEW_CONNECTION_ID contradicts an earlier one"))
             };
         }
+        if self.others.retired.contains(new.sequence) {
+            // The frame was said again, and must not bring back an ID that the peer has forgotten by now.
+            return Ok(());
+        }
         if new.sequence < self.others.retire_prior_to {
             // RFC 9000 section 19.15: arrived late, is retired at once.
             return self.retire(new.sequence);
@@ -142,6 +149,13 @@ impl RemoteCids {
         }
         if !self.others.to_retire.contains(&sequence) {
             self.others.to_retire.push(sequence);
+        }
+        self.others.retired.insert(sequence..sequence + 1);
+        if self.others.retired.len() > RETIRED_RANGES_MAX
+            && let Some(oldest) = self.others.retired.pop_first()
+            && let Some(next) = self.others.retired.first().cloned()
+        {
+            self.others.retired.insert(oldest.start..next.end);
         }
         Ok(())
     }
@@ -284,6 +298,30 @@ mod tests {
         assert_eq!(ids.of_path(before).unwrap().as_ref(), [9; 8]);
         ids.release(before).unwrap();
         assert_eq!((ids.of_path(before), ids.others.to_retire.as_slice()), (None, &[0][..]));
+    }
+
+    #[test]
+    fn a_retired_id_does_not_come_back_when_its_frame_does() {
+        let mut ids = start();
+        ids.on_new(&new(1, 0)).unwrap();
+        ids.on_new(&new(2, 0)).unwrap();
+        assert!(ids.rotate().unwrap() && ids.rotate().unwrap());
+        for sequence in [1, 1, 2] {
+            ids.on_new(&new(sequence, 0)).unwrap();
+        }
+        assert_eq!(ids.set_aside(), None);
+        assert_eq!(ids.others.to_retire, [0, 1], "and is not retired again");
+    }
+
+    #[test]
+    fn numbers_with_gaps_take_bounded_memory() {
+        let mut ids = start();
+        for sequence in (2..1_000).step_by(2) {
+            ids.on_new(&new(sequence, 0)).unwrap();
+            assert!(ids.rotate().unwrap());
+            ids.others.to_retire.clear();
+        }
+        assert!(ids.others.retired.len() <= RETIRED_RANGES_MAX);
     }
 
     #[test]
