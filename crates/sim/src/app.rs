@@ -12,6 +12,7 @@ mod stream;
 pub use client::Client;
 pub use server::Server;
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use warpline_proto::{ConnectionHandle, Dir, Endpoint, Event};
@@ -47,6 +48,11 @@ pub trait App {
         None
     }
 
+    /// Where its host has moved to, if it has.
+    fn address(&self) -> Option<SocketAddr> {
+        None
+    }
+
     /// Nothing is left to do.
     fn is_done(&self) -> bool;
 
@@ -76,6 +82,17 @@ pub struct Workload {
     pub apart: Duration,
     /// Datagrams sent once connected. They may be lost; those that arrive must be right and come once.
     pub datagrams: u32,
+    /// When every client moves, in order of time. All of it happens before it is done.
+    pub moves: Vec<Move>,
+}
+
+/// A client's decision to send from another address.
+#[derive(Debug, Clone, Copy)]
+pub struct Move {
+    /// When; it may take longer until the protocol lets it.
+    pub at: Instant,
+    /// Where to.
+    pub to: SocketAddr,
 }
 
 /// What is done on one stream.
@@ -115,6 +132,7 @@ impl Workload {
             pause: Duration::ZERO,
             apart: Duration::ZERO,
             datagrams: 0,
+            moves: Vec::new(),
         }
     }
 
@@ -123,7 +141,6 @@ impl Workload {
         let per_connection: u64 = self.exchanges.iter().map(|exchange| exchange.upload + exchange.download).sum();
         u64::from(self.connections) * per_connection
     }
-}
 
     /// Content bytes that one side may have taken and the other never gets, since their stream is abandoned.
     pub fn undelivered_max(&self) -> u64 {
@@ -134,3 +151,4 @@ impl Workload {
         };
         u64::from(self.connections) * self.exchanges.iter().map(of).sum::<u64>()
     }
+}

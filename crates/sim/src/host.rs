@@ -43,7 +43,7 @@ impl<A: App> Host<A> {
 
 impl<A: App> Node for Host<A> {
     fn address(&self) -> SocketAddr {
-        self.address
+        self.app.address().unwrap_or(self.address)
     }
 
     fn handle_datagram(&mut self, now: Instant, packet: Packet) {
@@ -87,7 +87,7 @@ impl<A: App> Node for Host<A> {
         let train = self.buffer.get(..transmit.len).unwrap_or_default();
         for datagram in train.chunks(transmit.segment_size.max(1)) {
             out.push(Packet {
-                src: self.address,
+                src: self.address(),
                 dst: transmit.remote,
                 ecn: from_ecn(transmit.ecn),
                 payload: datagram.to_vec(),

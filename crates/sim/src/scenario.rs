@@ -5,6 +5,7 @@ mod damage;
 mod ecn;
 mod handshake;
 mod load;
+mod migration;
 mod mtu;
 mod outage;
 mod rate;
@@ -68,7 +69,6 @@ impl Setup {
         }
     }
 
-    /// Both sides wait this long before they give up, `None` for ever.
     /// The most content bytes that all nodes may hold: for each connection, both ends of both directions, and what streams that are
     /// abandoned never deliver.
     pub fn buffered_max(&self) -> u64 {
@@ -103,6 +103,7 @@ impl Setup {
         2 * idle + Duration::from_secs(60)
     }
 
+    /// Both sides wait this long before they give up, `None` for ever.
     #[must_use]
     pub fn idle_timeout(mut self, timeout: Option<Duration>) -> Self {
         self.client.max_idle_timeout = timeout;
@@ -111,7 +112,6 @@ impl Setup {
     }
 }
 
-/// All scenarios.
 /// [`Setup::tighten`] leaves so much of what a connection sends, both ways, for each window and buffer: the four of a connection hold
 /// a quarter of it.
 const TIGHT_SHARE: u64 = 16;
@@ -119,6 +119,7 @@ const TIGHT_SHARE: u64 = 16;
 /// But not less than this: what the smallest transfers need to be done in a few round trips.
 const TIGHT_MIN: u64 = 8_000;
 
+/// All scenarios.
 pub const ALL: &[Scenario] = &[
     handshake::EACH_FLIGHT_LOST,
     handshake::RETRY_UNDER_LOSS,
@@ -129,6 +130,7 @@ pub const ALL: &[Scenario] = &[
     outage::PTO_STORM,
     address::PORT_REBINDING,
     address::ADDRESS_CHANGE,
+    migration::MIGRATION,
     ecn::MARKING,
     ecn::BLEACHING,
     mtu::SMALL_PATH,

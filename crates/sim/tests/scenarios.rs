@@ -41,6 +41,7 @@ scenarios! {
     pto_storm: "pto-storm",
     port_rebinding: "port-rebinding",
     address_change: "address-change",
+    migration: "migration",
     ecn_marking: "ecn-marking",
     ecn_bleaching: "ecn-bleaching",
     small_mtu: "small-mtu",

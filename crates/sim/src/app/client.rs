@@ -1,21 +1,26 @@
 //! The client: works through its workload, one connection after the other.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use warpline_frame::Chunk;
 use warpline_proto::config::ClientConfig;
 use warpline_proto::{
-    Connection, ConnectionError, ConnectionHandle, Dir, Endpoint, Event, SendDatagramError, StreamId,
+    Connection, ConnectionError, ConnectionHandle, Dir, Endpoint, Event, MigrateError, SendDatagramError, StreamId,
 };
 
 use super::stream::{Header, InEnd, Incoming, OutEnd, Outgoing};
-use super::{App, CLOSE_CODE, Ending, Exchange, RESET_CODE, STOP_CODE, Workload};
+use super::{App, CLOSE_CODE, Ending, Exchange, Move, RESET_CODE, STOP_CODE, Workload};
 use crate::check::Pattern;
 use crate::{Instant, Report, Rng, Tally, address};
 
 /// Content bytes of a datagram: small enough for any path that QUIC allows.
 const DATAGRAM_LEN: usize = 600;
+
+/// After this long a move is tried again that was not possible.
+const MOVE_AGAIN: Duration = Duration::from_millis(50);
 
 /// The client application.
 #[derive(Debug)]
@@ -26,7 +31,18 @@ pub struct Client {
     starts_at: Instant,
     connections_begun: u32,
     current: Option<Current>,
+    moves: Moves,
     account: Account,
+}
+
+/// Where the client goes.
+#[derive(Debug, Default)]
+struct Moves {
+    ahead: VecDeque<Move>,
+    /// Where it is, if it has moved.
+    at: Option<SocketAddr>,
+    /// When a move that was not possible is tried again.
+    again: Option<Instant>,
 }
 
 /// What happened, as it will be reported.
@@ -65,7 +81,35 @@ struct Stream {
 impl Client {
     /// A client that has not begun, and will at `starts_at`.
     pub fn new(config: Arc<ClientConfig>, workload: Workload, rng: Rng, starts_at: Instant) -> Self {
-        Self { config, workload, rng, starts_at, connections_begun: 0, current: None, account: Account::default() }
+        let moves = Moves { ahead: workload.moves.iter().copied().collect(), ..Moves::default() };
+        let account = Account::default();
+        Self { config, workload, rng, starts_at, connections_begun: 0, current: None, moves, account }
+    }
+
+    /// Moves if it is time for that. The handshake may not be confirmed yet, and no connection ID be left to move with.
+    fn relocate(&mut self, now: Instant, endpoint: &mut Endpoint) {
+        let Some(current) = self.current.as_ref().filter(|current| current.connected && !current.closing) else {
+            return;
+        };
+        while let Some(Move { to, .. }) = self.moves.next(now) {
+            match endpoint.migrate(now, current.handle) {
+                Ok(()) => {
+                    self.moves.ahead.pop_front();
+                    (self.moves.at, self.moves.again) = (Some(to), None);
+                }
+                Err(MigrateError::NoConnectionId) => {
+                    // To the server it is the rebinding of a NAT then.
+                    self.moves.ahead.pop_front();
+                    (self.moves.at, self.moves.again) = (Some(to), None);
+                    endpoint.connection(current.handle).into_iter().for_each(Connection::ping);
+                }
+                Err(MigrateError::NotEstablished) => self.moves.again = Some(now + MOVE_AGAIN),
+                Err(error) => {
+                    self.account.faults.push(format!("cannot move to {to}: {error}"));
+                    self.moves.ahead.clear();
+                }
+            }
+        }
     }
 
     fn connect(&mut self, now: Instant, endpoint: &mut Endpoint) {
@@ -85,7 +129,7 @@ impl Client {
             return;
         };
         let Some(connection) = endpoint.connection(current.handle) else { return };
-        let Self { workload, rng, account, .. } = self;
+        let Self { workload, rng, account, moves, .. } = self;
         current.send_datagrams(connection, workload.datagrams, account);
         while let Some(&exchange) = workload.exchanges.get(current.next_exchange)
             && current.streams.len() < workload.at_once
@@ -102,7 +146,7 @@ impl Client {
                 current.begins_from = now + workload.pause;
             }
         }
-        if current.next_exchange == workload.exchanges.len() && current.streams.is_empty() {
+        if current.next_exchange == workload.exchanges.len() && current.streams.is_empty() && moves.ahead.is_empty() {
             current.closing = true;
             connection.close(now, CLOSE_CODE, b"done");
         }
@@ -177,7 +221,12 @@ impl App for Client {
             }
             current.reads_from = Instant::from_nanos(0);
         }
+        self.relocate(now, endpoint);
         self.advance(now, endpoint);
+    }
+
+    fn address(&self) -> Option<SocketAddr> {
+        self.moves.at
     }
 
     fn next_wake(&self) -> Option<Instant> {
@@ -190,7 +239,7 @@ impl App for Client {
             && current.streams.len() < self.workload.at_once
             && !self.workload.pause.is_zero();
         let begins = waits.then_some(current.begins_from);
-        deaf.into_iter().chain(begins).min()
+        deaf.into_iter().chain(begins).chain(self.moves.next_time()).min()
     }
 
     fn is_done(&self) -> bool {
@@ -203,6 +252,18 @@ impl App for Client {
 
     fn report(&self) -> Report {
         Report { done: self.is_done(), tally: self.tally(), faults: self.account.faults.clone() }
+    }
+}
+
+impl Moves {
+    /// When the next move is to be tried.
+    fn next_time(&self) -> Option<Instant> {
+        self.ahead.front().map(|next| self.again.unwrap_or(next.at))
+    }
+
+    /// The move that is due.
+    fn next(&self, now: Instant) -> Option<Move> {
+        self.ahead.front().copied().filter(|_| self.next_time().is_some_and(|at| at <= now))
     }
 }
 
