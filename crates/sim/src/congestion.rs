@@ -15,6 +15,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use warpline_proto::config::{RetryPolicy, TransportConfig};
 use warpline_proto::congestion::CongestionAlgorithm;
+use warpline_proto::limits::HALF_OPEN_PER_SOURCE;
 
 pub use grid::{ALGORITHMS, Fairness, Link, fairness, grid};
 pub use picture::{heat_map, resume_table, table};
@@ -185,6 +186,9 @@ fn setup(link: &Link, algorithm: CongestionAlgorithm, flows: &Flows) -> Setup {
         client_congestion: Vec::new(),
         server: transport,
         retry: RetryPolicy::Never,
+        half_open_per_source: HALF_OPEN_PER_SOURCE,
+        certificate_names: 1,
+        spoofed: None,
         deadline: flows.until,
         stall_max: flows.until,
         server_sends_max: None,

@@ -17,6 +17,7 @@ mod loss;
 mod mtu;
 mod nat;
 mod reorder;
+mod repack;
 mod shared;
 
 pub use blackhole::BlackHole;
@@ -32,6 +33,7 @@ pub use loss::Loss;
 pub use mtu::MtuLimit;
 pub use nat::Nat;
 pub use reorder::Reorder;
+pub use repack::Repack;
 pub use shared::Shared;
 
 use std::time::Duration;

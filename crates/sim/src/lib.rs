@@ -30,6 +30,7 @@ pub mod path;
 pub mod rng;
 pub mod run;
 pub mod scenario;
+pub mod spoofer;
 pub mod world;
 
 pub use node::{Node, Report, Tally};

@@ -1,8 +1,11 @@
 //! One run: a scenario with a seed.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fmt;
+use std::iter;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -10,11 +13,12 @@ use warpline_proto::Endpoint;
 use warpline_proto::config::{ClientConfig, EndpointConfig, ServerConfig, TransportConfig};
 
 use crate::app::{ALPN, Client, Server};
-use crate::check::{AntiAmplification, BufferLimit, Liveness, VolumeLimit, check_delivery, check_leaks};
+use crate::check::{AntiAmplification, BufferLimit, HalfOpenLimit, Liveness, VolumeLimit, check_delivery, check_leaks};
 use crate::host::Host;
-use crate::log::{Entry, Log};
+use crate::log::{self, Log};
 use crate::path::Path;
 use crate::scenario::{Scenario, Setup};
+use crate::spoofer::Spoofer;
 use crate::world::{Limits, NodeId, World};
 use crate::{Instant, Node, Report, Rng, address};
 
@@ -52,7 +56,7 @@ pub struct Failure {
     /// The clients' reports and then the server's.
     pub reports: Vec<Report>,
     /// The last events before it.
-    pub tail: Vec<Entry>,
+    pub tail: Vec<log::Entry>,
 }
 
 impl fmt::Display for Failure {
@@ -121,14 +125,15 @@ fn reports(world: &World) -> Vec<Report> {
 
 /// The world of a setup, watched by the checkers.
 pub(crate) fn build(setup: Setup, rng: &mut Rng, verbose: bool) -> Result<World, String> {
-    let buffered_max = setup.buffered_max();
+    let (buffered_max, half_open_max) = (setup.buffered_max(), setup.half_open_max());
     let Setup { paths, workload, client, client_congestion, server, retry, .. } = setup;
-    let Setup { deadline, stall_max, server_sends_max, .. } = setup;
+    let Setup { deadline, stall_max, server_sends_max, half_open_per_source, certificate_names, spoofed, .. } = setup;
     let endpoint_config = Arc::new(EndpointConfig::new(&rng.seed()));
-    let (certificate, key) = identity()?;
+    let (certificate, key) = identity(certificate_names)?;
     let mut server_config =
         ServerConfig::with_single_cert(vec![certificate], key, &[ALPN]).map_err(|error| error.to_string())?;
     server_config.retry = retry;
+    server_config.half_open_per_source = half_open_per_source;
     let server_config = server_config.transport(server).map_err(|error| error.to_string())?;
     let endpoint = Endpoint::new(Arc::clone(&endpoint_config), Some(Arc::new(server_config)), rng.seed());
     let server = Host::new(address::SERVER, endpoint, Server::new(workload.chunk_max));
@@ -149,6 +154,14 @@ pub(crate) fn build(setup: Setup, rng: &mut Rng, verbose: bool) -> Result<World,
         clients.push((Box::new(Host::new(address::client(index), endpoint, app)), path));
     }
 
+    if let Some((hops, spoofing)) = spoofed {
+        let index = clients.len() as u16;
+        let config = ClientConfig::insecure(&[ALPN]).map_err(|error| error.to_string())?;
+        let path = Path::new(hops, rng.fork());
+        least_rtt = least_rtt.min(2 * path.least_delay());
+        clients.push((Box::new(Spoofer::new(index, config, spoofing, rng.fork())), path));
+    }
+
     let limits = Limits { deadline, events_max: EVENTS_MAX };
     let mut world = World::new(Box::new(server), clients, limits, Log::new(verbose));
     world.watch(Box::new(AntiAmplification::new(least_rtt)));
@@ -157,21 +170,28 @@ pub(crate) fn build(setup: Setup, rng: &mut Rng, verbose: bool) -> Result<World,
         world.watch(Box::new(VolumeLimit::new(NodeId::SERVER, bytes_max)));
     }
     world.watch(Box::new(BufferLimit::new(buffered_max)));
+    world.watch(Box::new(HalfOpenLimit::new(half_open_max)));
     Ok(world)
 }
 
 /// A certificate whose signatures have one length. With ECDSA the handshake's datagrams would differ in size from run to
 /// run; the serial number is fixed for the same reason.
-fn identity() -> Result<(CertificateDer<'static>, PrivateKeyDer<'static>), String> {
+fn identity(names: usize) -> Result<(CertificateDer<'static>, PrivateKeyDer<'static>), String> {
     type Identity = (CertificateDer<'static>, Vec<u8>);
-    static IDENTITY: OnceLock<Result<Identity, String>> = OnceLock::new();
+    static IDENTITIES: Mutex<BTreeMap<usize, Identity>> = Mutex::new(BTreeMap::new());
     let make = || -> Result<Identity, rcgen::Error> {
         let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519)?;
-        let mut params = rcgen::CertificateParams::new(["localhost".to_owned()])?;
+        let others = (1..names).map(|nth| format!("host-{nth:03}.of.many.example.net"));
+        let mut params =
+            rcgen::CertificateParams::new(iter::once("localhost".to_owned()).chain(others).collect::<Vec<_>>())?;
         params.serial_number = Some(1u64.into());
         let certificate = params.self_signed(&key)?;
         Ok((certificate.der().clone(), key.serialize_der()))
     };
-    let made = IDENTITY.get_or_init(|| make().map_err(|error| error.to_string()));
-    made.clone().map(|(certificate, key)| (certificate, PrivatePkcs8KeyDer::from(key).into()))
+    let mut identities = IDENTITIES.lock().unwrap_or_else(PoisonError::into_inner);
+    let (certificate, key) = match identities.entry(names) {
+        Entry::Occupied(made) => made.get().clone(),
+        Entry::Vacant(place) => place.insert(make().map_err(|error| error.to_string())?).clone(),
+    };
+    Ok((certificate, PrivatePkcs8KeyDer::from(key).into()))
 }

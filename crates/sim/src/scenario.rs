@@ -1,6 +1,7 @@
 //! Scenarios: what the network is like and what the hosts do on it, by topic. Each is a function of a seed.
 
 mod address;
+mod amplification;
 mod damage;
 mod ecn;
 mod handshake;
@@ -14,9 +15,11 @@ use std::time::Duration;
 
 use warpline_proto::config::{RetryPolicy, TransportConfig};
 use warpline_proto::congestion::CongestionAlgorithm;
+use warpline_proto::limits::HALF_OPEN_PER_SOURCE;
 
 use crate::app::Workload;
 use crate::hop::{Bottleneck, BottleneckConfig, Delay, Hop};
+use crate::spoofer::Spoofing;
 use crate::{Instant, Rng};
 
 /// A named way to set up a run.
@@ -45,6 +48,12 @@ pub struct Setup {
     pub client_congestion: Vec<CongestionAlgorithm>,
     /// When the server validates addresses.
     pub retry: RetryPolicy,
+    /// Handshakes that the server keeps open for one IP address.
+    pub half_open_per_source: usize,
+    /// Names in the server's certificate, about 30 bytes each.
+    pub certificate_names: usize,
+    /// First flights of addresses that never answer, and the hops that they take.
+    pub spoofed: Option<(Vec<Box<dyn Hop>>, Spoofing)>,
     /// Virtual time for everything.
     pub deadline: Duration,
     /// The longest time without progress.
@@ -63,6 +72,9 @@ impl Setup {
             client_congestion: Vec::new(),
             server: TransportConfig::default(),
             retry: RetryPolicy::Never,
+            half_open_per_source: HALF_OPEN_PER_SOURCE,
+            certificate_names: 1,
+            spoofed: None,
             deadline: Duration::from_secs(300),
             stall_max: Duration::from_secs(20),
             server_sends_max: None,
@@ -76,6 +88,14 @@ impl Setup {
         let live = buffers(&self.client, &self.server) + buffers(&self.server, &self.client);
         let abandoned = self.workload.undelivered_max();
         self.paths.len() as u64 * (live + abandoned)
+    }
+
+    /// The most handshakes that the server may keep open: those that each source may, without Retry addresses that never answer
+    /// included.
+    pub fn half_open_max(&self) -> usize {
+        let spoofed = self.spoofed.as_ref().map_or(0, |(_, spoofing)| usize::from(spoofing.sources));
+        let silent = if self.retry == RetryPolicy::Always { 0 } else { spoofed };
+        self.half_open_per_source * (self.paths.len() + silent)
     }
 
     /// Makes windows and buffers small beside what is sent, so that flow control has something to do and
@@ -131,6 +151,7 @@ pub const ALL: &[Scenario] = &[
     address::PORT_REBINDING,
     address::ADDRESS_CHANGE,
     migration::MIGRATION,
+    amplification::AMPLIFICATION,
     ecn::MARKING,
     ecn::BLEACHING,
     mtu::SMALL_PATH,

@@ -151,7 +151,8 @@ impl World {
     /// As [`run`](Self::run), but for the limits.
     pub fn wind_down(&mut self, until: Instant) -> Result<(), String> {
         self.monitors.iter_mut().for_each(|monitor| monitor.over());
-        self.run_until(until)
+        let violation = self.monitors.iter().find_map(|monitor| monitor.violation());
+        violation.map_or_else(|| self.run_until(until), Err)
     }
 
     /// The current virtual time.
@@ -277,9 +278,11 @@ impl World {
         } else {
             slot.armed = Some(Instant::from_nanos(u64::MAX));
         }
+        let kept = slot.node.kept();
         let all = self.nodes.iter().map(|slot| slot.node.tally()).fold(Tally::default(), Tally::plus);
         for monitor in &mut self.monitors {
             monitor.tally(now, &all);
+            monitor.kept(id, &kept);
         }
         Ok(())
     }

@@ -42,6 +42,7 @@ scenarios! {
     port_rebinding: "port-rebinding",
     address_change: "address-change",
     migration: "migration",
+    amplification: "amplification",
     ecn_marking: "ecn-marking",
     ecn_bleaching: "ecn-bleaching",
     small_mtu: "small-mtu",

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use warpline_proto::config::{PathMemory, RetryPolicy, TransportConfig};
 use warpline_proto::congestion::CongestionAlgorithm;
+use warpline_proto::limits::HALF_OPEN_PER_SOURCE;
 
 use super::{Link, PAYLOAD, WINDOW_MIN, bottleneck, hops, name};
 use crate::app::Workload;
@@ -87,6 +88,9 @@ impl Visit {
             server: TransportConfig { careful_resume: memory.cloned(), ..transport },
             client_congestion: Vec::new(),
             retry: RetryPolicy::Never,
+            half_open_per_source: HALF_OPEN_PER_SOURCE,
+            certificate_names: 1,
+            spoofed: None,
             deadline: DEADLINE,
             stall_max: DEADLINE,
             server_sends_max: None,
