@@ -6,6 +6,7 @@
 mod amplification;
 mod buffers;
 mod delivery;
+mod ecn;
 mod half_open;
 mod jump;
 mod leak;
@@ -16,6 +17,7 @@ mod volume;
 pub use amplification::AntiAmplification;
 pub use buffers::BufferLimit;
 pub use delivery::check_delivery;
+pub use ecn::{BleachedLimit, CeShareLimit};
 pub use half_open::HalfOpenLimit;
 pub use jump::JumpLimit;
 pub use leak::check_leaks;

@@ -191,6 +191,8 @@ fn setup(link: &Link, algorithm: CongestionAlgorithm, flows: &Flows) -> Setup {
         spoofed: None,
         deadline: flows.until,
         stall_max: flows.until,
+        ce_share_max: None,
+        bleached: None,
         server_sends_max: None,
     }
 }

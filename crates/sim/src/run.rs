@@ -13,7 +13,10 @@ use warpline_proto::Endpoint;
 use warpline_proto::config::{ClientConfig, EndpointConfig, ServerConfig, TransportConfig};
 
 use crate::app::{ALPN, Client, Server};
-use crate::check::{AntiAmplification, BufferLimit, HalfOpenLimit, Liveness, VolumeLimit, check_delivery, check_leaks};
+use crate::check::{
+    AntiAmplification, BleachedLimit, BufferLimit, CeShareLimit, HalfOpenLimit, Liveness, VolumeLimit, check_delivery,
+    check_leaks,
+};
 use crate::host::Host;
 use crate::log::{self, Log};
 use crate::path::Path;
@@ -32,6 +35,10 @@ const GATHER: [Duration; 4] =
 
 /// The share of runs in which windows and buffers are small beside what is sent.
 const TIGHT: f64 = 0.5;
+
+/// Packets that a sender may mark as ECN-capable before it knows that the path clears it: ten (RFC 9000, appendix A.4), and as many
+/// beside them that do not count as in flight or are in the train of the tenth.
+const BLEACHED_MAX: u64 = 20;
 
 /// What a run that went well was like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,7 +134,17 @@ fn reports(world: &World) -> Vec<Report> {
 pub(crate) fn build(setup: Setup, rng: &mut Rng, verbose: bool) -> Result<World, String> {
     let (buffered_max, half_open_max) = (setup.buffered_max(), setup.half_open_max());
     let Setup { paths, workload, client, client_congestion, server, retry, .. } = setup;
-    let Setup { deadline, stall_max, server_sends_max, half_open_per_source, certificate_names, spoofed, .. } = setup;
+    let Setup {
+        ce_share_max,
+        bleached,
+        deadline,
+        stall_max,
+        server_sends_max,
+        half_open_per_source,
+        certificate_names,
+        spoofed,
+        ..
+    } = setup;
     let endpoint_config = Arc::new(EndpointConfig::new(&rng.seed()));
     let (certificate, key) = identity(certificate_names)?;
     let mut server_config =
@@ -166,6 +183,12 @@ pub(crate) fn build(setup: Setup, rng: &mut Rng, verbose: bool) -> Result<World,
     let mut world = World::new(Box::new(server), clients, limits, Log::new(verbose));
     world.watch(Box::new(AntiAmplification::new(least_rtt)));
     world.watch(Box::new(Liveness::new(stall_max)));
+    if let Some(share_max) = ce_share_max {
+        world.watch(Box::new(CeShareLimit::new(share_max)));
+    }
+    if let Some(ways) = bleached {
+        world.watch(Box::new(BleachedLimit::new(ways, BLEACHED_MAX)));
+    }
     if let Some(bytes_max) = server_sends_max {
         world.watch(Box::new(VolumeLimit::new(NodeId::SERVER, bytes_max)));
     }

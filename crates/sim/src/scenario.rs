@@ -18,7 +18,7 @@ use warpline_proto::congestion::CongestionAlgorithm;
 use warpline_proto::limits::HALF_OPEN_PER_SOURCE;
 
 use crate::app::Workload;
-use crate::hop::{Bottleneck, BottleneckConfig, Delay, Hop};
+use crate::hop::{Bottleneck, BottleneckConfig, Delay, Hop, Ways};
 use crate::spoofer::Spoofing;
 use crate::{Instant, Rng};
 
@@ -58,6 +58,10 @@ pub struct Setup {
     pub deadline: Duration,
     /// The longest time without progress.
     pub stall_max: Duration,
+    /// The most of the packets of a direction that may arrive with a CE mark, between 0 and 1.
+    pub ce_share_max: Option<f64>,
+    /// Where a router clears ECN codepoints.
+    pub bleached: Option<Ways>,
     /// The most bytes of UDP payload that the server may send.
     pub server_sends_max: Option<u64>,
 }
@@ -77,6 +81,8 @@ impl Setup {
             spoofed: None,
             deadline: Duration::from_secs(300),
             stall_max: Duration::from_secs(20),
+            ce_share_max: None,
+            bleached: None,
             server_sends_max: None,
         }
     }

@@ -93,6 +93,8 @@ impl Visit {
             spoofed: None,
             deadline: DEADLINE,
             stall_max: DEADLINE,
+            ce_share_max: None,
+            bleached: None,
             server_sends_max: None,
         };
         let mut world = build(setup, &mut rng, false)?;
