@@ -17,6 +17,8 @@ mod schedule;
 mod session;
 mod tap;
 mod trial;
+#[cfg(test)]
+pub(crate) mod vectors;
 mod wide;
 
 pub use address_token::TokenKey;

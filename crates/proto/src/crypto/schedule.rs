@@ -285,3 +285,45 @@ impl HeaderProtectionKey for Mask {
         self.0.algorithm().sample_len()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::vectors::{Derived, SHORT_NUMBER, VERSIONS, hex, samples};
+    use super::*;
+
+    fn check<const KEY: usize>(expected: &Derived, version: Version, parts: &SuiteParts) {
+        let labels = labels(version);
+        let secret = Secret::new(&hex(expected.secret)).unwrap();
+        assert_eq!(secret.expand_known::<KEY>(parts, labels.key)[..], hex(expected.key));
+        assert_eq!(secret.expand_known::<12>(parts, labels.iv)[..], hex(expected.iv));
+        assert_eq!(secret.expand_known::<KEY>(parts, labels.mask)[..], hex(expected.hp));
+    }
+
+    /// RFC 9001 and RFC 9369, A.1.
+    #[test]
+    fn the_keys_of_initial_packets_of_both_versions() {
+        let parts = SuiteParts::of(CipherSuite::TLS13_AES_128_GCM_SHA256).unwrap();
+        for version in VERSIONS {
+            check::<16>(&samples(version).client, version, &parts);
+            check::<16>(&samples(version).server, version, &parts);
+        }
+    }
+
+    /// RFC 9001 and RFC 9369, A.5: the keys, the nonce, and the secret of the next generation.
+    #[test]
+    fn the_keys_and_the_key_update_of_short_packets_of_both_versions() {
+        let parts = SuiteParts::of(CipherSuite::TLS13_CHACHA20_POLY1305_SHA256).unwrap();
+        for version in VERSIONS {
+            let samples = samples(version);
+            check::<32>(&samples.chacha20, version, &parts);
+            let secret = Secret::new(&hex(samples.chacha20.secret)).unwrap();
+            let sealer = Sealer::new(&parts, version, &secret);
+            assert_eq!(sealer.nonce(SHORT_NUMBER).as_ref()[..], hex(samples.nonce));
+            let mut secrets = TrafficSecrets { parts, version, local: secret.clone(), remote: secret };
+            secrets.update();
+            for next in [&secrets.local, &secrets.remote] {
+                assert_eq!(next.bytes[..next.len], hex(samples.ku));
+            }
+        }
+    }
+}

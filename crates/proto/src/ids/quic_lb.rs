@@ -241,10 +241,7 @@ impl Halves {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn hex(text: &str) -> Vec<u8> {
-        (0..text.len()).step_by(2).map(|i| u8::from_str_radix(&text[i..i + 2], 16).unwrap()).collect()
-    }
+    use crate::crypto::vectors::hex;
 
     fn cipher(key: &str) -> EncryptingKey {
         EncryptingKey::ecb(UnboundCipherKey::new(&AES_128, &hex(key)).unwrap()).unwrap()
