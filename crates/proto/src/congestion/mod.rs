@@ -32,6 +32,7 @@ pub use careful_resume::{ResumePhase, ResumeState, ResumeStep};
 pub use cubic::Cubic;
 pub use new_reno::NewReno;
 pub use sample::{AckSample, LossSample};
+pub(crate) use window::Recovery;
 
 use crate::recovery::sent::LostPacket;
 use crate::time::Instant;

@@ -51,22 +51,22 @@ pub(super) fn even_rate(window: u64, rtt: Duration) -> u64 {
 
 /// The recovery period (RFC 9002 section 7.3.2): one reaction for all that was sent before it.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Recovery {
+pub(crate) struct Recovery {
     since: Option<Instant>,
 }
 
 impl Recovery {
     /// True for packets that were sent before the last reaction.
     #[inline]
-    pub(super) fn covers(&self, sent_at: Instant) -> bool {
+    pub(crate) fn covers(&self, sent_at: Instant) -> bool {
         self.since.is_some_and(|since| sent_at <= since)
     }
 
-    pub(super) fn enter(&mut self, now: Instant) {
+    pub(crate) fn enter(&mut self, now: Instant) {
         self.since = Some(now);
     }
 
-    pub(super) fn leave(&mut self) {
+    pub(crate) fn leave(&mut self) {
         self.since = None;
     }
 }

@@ -114,13 +114,23 @@ impl Connection {
         match path.ecn.on_ack(level as usize, counts, u64::from(outcome.newly_acked_marked), outcome.is_newest) {
             Ok(0) => {}
             Ok(marks) => {
-                self.counters.rare.congestion_events += 1;
                 let sent_at = outcome.largest_sent_at.unwrap_or(now);
+                self.count_congestion(now, sent_at, false);
                 if !self.resume_on_congestion(now, Congestion::Marks) {
                     self.paths.current.congestion.on_ecn_ce(now, marks, sent_at);
                 }
             }
             Err(why) => tracing::debug!(?why, "the path does not pass ECN marks"),
+        }
+    }
+
+    /// Counts losses or marks, of which the newest packet was sent at `sent_at`: once for all that was sent before the last ones
+    /// were noticed (RFC 9002 section 7.3.2).
+    fn count_congestion(&mut self, now: Instant, sent_at: Instant, persistent: bool) {
+        let recovery = &mut self.paths.current.recovery;
+        if persistent || !recovery.covers(sent_at) {
+            recovery.enter(now);
+            self.counters.rare.congestion_events += 1;
         }
     }
 
@@ -155,7 +165,7 @@ impl Connection {
             path.congestion.on_mtu(path.mtu.current());
         }
         if outcome.lost_bytes > 0 {
-            self.counters.rare.congestion_events += 1;
+            self.count_congestion(now, outcome.largest_lost_sent_at, outcome.persistent);
             if !self.resume_on_congestion(now, Congestion::Loss { persistent: outcome.persistent }) {
                 self.paths.current.congestion.on_congestion(&LossSample::new(now, &outcome));
             }

@@ -36,7 +36,8 @@ pub struct ConnectionStats {
     pub acks_sent: u64,
     /// ACK frames received.
     pub acks_received: u64,
-    /// Times the congestion window was reduced.
+    /// Times that losses or marks called for less: one for all packets that were under way (RFC 9002 section 7.3.2), and one
+    /// for each persistent congestion.
     pub congestion_events: u64,
     /// Probe timeouts.
     pub probe_timeouts: u64,

@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 pub(crate) use validation::{Challenge, Responses, Route, Visitor};
 
 use crate::config::TransportConfig;
-use crate::congestion::{CarefulResume, Controller};
+use crate::congestion::{CarefulResume, Controller, Recovery};
 use crate::ecn;
 use crate::ids::PathCid;
 use crate::limits::AMPLIFICATION_FACTOR;
@@ -23,6 +23,8 @@ pub(crate) struct Path {
     pub(crate) rtt: RttEstimator,
     pub(crate) delivery: DeliveryRate,
     pub(crate) congestion: Controller,
+    /// Since the last congestion event that was counted.
+    pub(crate) recovery: Recovery,
     /// For the path that a connection begins on.
     pub(crate) resume: Option<Box<CarefulResume>>,
     pub(crate) pacer: Pacer,
@@ -50,6 +52,7 @@ impl Path {
             rtt: RttEstimator::new(config.initial_rtt),
             delivery: DeliveryRate::default(),
             congestion,
+            recovery: Recovery::default(),
             resume: None,
             pacer: Pacer::new(config.initial_mtu),
             mtu: Discovery::new(config.initial_mtu, config.mtu_ceiling),
@@ -73,6 +76,7 @@ impl Path {
         std::mem::swap(&mut self.rtt, &mut other.rtt);
         std::mem::swap(&mut self.delivery, &mut other.delivery);
         std::mem::swap(&mut self.congestion, &mut other.congestion);
+        std::mem::swap(&mut self.recovery, &mut other.recovery);
         std::mem::swap(&mut self.resume, &mut other.resume);
         std::mem::swap(&mut self.pacer, &mut other.pacer);
         std::mem::swap(&mut self.mtu, &mut other.mtu);
