@@ -12,7 +12,8 @@ use std::time::Duration;
 use warpline_frame::{Chunk, Frame};
 use warpline_proto::config::{ClientConfig, EndpointConfig, ServerConfig, TransportConfig};
 use warpline_proto::{
-    ConnectionHandle, DatagramMeta, Dir, Endpoint, Event, Instant, ReadError, StreamId, Transmit, Version, WriteError,
+    ConnectionHandle, DatagramMeta, Dir, Ecn, Endpoint, Event, Instant, ReadError, StreamId, Transmit, Version,
+    WriteError,
 };
 
 pub const ALPN: &[u8] = b"test";
@@ -35,7 +36,7 @@ struct Flying {
     from: SocketAddr,
     to: SocketAddr,
     bytes: Vec<u8>,
-    ecn: Option<warpline_proto::Ecn>,
+    ecn: Option<Ecn>,
 }
 
 /// Decides about every datagram: number, to the server, bytes. `false` drops it.
@@ -43,6 +44,8 @@ type Filter = Box<dyn FnMut(u64, bool, &mut Vec<u8>) -> bool>;
 
 /// What the client's program does at once when something happens, before anything is sent.
 type Reaction = Box<dyn FnMut(&mut Endpoint, Instant, ConnectionHandle, &Event)>;
+/// What the network makes of a datagram's codepoint: when it was sent, to the server, as it was sent.
+type Marker = Box<dyn FnMut(Instant, bool, Option<Ecn>) -> Option<Ecn>>;
 type Jitter = Box<dyn FnMut(u64, bool) -> Duration>;
 
 pub struct Pair {
@@ -59,6 +62,7 @@ pub struct Pair {
     pub reaction: Option<Reaction>,
     /// Time that a datagram takes beyond `delay`: number, to the server.
     pub jitter: Jitter,
+    pub marker: Marker,
     /// What arrives at the same time from the same place is handed in together.
     pub together: bool,
     flying: VecDeque<Flying>,
@@ -105,6 +109,7 @@ impl Pair {
             route_filter: None,
             reaction: None,
             jitter: Box::new(|_, _| Duration::ZERO),
+            marker: Box::new(|_, _, ecn| ecn),
             together: true,
             flying: VecDeque::new(),
             count: 0,
@@ -147,6 +152,7 @@ impl Pair {
                 let passes = self.route_filter.as_mut().is_none_or(|passes| passes(remote));
                 if passes && (self.filter)(self.count, from_client, &mut bytes) {
                     let at = self.now + self.delay + (self.jitter)(self.count, from_client);
+                    let ecn = (self.marker)(self.now, from_client, ecn);
                     let place = self.flying.partition_point(|f| f.at <= at);
                     self.flying.insert(place, Flying { at, to_server: from_client, from, to: remote, bytes, ecn });
                 }

@@ -16,16 +16,15 @@ pub(super) struct LossRound {
     pub(super) round_start: bool,
     /// `BBR.is_loss_in_round`.
     pub(super) in_round: bool,
-    /// Some of it were marks, not losses.
-    pub(super) marked_in_round: bool,
+    /// Bytes of it that were marked CE, not lost.
+    marked_in_round: u64,
+    /// The same of the round before.
+    marked_in_last_round: u64,
     /// Ranges of packet numbers lost in the round.
     pub(super) ranges: u32,
     last_lost: Option<u64>,
     /// Losses were found in this round trip or the one before.
     in_recovery: bool,
-    /// Bytes marked CE since `marks_from` bytes were delivered.
-    marked: u64,
-    marks_from: u64,
     /// Bytes in flight when the packet last acknowledged was sent, for judging marks.
     pub(super) last_tx_in_flight: u64,
     pub(super) last_app_limited: bool,
@@ -40,6 +39,19 @@ pub(super) struct Undo {
     volume_longterm: u64,
 }
 
+impl LossRound {
+    /// The round trip had marks.
+    pub(super) fn is_marked(&self) -> bool {
+        self.marked_in_round > 0
+    }
+
+    /// A round trip is over.
+    pub(super) fn end_round(&mut self) {
+        self.in_round = false;
+        self.marked_in_last_round = core::mem::take(&mut self.marked_in_round);
+    }
+}
+
 impl Bbr {
     /// `IsInflightTooHigh`, with room for chance: of so many packets in flight, random loss at the threshold itself may take
     /// [`CHANCE`] standard deviations more. Without it a path of a hundred packets that loses one in a hundred, which is what the
@@ -49,6 +61,12 @@ impl Bbr {
         let tolerated = tx_in_flight as f64 * LOSS_THRESH;
         let deviation = (tolerated * self.control.smss as f64).sqrt();
         lost as f64 > tolerated + CHANCE * deviation
+    }
+
+    /// Bytes marked CE in the round trip that acknowledgements are of: they count as lost (section 3.7 of the draft).
+    #[inline]
+    pub(super) fn marked(&self) -> u64 {
+        self.loss.marked_in_round.max(self.loss.marked_in_last_round)
     }
 
     fn note_loss(&mut self) {
@@ -115,16 +133,12 @@ impl Bbr {
     /// `marks` more packets carry a CE mark: each counts as a datagram lost.
     pub(super) fn handle_marks(&mut self, now: Instant, marks: u64) {
         self.note_loss();
-        self.loss.marked_in_round = true;
-        self.loss.ranges += 1;
+        // Where in the sequence they were is not known. Unlike losses they are no noise that has to be filtered.
+        self.loss.ranges = self.loss.ranges.saturating_add(u32::try_from(marks).unwrap_or(u32::MAX));
+        let bytes = marks.saturating_mul(self.control.smss);
+        self.loss.marked_in_round = self.loss.marked_in_round.saturating_add(bytes);
         let tx_in_flight = self.loss.last_tx_in_flight;
-        if self.delivered > self.loss.marks_from.saturating_add(tx_in_flight) {
-            // A round trip went by since the count began.
-            self.loss.marks_from = self.delivered;
-            self.loss.marked = 0;
-        }
-        self.loss.marked = self.loss.marked.saturating_add(marks.saturating_mul(self.control.smss));
-        if self.probe.is_sample && self.is_inflight_too_high(self.loss.marked, tx_in_flight) {
+        if self.probe.is_sample && self.is_inflight_too_high(self.loss.marked_in_round, tx_in_flight) {
             self.handle_inflight_too_high(now, tx_in_flight, self.loss.last_app_limited);
         }
     }

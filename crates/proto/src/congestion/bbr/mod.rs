@@ -9,7 +9,7 @@
 //! Differences from the draft, all but the first two where it leaves the choice to the transport:
 //! - The loss threshold has room for chance (`is_inflight_too_high`).
 //! - The short-term bounds fall with what the path did not pass, not with what was not sent (`adapt_lower_bounds`).
-//! - A CE mark counts as the loss of one datagram (RFC 3168 section 5).
+//! - A CE mark counts as the loss of one datagram (RFC 3168 section 5), in Startup as well.
 //! - Persistent congestion takes the place of TCP's retransmission timeout.
 //! - Waiting times are randomised by hashing the moment and the bytes delivered: a run repeats from its inputs.
 

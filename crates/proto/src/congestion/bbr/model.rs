@@ -136,7 +136,7 @@ impl Bbr {
     }
 
     pub(super) fn reset_congestion_signals(&mut self) {
-        self.loss.in_round = false;
+        self.loss.end_round();
         self.bandwidth.latest = 0;
         self.bandwidth.passed = 0.0;
         self.volume.latest = 0;
@@ -151,7 +151,7 @@ impl Bbr {
         if !self.loss.in_round {
             self.leave_recovery();
         }
-        self.loss.in_round = false;
+        self.loss.end_round();
     }
 
     /// `AdaptLowerBoundsFromCongestion`: once per round trip.
@@ -172,7 +172,7 @@ impl Bbr {
         if volume.shortterm == UNBOUNDED {
             volume.shortterm = self.control.cwnd;
         }
-        let is_marked = core::mem::take(&mut self.loss.marked_in_round);
+        let is_marked = self.loss.is_marked();
         let passed = if is_marked { BETA } else { bandwidth.passed.clamp(BETA, 1.0) };
         bandwidth.shortterm = bandwidth.latest.max(scale(bandwidth.shortterm, passed));
         let before = volume.shortterm;

@@ -210,7 +210,7 @@ impl Bbr {
                 return true;
             }
         }
-        if self.is_inflight_too_high(rs.lost, rs.tx_in_flight) || self.volume.longterm == UNBOUNDED {
+        if self.is_inflight_too_high(rs.lost + self.marked(), rs.tx_in_flight) || self.volume.longterm == UNBOUNDED {
             return false;
         }
         self.volume.longterm = self.volume.longterm.max(rs.tx_in_flight);

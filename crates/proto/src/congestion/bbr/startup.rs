@@ -65,7 +65,7 @@ impl Bbr {
         self.full_pipe.drain_start_round = self.round.count;
     }
 
-    /// A round that began with a loss is over, and too much was lost in it in too many places.
+    /// A round that began with a loss or a mark is over, and too much was lost or marked in it in too many places.
     fn check_startup_high_loss(&mut self, rs: &Sample) {
         if !self.loss.round_start {
             return;
@@ -74,7 +74,7 @@ impl Bbr {
         if self.state != State::Startup || self.full_pipe.reached || ranges < FULL_LOSS_RANGES {
             return;
         }
-        if self.is_inflight_too_high(rs.lost, rs.tx_in_flight) {
+        if self.is_inflight_too_high(rs.lost + self.marked(), rs.tx_in_flight) {
             self.undo.state = Some(State::Startup);
             self.full_pipe.now = true;
             self.full_pipe.reached = true;
