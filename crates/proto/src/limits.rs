@@ -6,6 +6,11 @@ use core::time::Duration;
 /// least 4,096; a certificate chain with post-quantum signatures needs up to 40 KiB.
 pub const CRYPTO_BUFFER_MAX: u64 = 64 * 1024;
 
+/// Pieces of CRYPTO data that wait for what is before them, per packet number space. A first flight of 64 KiB is some 50 packets,
+/// and clients that scatter their ClientHello on purpose make a dozen pieces of one; each costs 16 bytes here, and the work of
+/// putting it in its place.
+pub const CRYPTO_PIECES_MAX: usize = 512;
+
 /// Bytes of CRYPTO data accepted in total per space. A handshake is below 64 KiB and a server sends a few tickets;
 /// a peer that goes on is flooding.
 pub const CRYPTO_TOTAL_MAX: u64 = 512 * 1024;

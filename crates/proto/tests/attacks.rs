@@ -170,38 +170,6 @@ fn acknowledgements_of_the_future() {
     assert_eq!(test.server_error(), Code::PROTOCOL_VIOLATION);
 }
 
-/// ACK frames with as many ranges as fit, over and over: they cost work in proportion to their bytes and change nothing.
-#[test]
-fn floods_of_acknowledgement_ranges() {
-    let (mut test, client, server) = established();
-    let mut download = Transfer::open(&mut test.pair.server, server, 3_000_000);
-    let mut rounds = 0;
-    test.pair.run_until(Duration::from_secs(60), |p| {
-        download.pump(p.now, (&mut p.server, server), (&mut p.client, client));
-        download.done
-    });
-    while rounds < 50 {
-        rounds += 1;
-        test.edit(Level::OneRtt, |clear| {
-            let mut reader = Reader::new(&clear.payload);
-            let Ok(frame::Frame::Ack(ack)) = frame::decode(&mut reader) else { return };
-            let largest = ack.largest();
-            // Every other number, as many as there are.
-            let ranges = (0..largest / 2).map(move |i| largest - i * 2..=largest - i * 2);
-            clear.payload = frames(|w| assert!(frame::encode_ack(w, 0, ranges, None)));
-        });
-        // The server's packet makes the client acknowledge.
-        let Some(connection) = test.pair.server.connection(server) else { break };
-        connection.ping();
-        test.pair.run_for(Duration::from_millis(60));
-    }
-    let ended = test.pair.server_events.iter().find(|(_, e)| matches!(e, Event::Closed(_)));
-    // Numbers that were left out are among them with luck only; either way nothing but that ends the connection.
-    if let Some((_, event)) = ended {
-        assert!(format!("{event:?}").contains("never sent"), "{event:?}");
-    }
-}
-
 /// Hundreds of PATH_CHALLENGE frames bring a handful of responses.
 #[test]
 fn path_challenge_floods() {
@@ -242,6 +210,30 @@ fn crypto_floods() {
         let (mut test, client, _) = established();
         test.send(client, &frames(|w| frame::encode_crypto(w, offset, &vec![0; len])));
         assert_eq!(test.server_error(), Code::CRYPTO_BUFFER_EXCEEDED);
+    }
+}
+
+/// Single bytes with gaps between them, after the handshake: within the room for CRYPTO data, but each must be kept apart. From the
+/// first to the last and back to front, which is the dearer order to keep sorted.
+#[test]
+fn crypto_floods_of_pieces() {
+    for backwards in [false, true] {
+        let (mut test, client, _) = established();
+        let mut offsets = (1..limits::CRYPTO_BUFFER_MAX / 2).map(|piece| piece * 2);
+        let mut sent = 0;
+        while !test.pair.server_events.iter().any(|(_, e)| matches!(e, Event::Closed(_))) {
+            let packet = frames(|w| {
+                while w.remaining() > 20 {
+                    let next = if backwards { offsets.next_back() } else { offsets.next() };
+                    frame::encode_crypto(w, next.expect("the flood is refused before all room is used"), b"x");
+                    sent += 1;
+                }
+            });
+            test.send(client, &packet);
+            test.pair.run_for(Duration::from_millis(30));
+        }
+        assert_eq!(test.server_error(), Code::CRYPTO_BUFFER_EXCEEDED);
+        assert!((limits::CRYPTO_PIECES_MAX..limits::CRYPTO_PIECES_MAX + 400).contains(&sent), "{sent} pieces");
     }
 }
 

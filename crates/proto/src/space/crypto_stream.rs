@@ -5,7 +5,7 @@ use core::ops::Range;
 use warpline_wire::{TransportErrorCode, Writer, frame, varint};
 
 use crate::error::TransportError;
-use crate::limits::{CRYPTO_BUFFER_MAX, CRYPTO_TOTAL_MAX, INITIAL_DATAGRAM_MIN};
+use crate::limits::{CRYPTO_BUFFER_MAX, CRYPTO_PIECES_MAX, CRYPTO_TOTAL_MAX, INITIAL_DATAGRAM_MIN};
 use crate::ranges::RangeSet;
 
 /// Least room in which a CRYPTO frame is begun: type, offset, length, and some bytes of data.
@@ -101,10 +101,7 @@ impl CryptoStream {
     pub(crate) fn on_frame(&mut self, offset: u64, data: &[u8]) -> Result<(), TransportError> {
         let end = offset + data.len() as u64;
         if end > self.data.read_at + CRYPTO_BUFFER_MAX || end > CRYPTO_TOTAL_MAX {
-            return Err(TransportError::new(
-                TransportErrorCode::CRYPTO_BUFFER_EXCEEDED,
-                "more CRYPTO data than a handshake needs",
-            ));
+            return Err(exceeded("more CRYPTO data than a handshake needs"));
         }
         let start = offset.max(self.data.read_at);
         if end <= start {
@@ -117,6 +114,9 @@ impl CryptoStream {
         }
         self.data.receive[at..needed].copy_from_slice(&data[(start - offset) as usize..]);
         self.data.received.insert(start..end);
+        if self.data.received.len() > CRYPTO_PIECES_MAX {
+            return Err(exceeded("CRYPTO data in more pieces than any loss explains"));
+        }
         Ok(())
     }
 
@@ -139,6 +139,10 @@ impl CryptoStream {
     pub(crate) fn rewind(&mut self) {
         self.pending.insert(self.data.send_base..self.data.send_base + self.data.send.len() as u64);
     }
+}
+
+fn exceeded(why: &'static str) -> TransportError {
+    TransportError::new(TransportErrorCode::CRYPTO_BUFFER_EXCEEDED, why)
 }
 
 #[cfg(test)]
@@ -189,6 +193,18 @@ mod tests {
         };
         assert_eq!(refused.code, TransportErrorCode::CRYPTO_BUFFER_EXCEEDED);
         assert_eq!(offset, CRYPTO_TOTAL_MAX);
+    }
+
+    #[test]
+    fn as_many_pieces_as_are_allowed_come_together() {
+        let mut s = CryptoStream::default();
+        for piece in (1..=CRYPTO_PIECES_MAX as u64).rev() {
+            s.on_frame(piece * 2, b"x").unwrap();
+        }
+        s.on_frame(2, b"x").unwrap();
+        assert!(s.on_frame(CRYPTO_PIECES_MAX as u64 * 2 + 2, b"x").is_err());
+        s.on_frame(0, &vec![b'x'; CRYPTO_PIECES_MAX * 2]).unwrap();
+        assert_eq!(s.read().map(|bytes| bytes.len()), Some(CRYPTO_PIECES_MAX * 2 + 1));
     }
 
     #[test]
