@@ -121,6 +121,9 @@ pub struct SentPackets<T: Copy> {
     flood_check_at: usize,
     /// A packet of this loss episode was forgotten unacknowledged: it was truly lost.
     episode_is_real: bool,
+    /// Records that acknowledgements looked at, for the test that bounds their work.
+    #[cfg(test)]
+    visited: usize,
 }
 
 impl<T: Copy> Default for SentPackets<T> {
@@ -143,6 +146,8 @@ impl<T: Copy> Default for SentPackets<T> {
             episode_is_real: false,
             is_flooded: false,
             flood_check_at: UNANSWERED_FLOOD,
+            #[cfg(test)]
+            visited: 0,
         }
     }
 }
@@ -268,6 +273,10 @@ impl<T: Copy> SentPackets<T> {
         while pn >= start {
             let index = (pn - self.base) as usize;
             let Some(record) = self.records.get_mut(index) else { break };
+            #[cfg(test)]
+            {
+                self.visited += 1;
+            }
             let before = *record;
             if before.is(SKIPPED) {
                 return Err(AckError);

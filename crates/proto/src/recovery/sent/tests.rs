@@ -383,3 +383,38 @@ fn leaving_a_path_takes_packets_out_of_flight_and_keeps_them() {
     bench.packets.leave_path();
     assert_eq!(bench.ack(&[0..=2], 50).unwrap().largest_sent_at, None, "nor is it a sample of the round trip");
 }
+
+/// What an ACK frame costs: the packets that it acknowledges for the first time and its ranges, however often they come again
+/// and however they are cut.
+#[test]
+fn a_flood_of_ranges_costs_no_more_than_its_bytes() {
+    const PACKETS: u64 = 4_096;
+    let mut sent = SentPackets::<u64>::default();
+    let mut delivery = DeliveryRate::default();
+    for pn in 0..PACKETS {
+        sent.push_token(pn);
+        sent.on_sent(pn, &info(0, 1_200), &mut delivery);
+    }
+    let held = sent.records.capacity();
+    let singles: Vec<_> = (1..PACKETS / 2).rev().map(|n| n * 2 + 1..=n * 2 + 1).collect();
+    let pairs: Vec<_> = (1..PACKETS / 4).rev().map(|n| n * 4..=n * 4 + 1).collect();
+    // The first packet is never acknowledged: all of them stay.
+    let whole = vec![1..=PACKETS - 1];
+    let (mut acknowledged, mut settled, mut ranges) = (0, 0, 0);
+    for round in 0..300 {
+        for frame in [&singles, &pairs, &whole] {
+            // First one after the other, then mixed.
+            if round < 100 && frame.len() != singles.len() || (100..200).contains(&round) && frame.len() == 1 {
+                continue;
+            }
+            let out = sent.on_ack(frame.iter().cloned(), at(10), &mut delivery, &mut |_| settled += 1).unwrap();
+            acknowledged += out.newly_acked_packets as usize;
+            ranges += frame.len();
+        }
+    }
+    // Each packet once, and once more when a range first covers neighbours that were acknowledged apart.
+    let visited = sent.visited;
+    assert!(visited <= 2 * PACKETS as usize + ranges, "{visited} for {ranges} ranges");
+    assert_eq!((acknowledged, settled), (PACKETS as usize - 1, PACKETS as usize - 1), "once each");
+    assert_eq!((sent.records.len(), sent.records.capacity()), (PACKETS as usize, held));
+}
