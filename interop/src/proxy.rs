@@ -35,6 +35,9 @@ struct Shared {
     received: AtomicU64,
     delivered: AtomicU64,
     dropped: AtomicU64,
+    lost: AtomicU64,
+    black_holed: AtomicU64,
+    damaged: AtomicU64,
     marked: AtomicU64,
     rebinds: AtomicU64,
 }
@@ -48,6 +51,12 @@ pub struct Stats {
     pub delivered: u64,
     /// Dropped on purpose: lost, or found the queue full.
     pub dropped: u64,
+    /// Of those, lost at random or by position.
+    pub lost: u64,
+    /// Of those, sent while nothing was let through.
+    pub black_holed: u64,
+    /// Handed on with other bytes than they came with.
+    pub damaged: u64,
     /// Handed on with an ECN codepoint.
     pub marked: u64,
     /// Times that a client got a new address towards the server.
@@ -76,11 +85,14 @@ impl Proxy {
     /// What it has done so far.
     pub fn stats(&self) -> Stats {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let Shared { received, delivered, dropped, marked, rebinds, .. } = &*self.shared;
+        let Shared { received, delivered, dropped, lost, black_holed, damaged, marked, rebinds, .. } = &*self.shared;
         Stats {
             received: read(received),
             delivered: read(delivered),
             dropped: read(dropped),
+            lost: read(lost),
+            black_holed: read(black_holed),
+            damaged: read(damaged),
             marked: read(marked),
             rebinds: read(rebinds),
         }

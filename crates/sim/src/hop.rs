@@ -117,6 +117,8 @@ pub struct HopCx<'a> {
     pub passed: &'a mut Vec<(Instant, Packet)>,
     /// What was dropped, and why.
     pub dropped: &'a mut Vec<(Dropped, Packet)>,
+    /// How many were damaged.
+    pub damaged: &'a mut u64,
 }
 
 impl HopCx<'_> {
@@ -160,11 +162,12 @@ pub(crate) mod testing {
         pub rng: Rng,
         pub passed: Vec<(Instant, Packet)>,
         pub dropped: Vec<(Dropped, Packet)>,
+        pub damaged: u64,
     }
 
     impl<H: Hop> Drive<H> {
         pub fn new(hop: H) -> Self {
-            Self { hop, rng: Rng::new(1), passed: Vec::new(), dropped: Vec::new() }
+            Self { hop, rng: Rng::new(1), passed: Vec::new(), dropped: Vec::new(), damaged: 0 }
         }
 
         pub fn give(&mut self, at: Duration, direction: Direction, packet: Packet) {
@@ -173,6 +176,7 @@ pub(crate) mod testing {
                 rng: &mut self.rng,
                 passed: &mut self.passed,
                 dropped: &mut self.dropped,
+                damaged: &mut self.damaged,
             };
             self.hop.forward(&mut cx, direction, packet);
         }

@@ -35,6 +35,8 @@ pub struct Outcome {
     pub passed: Vec<(Instant, Packet)>,
     /// What was dropped.
     pub dropped: Vec<(Dropped, Packet)>,
+    /// How many were damaged.
+    pub damaged: u64,
 }
 
 impl Path {
@@ -57,6 +59,7 @@ impl Path {
     pub fn step(&mut self, now: Instant, leg: Leg, packet: Packet, outcome: &mut Outcome) {
         outcome.passed.clear();
         outcome.dropped.clear();
+        outcome.damaged = 0;
         let index = match leg.direction {
             Direction::Up => Some(leg.passed_hops),
             Direction::Down => self.hops.len().checked_sub(leg.passed_hops + 1),
@@ -65,8 +68,8 @@ impl Path {
             outcome.passed.push((now, packet));
             return;
         };
-        let Outcome { passed, dropped } = outcome;
-        hop.forward(&mut HopCx { now, rng: &mut self.rng, passed, dropped }, leg.direction, packet);
+        let Outcome { passed, dropped, damaged } = outcome;
+        hop.forward(&mut HopCx { now, rng: &mut self.rng, passed, dropped, damaged }, leg.direction, packet);
     }
 }
 

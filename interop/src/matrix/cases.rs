@@ -169,7 +169,7 @@ pub const CASES: &[Case] = &[
             let seconds = if quick { (2, 1) } else { (5, 2) };
             config.up_and_down = Some((Duration::from_secs(seconds.0), Duration::from_secs(seconds.1)));
         },
-        check: dropped,
+        check: black_holed,
         ..PLAIN
     },
     Case {
@@ -208,7 +208,7 @@ pub const CASES: &[Case] = &[
         files: Files::Each(&[2 * MB]),
         quick_files: Files::Each(&[MB]),
         network: |config, _| *config = lossy(config, 0.02),
-        check: dropped,
+        check: lost,
         ..PLAIN
     },
     Case {
@@ -221,7 +221,7 @@ pub const CASES: &[Case] = &[
             config.corrupt = 0.3;
         },
         limit_s: 300,
-        check: connections,
+        check: connections_and_damage,
         ..PLAIN
     },
     Case {
@@ -232,7 +232,7 @@ pub const CASES: &[Case] = &[
             link(config);
             config.corrupt = 0.02;
         },
-        check: |e| one_connection(e, 1),
+        check: |e| Ok(format!("{}, {}", one_connection(e, 1)?, damaged(e)?)),
         ..PLAIN
     },
     Case { name: "ipv6", files: Files::Each(&[100 * KB]), setup: Setup::Ipv6, check: handshake, ..PLAIN },
@@ -368,8 +368,16 @@ fn http3(e: &Evidence<'_>) -> Result<String, String> {
     demand(up.contains(&2) && down.contains(&3), format!("{shown}, streams up {up:?}, down {down:?}"))
 }
 
-fn dropped(e: &Evidence<'_>) -> Result<String, String> {
-    demand(e.network.dropped > 0, format!("{} datagrams lost", e.network.dropped))
+fn lost(e: &Evidence<'_>) -> Result<String, String> {
+    demand(e.network.lost > 0, format!("{} datagrams lost", e.network.lost))
+}
+
+fn black_holed(e: &Evidence<'_>) -> Result<String, String> {
+    demand(e.network.black_holed > 0, format!("{} datagrams in the black hole", e.network.black_holed))
+}
+
+fn damaged(e: &Evidence<'_>) -> Result<String, String> {
+    demand(e.network.damaged > 0, format!("{} datagrams damaged", e.network.damaged))
 }
 
 fn key_update(e: &Evidence<'_>) -> Result<String, String> {
@@ -395,7 +403,11 @@ fn connections(e: &Evidence<'_>) -> Result<String, String> {
 }
 
 fn connections_and_loss(e: &Evidence<'_>) -> Result<String, String> {
-    Ok(format!("{}, {}", connections(e)?, dropped(e)?))
+    Ok(format!("{}, {}", connections(e)?, lost(e)?))
+}
+
+fn connections_and_damage(e: &Evidence<'_>) -> Result<String, String> {
+    Ok(format!("{}, {}", connections(e)?, damaged(e)?))
 }
 
 fn version_2(e: &Evidence<'_>) -> Result<String, String> {

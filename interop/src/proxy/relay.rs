@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use warpline_sim::clock::EventQueue;
-use warpline_sim::hop::Direction;
+use warpline_sim::hop::{Direction, Dropped};
 use warpline_sim::path::{Leg, Outcome, Path};
 use warpline_sim::{Codepoint, Instant, Packet};
 
@@ -165,13 +165,24 @@ impl Relay {
                 continue;
             }
             self.path.step(at, leg, packet, &mut self.outcome);
-            self.shared.dropped.fetch_add(self.outcome.dropped.len() as u64, Ordering::Relaxed);
+            self.count();
             let leg = Leg { passed_hops: leg.passed_hops + 1, ..leg };
             for (at, packet) in self.outcome.passed.drain(..) {
                 self.queue.schedule(at, (leg, packet));
             }
         }
         self.flush();
+    }
+
+    /// Counts what a hop did.
+    fn count(&self) {
+        let Shared { dropped, lost, black_holed, damaged, .. } = &*self.shared;
+        for (reason, _) in &self.outcome.dropped {
+            dropped.fetch_add(1, Ordering::Relaxed);
+            lost.fetch_add(u64::from(*reason == Dropped::Loss), Ordering::Relaxed);
+            black_holed.fetch_add(u64::from(*reason == Dropped::BlackHole), Ordering::Relaxed);
+        }
+        damaged.fetch_add(self.outcome.damaged, Ordering::Relaxed);
     }
 
     fn deliver(&mut self, direction: Direction, packet: Packet) {

@@ -20,6 +20,7 @@ impl Hop for Corrupt {
     fn forward(&mut self, cx: &mut HopCx<'_>, _direction: Direction, mut packet: Packet) {
         if cx.rng.chance(self.probability) {
             damage(cx.rng, &mut packet.payload);
+            *cx.damaged += 1;
         }
         cx.pass(packet);
     }
