@@ -59,6 +59,9 @@ class Protocol(QuicConnectionProtocol):
     def stream_data(self, event):
         if self.alpn == HQ:
             request = self.requests.setdefault(event.stream_id, bytearray())
+            if request is None:
+                # It has been answered, and its end came by itself.
+                return self.transmit()
             request += event.data
             if len(request) > REQUEST_LEN_MAX:
                 self._quic.close(BAD_REQUEST, reason_phrase="request too long")
