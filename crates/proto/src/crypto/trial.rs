@@ -8,7 +8,7 @@ use rustls::{CipherSuite, Side, SupportedCipherSuite};
 
 use super::PacketDevice;
 use super::batch::{BATCH_MAX, Job, PacketKey};
-use super::device::with_device;
+use super::device::{DeviceKey, with_device};
 use super::provider::{PacketCrypto, library_suites};
 
 /// Length of the packets, in bytes, with header and tag.
@@ -123,24 +123,27 @@ impl Keys {
     }
 
     fn seal(&self, jobs: &mut [Job<'_>]) -> Result<(), TrialError> {
-        match &self.sealing {
-            PacketKey::Device(key, _) if key.seal(jobs) => Ok(()),
-            PacketKey::Device(..) => Err(TrialError::Refused),
-            library => {
-                library.seal(jobs);
-                Ok(())
-            }
-        }
+        by_itself(&self.sealing, jobs, |key, jobs| key.seal(jobs), PacketKey::seal)
     }
 
     fn open(&self, jobs: &mut [Job<'_>]) -> Result<(), TrialError> {
-        match &self.opening {
-            PacketKey::Device(key, _) if key.open(jobs) => Ok(()),
-            PacketKey::Device(..) => Err(TrialError::Refused),
-            library => {
-                library.open(jobs);
-                Ok(())
-            }
+        by_itself(&self.opening, jobs, |key, jobs| key.open(jobs), PacketKey::open)
+    }
+}
+
+/// Has a device do what is asked of it, and a library; a device that leaves it to its library has refused.
+fn by_itself(
+    key: &PacketKey,
+    jobs: &mut [Job<'_>],
+    by_device: impl Fn(&dyn DeviceKey, &mut [Job<'_>]) -> bool,
+    by_library: impl Fn(&PacketKey, &mut [Job<'_>]),
+) -> Result<(), TrialError> {
+    match key {
+        PacketKey::Device(key, _) if by_device(&**key, jobs) => Ok(()),
+        PacketKey::Device(..) => Err(TrialError::Refused),
+        library => {
+            by_library(library, jobs);
+            Ok(())
         }
     }
 }
