@@ -75,10 +75,12 @@ counters! {
     asleep_ns,
     /// Times the worker asked for another one.
     growth_asked,
-    /// Datagrams found at the last look at the socket and the rings, now.
+    /// Datagrams found at the last look at the socket and the rings, now, or as many as wait behind them where the worker does not
+    /// keep up: by how long they have waited.
     queue,
-    /// Running average of the time from a datagram's arrival until it is handled, in nanoseconds, now. Estimated from
-    /// when the worker looked: a datagram came on average in the middle between two looks.
+    /// Running average of the time from a datagram's arrival until it is handled, in nanoseconds, now. Of a worker that does not keep
+    /// up by the kernel's times of arrival; else estimated from when the worker looked: a datagram came on average in
+    /// the middle between two looks.
     delay_ns,
     /// Connections now.
     connections,

@@ -79,10 +79,6 @@ pub const HELD_PACKETS: usize = 8_192;
 /// connection, and once more for each of two changes meanwhile. More means that it goes round in circles.
 pub const HOPS_MAX: u8 = 4;
 
-/// Receive batches that a worker takes from its socket when it is about to hand slots over: 4,096 messages, more than the
-/// default socket buffer of 4 MiB holds of full packets.
-pub const DRAIN_BATCHES: usize = 64;
-
 /// Slots that move in one change. A change stops the slots that move, for some turns and the time that it takes to hand
 /// their connections over (below a microsecond each); with 100,000 connections these are about 12,500.
 pub const SLOTS_PER_CHANGE: usize = 128;
@@ -102,8 +98,9 @@ pub const PANICS_MAX: u64 = 16;
 /// repeat theirs; connections that there are suffer from every one that is added.
 pub const SHED_DELAY: Duration = Duration::from_millis(200);
 
-/// The share of a new sample in the running average of delays: 1/16, so that it follows within some dozen turns.
-pub const DELAY_SHARE: u32 = 16;
+/// The share of a new sample in the running averages of delays and of the time that a datagram takes: 1/16, so that they follow
+/// within some dozen turns.
+pub const AVERAGE_SHARE: u32 = 16;
 
 /// How often a worker that is pressed says so, at most. The coordinator looks about as often.
 pub const ASK_EVERY: Duration = Duration::from_millis(500);

@@ -122,6 +122,34 @@ impl Io {
         on!(self, io => io.recv(out))
     }
 
+    /// How long the oldest message of the last [`recv`](Self::recv) had waited in the socket, by the kernel's clock. `None` unless the
+    /// last looks have all found more than they took ([`LATE_LOOKS`](crate::limits::LATE_LOOKS)), and on AF_XDP, whose rings hold some
+    /// milliseconds at most.
+    pub fn waited(&self) -> Option<Duration> {
+        match self {
+            #[cfg(target_os = "linux")]
+            Io::Uring(uring) => uring.waited(),
+            #[cfg(target_os = "linux")]
+            Io::Udp(udp) => udp.waited(),
+            _ => None,
+        }
+    }
+
+    /// What has arrived and was not received yet has at most so many bytes of payload: who receives as many from here on has
+    /// received all of it. `None` where only a look in vain tells.
+    pub fn waiting_bytes(&mut self) -> Option<usize> {
+        match self {
+            #[cfg(target_os = "linux")]
+            Io::Uring(uring) => uring.waiting_bytes(),
+            #[cfg(target_os = "linux")]
+            Io::Udp(udp) => udp.waiting_bytes(),
+            #[cfg(target_os = "linux")]
+            Io::Xdp(xdp) => xdp.waiting_bytes(),
+            Io::Portable(_) => None,
+            Io::Memory(port) => Some(port.waiting_bytes()),
+        }
+    }
+
     /// A buffer to build a train in, aligned to 64 bytes; its content is unspecified. It has
     /// [`TRAIN_BYTES_MAX`](crate::limits::TRAIN_BYTES_MAX) bytes, or what one packet of the interface can carry where
     /// packets are built one by one (AF_XDP). Sends what is queued if there is no room otherwise; `None` if that did not help:

@@ -111,6 +111,14 @@ pub const XDP_QUEUES_MAX: u32 = 128;
 /// received in one call, and no more than 4 MiB of trains pass through the cache in turn. A power of two.
 pub const URING_BUFFERS: usize = 64;
 
+/// Looks in a row that each bring a whole batch after which the kernel is asked to note when messages arrive: a thousand messages
+/// that came faster than they were handled.
+pub const LATE_LOOKS: u32 = 64;
+
+/// Looks that empty the socket, hardly interrupted by others, after which the times are not wanted any more: a second at 16
+/// messages every quarter of a millisecond.
+pub const TIMELY_LOOKS: u32 = 4_096;
+
 /// How long to wait before the next attempt to send when the device, not the socket, had no room: nothing announces the
 /// end of that.
 pub const DEVICE_RETRY: Duration = Duration::from_millis(1);

@@ -88,6 +88,10 @@ impl Port {
         Ok(out.len())
     }
 
+    pub(crate) fn waiting_bytes(&self) -> usize {
+        self.inbox.queue.lock().trains.iter().map(|train| train.frame.len()).sum()
+    }
+
     pub(crate) fn tx_buffer(&mut self) -> Option<&mut [u8]> {
         if self.queue.buffer().is_none() {
             self.flush();

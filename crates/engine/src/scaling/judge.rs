@@ -8,7 +8,7 @@ pub struct ScalingPolicy {
     /// A worker asks for growth when its running average of the time from a datagram's arrival until it is handled is
     /// above this.
     pub grow_delay: Duration,
-    /// … or when it finds at least so many datagrams at a look.
+    /// … or when at least so many datagrams wait for it.
     pub grow_queue: u64,
     /// One worker is removed when all together are so little at work that the others would not be busier than this, in
     /// percent of their time. Time that a worker spins or polls counts as work.

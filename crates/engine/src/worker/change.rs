@@ -1,7 +1,6 @@
 //! A worker's steps while slots move. The protocol is in [`warpline_ring::partition`] and `docs/scaling.md`.
 
 use crate::exec::Executor;
-use crate::limits::DRAIN_BATCHES;
 use crate::partition::slot_of_id;
 use crate::worker::Core;
 use crate::worker::ingress::{Fates, Share};
@@ -18,13 +17,8 @@ impl Loop {
     pub(crate) fn perform(&mut self, duty: Duty, now: Instant) -> bool {
         match duty {
             Duty::None => return false,
-            Duty::Drain => {
-                for _ in 0..DRAIN_BATCHES {
-                    if !self.receive(now) {
-                        break;
-                    }
-                }
-            }
+            Duty::Drain if !self.is_drained() => return true,
+            Duty::Drain => self.drain = None,
             Duty::Give => {
                 self.take_over(now);
                 self.hand_over();
@@ -45,6 +39,27 @@ impl Loop {
             }
         }
         true
+    }
+
+    /// Whether all has been handled that was in the socket when this was asked first: until then each turn takes a batch as ever.
+    fn is_drained(&mut self) -> bool {
+        if let Some(offset) = self.drain
+            && self.received_bytes >= offset
+        {
+            return true;
+        }
+        if self.drain.is_some() && !self.found_nothing {
+            return false;
+        }
+        match self.io.waiting_bytes() {
+            Some(0) => true,
+            // A look in vain is all that this back end offers.
+            None => self.found_nothing,
+            Some(waiting) => {
+                self.drain.get_or_insert(self.received_bytes + waiting as u64);
+                false
+            }
+        }
     }
 
     /// Once the rings that a change needs are there, says so.

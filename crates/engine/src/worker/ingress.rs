@@ -168,9 +168,14 @@ impl Loop {
             self.fail("receiving", &error);
         }
         let taken = self.take_over(now);
-        if self.batch.is_empty() {
-            return taken;
+        self.found_nothing = self.batch.is_empty();
+        if self.found_nothing {
+            if taken > 0 {
+                self.signals.looked(now, self.setup.clock.now(), None, taken);
+            }
+            return taken > 0;
         }
+        let waited = self.io.waited();
         let mut batch = std::mem::take(&mut self.batch);
         let mut fates = Fates::default();
         let mut latest = now;
@@ -179,6 +184,7 @@ impl Loop {
         for at in 0.. {
             ahead.look(&self.cx.core.borrow(), at, rest.as_slice());
             let Some(received) = rest.next() else { break };
+            self.received_bytes += received.frame.len() as u64;
             if self.handle(latest, received, &mut fates) {
                 latest = self.send_early(latest);
             }
@@ -186,7 +192,7 @@ impl Loop {
         drop(rest);
         self.batch = batch;
         self.count(&fates);
-        self.signals.looked(now, self.setup.clock.now(), fates.handled + fates.passed_on);
+        self.signals.looked(now, self.setup.clock.now(), waited, taken + fates.handled + fates.passed_on);
         true
     }
 
@@ -242,17 +248,18 @@ impl Loop {
         self.tally.bequeathed += fates.bequeathed;
     }
 
-    /// Takes what is in the rings from other workers: at most what they hold at a time.
+    /// Takes what is in the rings from other workers: at most what they hold at a time. Returns how many messages that were.
     #[inline]
-    pub(crate) fn take_over(&mut self, now: Instant) -> bool {
+    pub(crate) fn take_over(&mut self, now: Instant) -> u64 {
         if self.links.inbound().all(|ring| ring.is_empty()) {
-            return false;
+            return 0;
         }
         let me = self.number();
         let mut messages = std::mem::take(&mut self.messages);
         for ring in self.links.inbound() {
             ring.pop_batch(&mut messages, usize::MAX);
         }
+        let taken = messages.len() as u64;
         let mut core = self.cx.core.borrow_mut();
         core.now = now;
         let mut fates = Fates::default();
@@ -271,6 +278,6 @@ impl Loop {
         drop(core);
         self.messages = messages;
         self.count(&fates);
-        true
+        taken
     }
 }

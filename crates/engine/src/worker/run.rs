@@ -68,6 +68,12 @@ pub(crate) struct Loop {
     pub(super) messages: Vec<Message>,
     /// Datagrams that came together, on their way to the endpoint; kept for its memory.
     pub(super) together: Vec<Frame>,
+    /// Bytes that came out of the socket.
+    pub(super) received_bytes: u64,
+    /// The last look at the socket was in vain.
+    pub(super) found_nothing: bool,
+    /// In a change: how far `received_bytes` is to come before the worker has handled what arrived before it.
+    pub(super) drain: Option<u64>,
     pub(super) tally: WorkerStats,
     published: WorkerStats,
     command_panics: u64,
@@ -139,6 +145,9 @@ impl Loop {
             batch: Vec::with_capacity(warpline_pktio::limits::RECV_BATCH * 4),
             messages: Vec::new(),
             together: Vec::with_capacity(BATCH_MAX),
+            received_bytes: 0,
+            found_nothing: false,
+            drain: None,
             tally: WorkerStats::default(),
             published: WorkerStats::default(),
             command_panics: 0,
@@ -228,7 +237,7 @@ impl Loop {
         self.cx.core.borrow_mut().endpoint.set_pressure(pressure);
         self.rebind(now);
         self.tend_strays();
-        if self.signals.asks(self.setup.config.scaling.as_ref(), now) {
+        if !self.setup.is_reader && self.signals.asks(self.setup.config.scaling.as_ref(), now) {
             self.tally.growth_asked += 1;
             self.setup.coordinator.grow(self.setup.handle.index());
         }
@@ -443,7 +452,7 @@ impl Loop {
     fn change_links(&mut self, change: LinkChange) {
         if let LinkChange::Close { worker } = &change {
             let now = self.cx.core.borrow().now;
-            while self.take_over(now) {}
+            while self.take_over(now) > 0 {}
             if let Ok(worker) = u16::try_from(*worker) {
                 self.share.strays.forget_holder(worker);
             }

@@ -1,6 +1,6 @@
 //! What a worker knows of its own load.
 
-use crate::limits::{ASK_EVERY, DELAY_SHARE};
+use crate::limits::{ASK_EVERY, AVERAGE_SHARE};
 use crate::scaling::ScalingPolicy;
 use std::time::Duration;
 use warpline_proto::{Instant, Pressure};
@@ -8,23 +8,35 @@ use warpline_proto::{Instant, Pressure};
 /// Numbers that only the worker writes; it publishes them with its counters.
 #[derive(Debug, Default)]
 pub(crate) struct Signals {
-    /// When the socket was looked at last, unless the worker has slept since.
-    last_look: Option<Instant>,
+    /// When a look brought something last, and how many datagrams; nothing if the worker has slept since.
+    last_look: Option<(Instant, u64)>,
     delay: Duration,
+    /// What a datagram takes of a worker's time that does not sleep, everything included: a running average.
+    each: Duration,
     queue: u64,
     asked: Option<Instant>,
 }
 
+/// A running average with one more sample.
+fn follow(average: Duration, sample: Duration) -> Duration {
+    average - average / AVERAGE_SHARE + sample / AVERAGE_SHARE
+}
+
 impl Signals {
-    /// A look at `began` found `queue` datagrams, which were handled by `ended`. Without sleep in between a datagram has
-    /// waited half of the time since the look before, on average, and then half of the time that handling all took.
+    /// A look at `began` found `count` datagrams, which were handled by `ended`. The first of them had waited for `waited`, if
+    /// that is known. It is where a worker does not keep up; one that takes everything at each look finds what came since the look
+    /// before, and that has waited half of the time since then, on average. What is handled waits for half of what is handled with it.
     #[inline]
-    pub(crate) fn looked(&mut self, began: Instant, ended: Instant, queue: u64) {
-        self.queue = queue;
-        let waited = self.last_look.map_or(Duration::ZERO, |last| began - last);
-        let sample = (waited + (ended - began)) / 2;
-        self.delay = self.delay - self.delay / DELAY_SHARE + sample / DELAY_SHARE;
-        self.last_look = Some(began);
+    pub(crate) fn looked(&mut self, began: Instant, ended: Instant, waited: Option<Duration>, count: u64) {
+        let since = self.last_look.map_or(Duration::ZERO, |(last, _)| began - last);
+        if let Some((_, before @ 1..)) = self.last_look {
+            self.each = follow(self.each, since / u32::try_from(before).unwrap_or(u32::MAX));
+        }
+        let sample = waited.unwrap_or(since / 2) + (ended - began) / 2;
+        self.delay = follow(self.delay, sample);
+        let behind = waited.map_or(0, |waited| waited.as_nanos() / self.each.as_nanos().max(1));
+        self.queue = count.max(u64::try_from(behind).unwrap_or(u64::MAX));
+        self.last_look = Some((began, count));
     }
 
     /// The worker has slept, so what comes next has not waited for it; nothing was there when it fell asleep.
@@ -76,16 +88,32 @@ mod tests {
     fn the_average_follows_the_delay_and_sleep_is_no_delay() {
         let mut signals = Signals::default();
         for turn in 0..200 {
-            signals.looked(at(turn * 4_000), at(turn * 4_000 + 4_000), 900);
+            signals.looked(at(turn * 4_000), at(turn * 4_000 + 4_000), None, 900);
         }
         let delay = signals.delay();
         assert!(delay > Duration::from_micros(3_900) && delay <= Duration::from_micros(4_000), "{delay:?}");
         assert_eq!(signals.queue(), 900);
         for turn in 0..200 {
             signals.slept();
-            signals.looked(at(1_000_000 + turn * 4_000), at(1_000_020 + turn * 4_000), 1);
+            signals.looked(at(1_000_000 + turn * 4_000), at(1_000_020 + turn * 4_000), None, 1);
         }
         assert!(signals.delay() < Duration::from_micros(12), "{:?}", signals.delay());
+    }
+
+    #[test]
+    fn what_has_waited_in_the_socket_counts_and_tells_how_much_waits_behind_it() {
+        let (mut signals, policy) = (Signals::default(), ScalingPolicy::default());
+        // Short turns of 16 datagrams each, 10 µs a datagram, and a socket in which they wait for 50 ms.
+        for turn in 0..200 {
+            let (began, ended) = (at(turn * 160), at(turn * 160 + 100));
+            signals.looked(began, ended, Some(Duration::from_millis(50)), 16);
+        }
+        let delay = signals.delay();
+        assert!(delay > Duration::from_millis(49) && delay < Duration::from_millis(51), "{delay:?}");
+        assert!((4_900..=5_100).contains(&signals.queue()), "{}", signals.queue());
+        assert!(signals.queue() >= policy.grow_queue && signals.asks(Some(&policy), at(1_000_000)));
+        assert_eq!(signals.pressure(Duration::from_millis(60)), Pressure::Validate);
+        assert_eq!(signals.pressure(Duration::from_millis(40)), Pressure::Shed);
     }
 
     #[test]
@@ -93,7 +121,7 @@ mod tests {
         let (mut signals, shed) = (Signals::default(), Duration::from_millis(2));
         let mut seen = Vec::new();
         for turn in 0..100 {
-            signals.looked(at(turn * 4_000), at(turn * 4_000 + 4_000), 900);
+            signals.looked(at(turn * 4_000), at(turn * 4_000 + 4_000), None, 900);
             seen.push(signals.pressure(shed));
             assert_eq!(signals.pressure(Duration::ZERO), Pressure::None);
         }
@@ -102,7 +130,7 @@ mod tests {
         signals.slept();
         for turn in 0..60 {
             signals.slept();
-            signals.looked(at(9_000_000 + turn), at(9_000_000 + turn), 1);
+            signals.looked(at(9_000_000 + turn), at(9_000_000 + turn), None, 1);
         }
         assert_eq!(signals.pressure(shed), Pressure::None, "it recovers");
     }
@@ -112,7 +140,7 @@ mod tests {
         let policy = ScalingPolicy::default();
         let mut signals = Signals::default();
         assert!(!signals.asks(Some(&policy), at(0)));
-        signals.looked(at(1), at(2), policy.grow_queue);
+        signals.looked(at(1), at(2), None, policy.grow_queue);
         assert!(!signals.asks(None, at(3)), "nobody would hear it");
         let asked: Vec<u64> = (0..2_000).filter(|ms| signals.asks(Some(&policy), at(ms * 1_000 + 10))).collect();
         assert_eq!(asked, [0, 500, 1_000, 1_500]);

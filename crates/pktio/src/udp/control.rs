@@ -2,13 +2,14 @@
 
 use std::net::IpAddr;
 use std::ptr;
+use std::time::Duration;
 
 use super::address::{Family, in_addr, ipv4, ipv6};
 use crate::meta::Ecn;
 
-/// Room for the control messages of one message: segment size (24), TOS (24), IPv4 (32) and IPv6 (40) packet info, and
-/// the traffic class (24) on 64-bit systems.
-pub(crate) const CONTROL_LEN: usize = 160;
+/// Room for the control messages of one message: segment size (24), TOS (24), IPv4 (32) and IPv6 (40) packet info, the
+/// traffic class (24) and the time of arrival (32) on 64-bit systems.
+pub(crate) const CONTROL_LEN: usize = 192;
 
 /// The room, aligned as `cmsghdr` must be.
 #[derive(Clone, Copy)]
@@ -96,6 +97,8 @@ pub(crate) struct Info {
     pub(crate) segment_size: Option<usize>,
     pub(crate) local: Option<IpAddr>,
     pub(crate) ecn: Option<Ecn>,
+    /// When it arrived, since the epoch of the system's clock; while the socket is asked for it.
+    pub(crate) arrived: Option<Duration>,
 }
 
 /// Reads the control messages of a received message.
@@ -138,10 +141,21 @@ pub(crate) unsafe fn read(header: &libc::msghdr) -> Info {
                 let from: libc::in6_pktinfo = unsafe { ptr::read_unaligned(data.cast()) };
                 info.local = Some(ipv6(from.ipi6_addr));
             }
+            (libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS) => {
+                // SAFETY: a `timespec`.
+                let at: libc::timespec = unsafe { ptr::read_unaligned(data.cast()) };
+                info.arrived = since_epoch(at);
+            }
             _ => (),
         }
         // SAFETY: `next` is a header in this buffer.
         next = unsafe { libc::CMSG_NXTHDR(header, next) };
     }
     info
+}
+
+/// `None` if the clock is before its epoch.
+fn since_epoch(at: libc::timespec) -> Option<Duration> {
+    let (seconds, nanos) = (u64::try_from(at.tv_sec).ok()?, u32::try_from(at.tv_nsec).ok()?);
+    Some(Duration::new(seconds, nanos))
 }

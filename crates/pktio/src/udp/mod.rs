@@ -10,6 +10,7 @@
 pub(crate) mod address;
 pub(crate) mod control;
 mod group;
+pub(crate) mod lateness;
 pub(crate) mod probe;
 mod receive;
 pub(crate) mod socket;
@@ -38,6 +39,7 @@ use crate::pools::Pools;
 use crate::stats::{Stat, StatsHandle};
 use crate::tx::TxQueue;
 
+use lateness::waiting_bytes;
 use receive::ReceiveRing;
 use socket::Bound;
 use transmit::{Blocked, Sender};
@@ -87,6 +89,16 @@ impl Udp {
 
     pub(crate) fn recv(&mut self, out: &mut Vec<Received>) -> io::Result<usize> {
         self.receive.recv(&self.bound, &mut self.pools, out, &self.stats)
+    }
+
+    /// See [`Io::waited`](crate::Io::waited).
+    pub(crate) fn waited(&self) -> Option<Duration> {
+        self.receive.waited()
+    }
+
+    /// See [`Io::waiting_bytes`](crate::Io::waiting_bytes).
+    pub(crate) fn waiting_bytes(&self) -> Option<usize> {
+        waiting_bytes(&self.bound).ok()
     }
 
     pub(crate) fn tx_buffer(&mut self) -> Option<&mut [u8]> {

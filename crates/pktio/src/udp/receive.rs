@@ -4,11 +4,13 @@ use std::io;
 use std::net::UdpSocket;
 use std::os::fd::AsRawFd;
 use std::ptr;
+use std::time::Duration;
 
 use warpline_frame::Frame;
 
 use super::address::Name;
 use super::control::{self, CONTROL_LEN, Control};
+use super::lateness::Lateness;
 use super::socket::Bound;
 use crate::limits::RECV_BATCH;
 use crate::meta::Received;
@@ -25,6 +27,7 @@ pub(super) struct ReceiveRing {
     controls: Box<[Control]>,
     /// Headers below this were used by the last call and have to be made ready.
     used: usize,
+    lateness: Lateness,
 }
 
 // SAFETY: the raw pointers in the headers and vectors point to memory that this value owns, so they may move to
@@ -42,6 +45,7 @@ impl ReceiveRing {
             names: vec![Name::empty(); RECV_BATCH].into(),
             controls: vec![Control([0; CONTROL_LEN]); RECV_BATCH].into(),
             used: RECV_BATCH,
+            lateness: Lateness::default(),
         };
         let parts = ring.vectors.iter_mut().zip(&mut ring.names).zip(&mut ring.controls);
         for (message, ((vector, name), control)) in ring.headers.iter_mut().zip(parts) {
@@ -76,10 +80,15 @@ impl ReceiveRing {
                 },
             }
         };
+        self.lateness.looked(bound, self.used == RECV_BATCH);
         for index in 0..self.used {
             self.deliver(index, bound, pools, out, stats);
         }
         Ok(out.len())
+    }
+
+    pub(super) fn waited(&self) -> Option<Duration> {
+        self.lateness.waited()
     }
 
     fn make_ready(&mut self) {
@@ -110,6 +119,9 @@ impl ReceiveRing {
         };
         // SAFETY: the header is one that the call just filled, and nothing has touched its control buffer since.
         let info = unsafe { control::read(&message.msg_hdr) };
+        if index == 0 {
+            self.lateness.note(info.arrived);
+        }
         let arrival = Arrival {
             len,
             segment_size: info.segment_size.unwrap_or(len),

@@ -9,6 +9,7 @@
 
 use std::net::IpAddr;
 use std::ptr;
+use std::time::Duration;
 
 use crate::pools::Arrival;
 use crate::udp::address::Name;
@@ -35,9 +36,9 @@ pub(super) fn request_header() -> Box<libc::msghdr> {
     header
 }
 
-/// What the kernel says about the message in a buffer; `None` if it is cut off or from nobody. `local` is what the socket
-/// is bound to, for when the kernel does not say.
-pub(super) fn parse(buffer: &[u8], result: usize, local: Option<IpAddr>) -> Option<Arrival> {
+/// What the kernel says about the message in a buffer, and when it arrived if that is noted; `None` if it is cut off or from
+/// nobody. `local` is what the socket is bound to, for when the kernel does not say.
+pub(super) fn parse(buffer: &[u8], result: usize, local: Option<IpAddr>) -> Option<(Arrival, Option<Duration>)> {
     let head = buffer.get(..HEAD)?;
     let word = |at: usize| u32::from_ne_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
     let (name_len, control_len, payload_len, flags) = (word(0), word(4), word(8), word(12));
@@ -57,5 +58,6 @@ pub(super) fn parse(buffer: &[u8], result: usize, local: Option<IpAddr>) -> Opti
     // them since.
     let info = unsafe { control::read(&header) };
     let segment_size = info.segment_size.unwrap_or(len);
-    Some(Arrival { len, segment_size, remote, local: info.local.or(local), ecn: info.ecn })
+    let arrival = Arrival { len, segment_size, remote, local: info.local.or(local), ecn: info.ecn };
+    Some((arrival, info.arrived))
 }

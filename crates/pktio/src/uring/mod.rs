@@ -38,6 +38,7 @@ use crate::limits::{DEVICE_RETRY, RECV_BATCH, TX_TRAINS_MAX, URING_BUFFERS};
 use crate::meta::{Received, TxMeta};
 use crate::pools::Pools;
 use crate::stats::{Stat, StatsHandle};
+use crate::udp::lateness::{Lateness, waiting_bytes};
 use crate::udp::probe;
 use crate::udp::socket::Bound;
 use crate::udp::transmit::{Blocked, Sender, sendmmsg};
@@ -100,6 +101,7 @@ pub struct Uring {
     stats: StatsHandle,
     /// An error of the socket that a completion told; the next call reports it.
     failure: Option<io::Error>,
+    lateness: Lateness,
 }
 
 // SAFETY: the raw pointers in the header are null; those in the buffers and the sender's arrays point to memory that
@@ -135,6 +137,7 @@ impl Uring {
             busy_poll: config.busy_poll,
             stats,
             failure: None,
+            lateness: Lateness::default(),
         })
     }
 
@@ -191,20 +194,41 @@ impl Uring {
         while given < RECV_BATCH
             && let Some(filled) = self.filled.pop_front()
         {
-            self.deliver(filled, out);
+            self.deliver(filled, given == 0, out);
             given += 1;
         }
         if given > 0 {
             self.buffers.publish();
+            let full = !self.armed.receive || !self.is_drained();
+            self.lateness.looked(&self.bound, full);
         }
         Ok(out.len())
     }
 
+    /// See [`Io::waited`](crate::Io::waited).
+    pub(crate) fn waited(&self) -> Option<Duration> {
+        self.lateness.waited()
+    }
+
+    /// See [`Io::waiting_bytes`](crate::Io::waiting_bytes).
+    pub(crate) fn waiting_bytes(&mut self) -> Option<usize> {
+        // In this order: a polling thread may take a message out of the socket in between, which then counts twice.
+        let waiting = waiting_bytes(&self.bound).ok()?;
+        // An error is reported by the next look.
+        self.harvest().ok()?;
+        Some(waiting + self.filled.iter().map(|filled| filled.len).sum::<usize>())
+    }
+
     /// Hands a message on and its buffer, or another one, back.
-    fn deliver(&mut self, Filled { id, len }: Filled, out: &mut Vec<Received>) {
+    fn deliver(&mut self, Filled { id, len }: Filled, first: bool, out: &mut Vec<Received>) {
         let Some(frame) = self.buffers.frame(id) else { return };
         match message::parse(frame, len, self.bound.local_ip()) {
-            Some(arrival) => self.pools.deliver(frame, arrival, out, &self.stats),
+            Some((arrival, arrived)) => {
+                if first {
+                    self.lateness.note(arrived);
+                }
+                self.pools.deliver(frame, arrival, out, &self.stats);
+            }
             None => self.stats.add(Stat::DropRxTruncated, 1),
         }
         self.buffers.put(id);

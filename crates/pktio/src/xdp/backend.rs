@@ -11,7 +11,9 @@ use warpline_wire::net;
 use crate::bell::{Doorbell, Waker};
 use crate::config::IoConfig;
 use crate::kind::IoKind;
-use crate::limits::{SMALL_FRAME, XDP_BURST, XDP_COUNTERS_EVERY, XDP_LOOK_AROUND, XDP_PUT_OFF_TURNS, XDP_RETRY};
+use crate::limits::{
+    SMALL_FRAME, XDP_BURST, XDP_COUNTERS_EVERY, XDP_LOOK_AROUND, XDP_PUT_OFF_TURNS, XDP_RETRY, XDP_RING_LEN,
+};
 use crate::meta::{Ecn, Received, TxMeta};
 use crate::pools::place;
 use crate::select::is_passing;
@@ -287,6 +289,13 @@ impl Xdp {
         }
         self.check_frames();
         Ok(out.len())
+    }
+
+    /// See [`Io::waiting_bytes`](crate::Io::waiting_bytes).
+    pub(crate) fn waiting_bytes(&self) -> Option<usize> {
+        // Full rings, that of a guest among them: they are short.
+        let rings = (self.lanes.len() + 1) * XDP_RING_LEN as usize * self.copies.frame_size();
+        Some(rings + self.kernel.waiting_bytes()?)
     }
 
     /// Takes in what netlink says, and drops what has waited too long.
