@@ -122,12 +122,7 @@ fn a_connection_survives_an_interface_that_goes_down_and_away() {
         net.ip(0, "link del wl0");
         step.send(()).expect("the client waits");
         std::thread::sleep(Duration::from_millis(300));
-        let [first, second] = [net.name(0), net.name(1)];
-        netns::run(&format!("ip -n {first} link add wl0 type veth peer name wl1 netns {second}")).expect("as before");
-        for end in 0..2 {
-            net.ip(end, &format!("addr add 10.77.0.{}/24 dev wl{end}", end + 1));
-            net.ip(end, &format!("link set wl{end} up"));
-        }
+        net.link_again(1);
         tell.recv().expect("the connection goes on");
         step.send(()).expect("the client waits");
     });

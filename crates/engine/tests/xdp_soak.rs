@@ -2,15 +2,20 @@
 //! frame must be in one place. In debug builds the back end adds its frames up in every turn as well and panics if one is
 //! missing. Needs root; without it the story says that it was skipped.
 //!
-//! It takes some seconds; `WARPLINE_SOAK_SECONDS` makes it longer.
+//! The link has two queues, the client two workers and the server three: so packets come to other workers' queues and move
+//! on as frames, and one worker, a guest, builds its packets in frames that another one lends it. The interface goes down
+//! again and again, and away at times.
+//!
+//! It takes some seconds; `WARPLINE_SOAK_SECONDS` makes it longer. With `--nocapture` it says every minute how it stands.
 #![cfg(target_os = "linux")]
 
 mod common;
 #[path = "../../pktio/tests/common/netns.rs"]
 mod netns;
 
-use common::{config, echo, on_worker, pair_with, pattern, serve, server_config};
+use common::{config, echo, on_worker_number, pair_with, pattern, serve, server_config};
 use std::cell::Cell;
+use std::ops::Add;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,10 +29,18 @@ use warpline_proto::config::{ClientConfig, TransportConfig};
 const SERVER: &str = "10.77.0.1:4433";
 /// Seconds of churn unless the variable says otherwise.
 const SECONDS: u64 = 6;
-/// Connections that come and go at a time.
-const TASKS: u64 = 24;
+/// Connections that come and go at a time, on each worker.
+const TASKS: u64 = 12;
+const QUEUES: usize = 2;
+/// What a guest has to build packets in (`XDP_GUEST_FRAMES`).
+const GUEST_FRAMES: usize = 512;
+/// One more than there are queues: a guest.
+const SERVER_WORKERS: usize = 3;
 /// Between two times that the interface goes down for a moment.
 const DOWN_EVERY: Duration = Duration::from_secs(3);
+/// Every so often it does not go down, but away.
+const AWAY_EVERY: u64 = 20;
+const TELL_EVERY: Duration = Duration::from_secs(60);
 /// A connection that takes longer than this was cut off by the interface.
 const PATIENCE: Duration = Duration::from_secs(8);
 
@@ -41,6 +54,19 @@ struct Churn {
     abandoned: u64,
     /// Cut off while the interface was down.
     cut_off: u64,
+}
+
+impl Add for Churn {
+    type Output = Churn;
+
+    fn add(self, other: Churn) -> Churn {
+        Churn {
+            connections: self.connections + other.connections,
+            complete: self.complete + other.complete,
+            abandoned: self.abandoned + other.abandoned,
+            cut_off: self.cut_off + other.cut_off,
+        }
+    }
 }
 
 fn start(net: &netns::Pair, end: usize, mut config: EngineConfig) -> Engine {
@@ -106,59 +132,107 @@ async fn lives(worker: Worker, config: Arc<ClientConfig>, task: u64, stop: Arc<A
     }
 }
 
-/// All frames of an engine that has nothing to do.
-fn frames_at_rest(engine: &Engine) -> XdpFrames {
-    let look = || engine.workers()[0].xdp_frames().expect("it is AF_XDP");
+/// The connections of one of the client's workers.
+fn churn_on(client: &Engine, worker: usize, config: Arc<ClientConfig>, stop: Arc<AtomicBool>) -> Churn {
+    on_worker_number(client, worker, move |own| async move {
+        let churn = Rc::new(Cell::new(Churn::default()));
+        let numbers = (0..TASKS).map(|task| task + worker as u64 * TASKS);
+        let start = |task| lives(own.clone(), Arc::clone(&config), task, Arc::clone(&stop), Rc::clone(&churn));
+        let tasks: Vec<_> = numbers.map(|task| spawn(start(task)).expect("on its worker")).collect();
+        for task in tasks {
+            task.await.expect("no connection panics");
+        }
+        churn.get()
+    })
+}
+
+/// Takes the interface down again and again, and away at times, and says how it stands.
+fn disturb(net: &netns::Pair, engines: [&Engine; 2], time: Duration) {
+    let (start, mut told) = (Instant::now(), Instant::now());
+    for round in 1.. {
+        let left = time.saturating_sub(start.elapsed());
+        if left.is_zero() {
+            return;
+        }
+        std::thread::sleep(DOWN_EVERY.min(left));
+        if round % AWAY_EVERY == 0 {
+            net.ip(0, "link del wl0");
+            std::thread::sleep(Duration::from_millis(200));
+            net.link_again(QUEUES as u32);
+        } else {
+            net.ip(0, "link set wl0 down");
+            std::thread::sleep(Duration::from_millis(200));
+            net.ip(0, "link set wl0 up");
+        }
+        if told.elapsed() >= TELL_EVERY {
+            told = Instant::now();
+            println!("after {} s:", start.elapsed().as_secs());
+            engines.into_iter().for_each(tell);
+        }
+    }
+}
+
+/// How an engine stands now: it works, so the numbers of frames are of slightly different moments.
+fn tell(engine: &Engine) {
+    for (number, worker) in engine.workers().iter().enumerate() {
+        let (stats, frames) = (worker.stats(), worker.xdp_frames());
+        println!(
+            "  worker {number}: {} turns, {} connections now, {} datagrams handed over, {} taken over; {frames:?}",
+            stats.turns, stats.connections, stats.handed_over, stats.taken_over
+        );
+    }
+}
+
+/// All frames of an engine that has nothing to do, queue by queue, once as many are with the program as `lent` says.
+fn frames_at_rest(engine: &Engine, lent: [usize; QUEUES]) -> [XdpFrames; QUEUES] {
+    let look = |queue: usize| engine.workers()[queue].xdp_frames().expect("it is AF_XDP");
+    let rests = |frames: XdpFrames, lent| frames.add_up() && frames.with_program == lent && frames.sending == 0;
     for _ in 0..600 {
-        let frames = look();
-        if frames.add_up() && frames.with_program == 0 && frames.sending == 0 {
+        let frames = std::array::from_fn(look);
+        if frames.iter().zip(lent).all(|(&frames, lent)| rests(frames, lent)) {
             return frames;
         }
         std::thread::sleep(Duration::from_millis(50));
     }
-    panic!("frames are missing: {:?}", look());
+    panic!("frames are missing: {:?}", [0, 1].map(look));
 }
 
 #[test]
 fn connections_that_come_and_go_leak_no_frame() {
-    let Some(net) = netns::Pair::new("soak") else { return };
+    let Some(net) = netns::Pair::with_queues("soak", QUEUES as u32) else { return };
     let seconds = std::env::var("WARPLINE_SOAK_SECONDS").map_or(SECONDS, |text| text.parse().expect("a number"));
     let transport = || TransportConfig { max_idle_timeout: Some(Duration::from_secs(4)), ..TransportConfig::default() };
     let pair = pair_with(transport(), transport());
     let bound = |config: EngineConfig, bind: &str| EngineConfig { bind: bind.parse().expect("a literal"), ..config };
-    let server = start(&net, 0, bound(server_config(&pair, 1), SERVER));
-    let client = start(&net, 1, bound(config(1), "10.77.0.2:5000"));
-    let (fresh_server, fresh_client) = (frames_at_rest(&server), frames_at_rest(&client));
+    let server = start(&net, 0, bound(server_config(&pair, SERVER_WORKERS), SERVER));
+    let client = start(&net, 1, bound(config(QUEUES), "10.77.0.2:5000"));
+    // The guest of the first worker has its frames from the beginning.
+    let ends = [(&server, [GUEST_FRAMES, 0]), (&client, [0, 0])];
+    let fresh = ends.map(|(engine, lent)| frames_at_rest(engine, lent));
     let stop = Arc::new(AtomicBool::new(false));
     let churn = std::thread::scope(|scope| {
-        scope.spawn(|| {
-            let end = Instant::now() + Duration::from_secs(seconds);
-            while Instant::now() < end {
-                std::thread::sleep(DOWN_EVERY.min(end - Instant::now()));
-                net.ip(0, "link set wl0 down");
-                std::thread::sleep(Duration::from_millis(200));
-                net.ip(0, "link set wl0 up");
-            }
-            stop.store(true, Ordering::Relaxed);
-        });
-        let (config, stop) = (Arc::clone(&pair.client), Arc::clone(&stop));
-        on_worker(&client, move |worker| async move {
-            let churn = Rc::new(Cell::new(Churn::default()));
-            let start = |task| lives(worker.clone(), Arc::clone(&config), task, Arc::clone(&stop), Rc::clone(&churn));
-            let tasks: Vec<_> = (0..TASKS).map(|task| spawn(start(task)).expect("on its worker")).collect();
-            for task in tasks {
-                task.await.expect("no connection panics");
-            }
-            churn.get()
-        })
+        let workers: Vec<_> = (0..QUEUES)
+            .map(|worker| {
+                let (client, config, stop) = (&client, Arc::clone(&pair.client), Arc::clone(&stop));
+                scope.spawn(move || churn_on(client, worker, config, stop))
+            })
+            .collect();
+        disturb(&net, [&server, &client], Duration::from_secs(seconds));
+        stop.store(true, Ordering::Relaxed);
+        let churns = workers.into_iter().map(|worker| worker.join().expect("no worker panics"));
+        churns.fold(Churn::default(), Add::add)
     });
-    let served = server.workers()[0].stats();
-    println!("{seconds} s: {churn:?}; the server: {} datagrams in {} turns", served.datagrams, served.turns);
+    println!("{seconds} s, frames counted in every turn: {}: {churn:?}", cfg!(debug_assertions));
     assert!(churn.complete > 0 && churn.abandoned > 0, "{churn:?}");
     assert!(churn.cut_off < churn.connections / 4, "{churn:?}");
-    for (engine, fresh) in [(&server, fresh_server), (&client, fresh_client)] {
-        let frames = frames_at_rest(engine);
-        assert_eq!((frames.capacity, frames.kept), (fresh.capacity, fresh.kept), "{frames:?} {fresh:?}");
-        println!("{frames:?}");
+    for ((engine, lent), fresh) in ends.into_iter().zip(fresh) {
+        let frames = frames_at_rest(engine, lent);
+        tell(engine);
+        for (frames, fresh) in frames.into_iter().zip(fresh) {
+            assert_eq!((frames.capacity, frames.kept), (fresh.capacity, fresh.kept), "{frames:?} {fresh:?}");
+        }
+        let stats = engine.stats();
+        assert!(stats.handed_over > 0 && stats.taken_over > 0, "frames move between workers: {stats:?}");
+        assert!(engine.workers().iter().all(|worker| worker.io_stats().tx_datagrams > 0), "every worker sends");
     }
 }

@@ -99,6 +99,16 @@ where
     P: FnOnce(Worker) -> F + Send + 'static,
     F: Future<Output = T> + 'static,
 {
+    on_worker_number(engine, 0, program)
+}
+
+/// Runs a future on one of the engine's workers and waits for its result.
+pub fn on_worker_number<T, P, F>(engine: &Engine, number: usize, program: P) -> T
+where
+    T: Send + 'static,
+    P: FnOnce(Worker) -> F + Send + 'static,
+    F: Future<Output = T> + 'static,
+{
     let (done, result) = mpsc::channel();
     let command = Box::new(move || {
         let worker = Worker::current().expect("commands run on the worker");
@@ -106,7 +116,7 @@ where
         let task = worker.spawn(async move { done.send(future.await).expect("the test waits") });
         task.expect("commands run on the worker").detach();
     });
-    engine.workers()[0].post(command).expect("the worker takes commands");
+    engine.workers()[number].post(command).expect("the worker takes commands");
     result.recv().expect("the program ends without a panic")
 }
 

@@ -46,16 +46,29 @@ impl Pair {
         let [a, b] = &self.names;
         run(&format!("ip netns add {a}"))?;
         run(&format!("ip netns add {b}"))?;
+        for name in &self.names {
+            run(&format!("ip -n {name} link set lo up"))?;
+        }
+        self.link(queues)
+    }
+
+    /// Makes the pair of interfaces with their addresses.
+    fn link(&self, queues: u32) -> Result<(), String> {
+        let [a, b] = &self.names;
         let size = format!("numrxqueues {queues} numtxqueues {queues}");
         run(&format!("ip -n {a} link add wl0 {size} type veth peer name wl1 {size} netns {b}"))?;
         for (end, name) in self.names.iter().enumerate() {
             let (interface, host) = (self.interface(end), end + 1);
-            run(&format!("ip -n {name} link set lo up"))?;
             run(&format!("ip -n {name} addr add 10.77.0.{host}/24 dev {interface}"))?;
             run(&format!("ip -n {name} addr add fd77::{host}/64 dev {interface} nodad"))?;
             run(&format!("ip -n {name} link set {interface} up"))?;
         }
         Ok(())
+    }
+
+    /// Makes the interfaces anew, with so many queues, after one was deleted, and the other with it.
+    pub fn link_again(&self, queues: u32) {
+        self.link(queues).expect("as before");
     }
 
     pub fn interface(&self, end: usize) -> String {
