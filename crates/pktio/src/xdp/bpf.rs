@@ -343,3 +343,57 @@ fn explain_privilege(error: io::Error) -> io::Error {
 pub(super) fn set_socket(sockets: &Map, place: u32, socket: BorrowedFd<'_>) -> io::Result<()> {
     sockets.set(&place.to_ne_bytes(), &raw(socket).to_ne_bytes())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::asm::{Asm, Op, R0, R1, R7, Width};
+    use super::*;
+
+    const XDP_PASS: i32 = 2;
+    /// Of `struct xdp_md`.
+    const DATA: i16 = 0;
+
+    /// What `Program::load` says to a program; `None`, and why in one line, without the privilege to load any.
+    fn loaded(write: impl FnOnce(&mut Asm)) -> Option<io::Result<Program>> {
+        let mut asm = Asm::default();
+        write(&mut asm);
+        let result = Program::load(&asm.finish(), false);
+        if result.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
+            && Map::new(MapKind::Array, "warpline_test", (4, 4), 1).is_err()
+        {
+            println!("skipped: no privilege to load XDP programs");
+            return None;
+        }
+        Some(result)
+    }
+
+    fn pass(asm: &mut Asm) {
+        asm.alu(Op::Mov, R0, XDP_PASS);
+        asm.exit();
+    }
+
+    #[test]
+    fn what_the_verifier_refuses_is_refused_with_its_log() {
+        // The first byte of a packet that may have none.
+        let beyond = |asm: &mut Asm| {
+            asm.load(Width::Word, R7, R1, DATA);
+            asm.load(Width::Byte, R0, R7, 0);
+            asm.exit();
+        };
+        let Some(result) = loaded(beyond) else { return };
+        let error = result.expect_err("it reads past the end of the packet").to_string();
+        assert!(error.starts_with("the kernel's verifier refused the XDP program: "), "{error}");
+        assert!(error.contains("its log ends with:\n") && error.contains("invalid access to packet"), "{error}");
+        // Whatever came first: the end of a long log is the part with the reason.
+        let late = |asm: &mut Asm| {
+            for n in 0..500 {
+                asm.alu(Op::Mov, R0, n);
+            }
+            beyond(asm);
+        };
+        let error = loaded(late).expect("as before").expect_err("as before").to_string();
+        assert!(error.contains("invalid access to packet") && error.len() < 2 * LOG_SHOWN, "{error}");
+        // Not by the same way of building it.
+        loaded(pass).expect("as before").expect("it does not touch the packet");
+    }
+}
