@@ -43,10 +43,13 @@ const RTA_OIF: u16 = 4;
 const RTA_GATEWAY: u16 = 5;
 const RTA_PREFSRC: u16 = 7;
 const RTA_METRICS: u16 = 8;
+const RTA_CACHEINFO: u16 = 12;
 const RTA_VIA: u16 = 18;
 const RTA_ENCAP: u16 = 22;
 const RTAX_MTU: u16 = 2;
 const RTAX_HOPLIMIT: u16 = 10;
+/// The entry of the table that matches, not the route that the kernel makes of it.
+const RTM_F_FIB_MATCH: u32 = 0x2000;
 const NTF_USE: u8 = 1;
 /// The bits of an attribute's type that are flags.
 const ATTRIBUTE_FLAGS: u16 = 0xc000;
@@ -118,6 +121,8 @@ pub(super) struct RouteInfo {
     pub(super) source: Option<IpAddr>,
     /// 0 if the route has none of its own.
     pub(super) mtu: usize,
+    /// Whether it, or a size that the kernel has learned for it, holds for some time only.
+    pub(super) expires: bool,
     /// 0 if the route has none of its own.
     pub(super) hop_limit: u8,
 }
@@ -221,13 +226,24 @@ impl Netlink {
         })
     }
 
-    /// The way to a destination, as the kernel would take it now.
+    /// The way to a destination, as the kernel would take it now, but for the sizes that it has learned from ICMP: those
+    /// whoever sends searches by itself, and nobody may push it below what it needs (RFC 9000 section 14.2.1).
     pub(super) fn route(&mut self, to: IpAddr, from: Option<IpAddr>, out: u32) -> io::Result<RouteInfo> {
+        let mut route = self.ask_route(to, from, out, 0)?;
+        // What was learned expires, and so do routes from router advertisements: the table says what holds.
+        if route.expires && route.mtu != 0 {
+            route.mtu = self.ask_route(to, from, out, RTM_F_FIB_MATCH)?.mtu;
+        }
+        Ok(route)
+    }
+
+    fn ask_route(&mut self, to: IpAddr, from: Option<IpAddr>, out: u32, flags: u32) -> io::Result<RouteInfo> {
         let (family, bits) = match to {
             IpAddr::V4(_) => (libc::AF_INET, 32),
             IpAddr::V6(_) => (libc::AF_INET6, 128),
         };
-        let mut body = vec![family as u8, bits, if from.is_some() { bits } else { 0 }, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        let mut body = vec![family as u8, bits, if from.is_some() { bits } else { 0 }, 0, 0, 0, 0, 0];
+        body.extend_from_slice(&flags.to_ne_bytes());
         put_attribute(&mut body, RTA_DST, &octets(to));
         if let Some(from) = from {
             put_attribute(&mut body, RTA_SRC, &octets(from));
@@ -248,6 +264,7 @@ impl Netlink {
                         gateway: None,
                         source: None,
                         mtu: 0,
+                        expires: false,
                         hop_limit: 0,
                     })
                 }
@@ -500,6 +517,8 @@ fn parse_route(message: Message<'_>) -> Option<RouteInfo> {
         gateway: value(RTA_GATEWAY).and_then(address).or(via),
         source: value(RTA_PREFSRC).and_then(address),
         mtu: metric(RTAX_MTU) as usize,
+        // The third word of `struct rta_cacheinfo`.
+        expires: value(RTA_CACHEINFO).and_then(|info| word(info.get(8..)?)).is_some_and(|ticks| ticks != 0),
         hop_limit: u8::try_from(metric(RTAX_HOPLIMIT)).unwrap_or(0),
     })
 }
