@@ -6,15 +6,17 @@ mod common;
 #[path = "../../pktio/tests/common/netns.rs"]
 mod netns;
 
-use common::{Pair, config, echo, on_worker, pair, pattern, serve, server_config};
+use common::{Pair, config, echo, on_worker, pair, pair_with, pattern, serve, server_config};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, TryRecvError};
 use std::time::Duration;
-use warpline_engine::local::{Connection, sleep, spawn};
-use warpline_engine::{Engine, EngineConfig};
+use warpline_engine::local::{Connection, Worker, sleep, spawn};
+use warpline_engine::{ConnectError, Engine, EngineConfig};
 use warpline_pktio::xdp::{InterfaceName, XdpConfig, XdpFrames, XdpMode};
-use warpline_pktio::{Backend, IoConfig, IoKind};
-use warpline_proto::config::ClientConfig;
+use warpline_pktio::{Backend, IoConfig, IoKind, IoStats};
+use warpline_proto::ConnectionError;
+use warpline_proto::config::{ClientConfig, TransportConfig};
 
 /// An engine in a namespace, on AF_XDP or on the kernel's sockets.
 fn start(net: &netns::Pair, end: usize, mut config: EngineConfig, xdp: bool) -> Engine {
@@ -142,6 +144,141 @@ fn workers_own_queues_and_hand_over_what_is_not_theirs() {
     let datagrams: Vec<u64> = server.workers().iter().map(|worker| worker.stats().datagrams).collect();
     assert!(datagrams.iter().all(|&count| count > 0), "both workers have connections: {datagrams:?}");
     assert_eq!(stats.handover_dropped, 0, "nothing is lost between them");
+}
+
+/// A port that nobody has bound: ICMP says so, and since anybody could have said it, a client goes on trying (as over the
+/// kernel's sockets). Others do not notice.
+#[test]
+fn a_refused_port_is_only_one_that_does_not_answer() {
+    let Some(net) = netns::Pair::new("refused") else { return };
+    let short = TransportConfig { max_idle_timeout: Some(Duration::from_secs(1)), ..TransportConfig::default() };
+    let (pair, hasty) = (pair(), pair_with(short.clone(), short));
+    let server = start(&net, 0, bound("[::]:4433", server_config(&pair, 1)), true);
+    for xdp in [true, false] {
+        let client = start(&net, 1, bound("[::]:5000", config(1)), xdp);
+        exchange(&client, &pair.client, "10.77.0.1:4433".parse().expect("a literal"), 1, 1000);
+        let before = said_unreachable(&net);
+        let config = Arc::clone(&hasty.client);
+        let outcome = on_worker(&client, move |worker| async move {
+            worker.connect(config, "10.77.0.1:4434".parse().expect("a literal"), "localhost").await.map(drop)
+        });
+        assert!(said_unreachable(&net) > before, "ICMP has said something");
+        let error = outcome.expect_err("nobody is there");
+        assert!(matches!(error, ConnectError::Failed(ConnectionError::TimedOut)), "AF_XDP {xdp}: {error:?}");
+        exchange(&client, &pair.client, "10.77.0.1:4433".parse().expect("a literal"), 2, 100_000);
+    }
+    drop(server);
+}
+
+/// How many ICMP messages about ports and hosts the server's kernel has sent.
+fn said_unreachable(net: &netns::Pair) -> u64 {
+    let text = net.exec(0, "cat /proc/net/snmp").expect("proc is there");
+    let mut lines = text.lines().filter(|line| line.starts_with("Icmp:")).map(|line| line.split(' '));
+    let (names, values) = (lines.next().expect("the names"), lines.next().expect("the values"));
+    let mut pairs = names.zip(values);
+    let (_, value) = pairs.find(|(name, _)| *name == "OutDestUnreachs").expect("the kernel counts it");
+    value.parse().expect("a number")
+}
+
+/// Queues that are new are nobody's: what comes by them is the kernel's socket's to receive, and counted. Of queues that are
+/// gone the workers have the kernel's socket too, to send by, until they are back.
+#[test]
+fn connections_survive_when_queues_come_and_go() {
+    let Some(net) = netns::Pair::with_queues("queues4", 4) else { return };
+    let set = |end: usize, count| net.exec(end, &format!("ethtool -L wl{end} rx {count} tx {count}"));
+    // A link of this kind runs a program only where as many queues receive as its peer sends on.
+    if let Err(reason) = set(1, 2).and_then(|_| set(0, 2)) {
+        println!("skipped: the number of queues cannot be changed here: {reason}");
+        return;
+    }
+    let addresses: Vec<String> = (11..27).map(|host| format!("10.77.0.{host}")).collect();
+    let add = || addresses.iter().for_each(|address| drop(net.ip(0, &format!("addr add {address}/24 dev wl0"))));
+    add();
+    let pair = pair();
+    let server = start(&net, 0, bound("0.0.0.0:4433", server_config(&pair, 2)), true);
+    let client = start(&net, 1, bound("0.0.0.0:5000", config(1)), false);
+    let (step, steps) = std::sync::mpsc::channel::<()>();
+    let (told, tell) = std::sync::mpsc::channel();
+    let by_kernel = |io: fn(&IoStats) -> u64| server.workers().iter().map(|w| io(&w.io_stats())).sum::<u64>();
+    let received = || by_kernel(|io| io.rx_by_kernel);
+    let modes = || server.workers().iter().map(|w| w.xdp_status().and_then(|status| status.mode)).collect::<Vec<_>>();
+    let until = |wanted: &[Option<XdpMode>]| {
+        (0..200).any(|_| {
+            std::thread::sleep(Duration::from_millis(50));
+            modes() == wanted
+        })
+    };
+    let both = [Some(XdpMode::Copy); 2];
+    std::thread::scope(|scope| {
+        let to = addresses.iter().map(|address| format!("{address}:4433").parse().expect("a literal")).collect();
+        let (config, client) = (Arc::clone(&pair.client), &client);
+        scope.spawn(move || on_worker(client, |worker| connections_in_steps(worker, config, to, steps, told)));
+        let next = || {
+            step.send(()).expect("the client waits");
+            tell.recv().expect("every connection goes on");
+        };
+        tell.recv().expect("the first round trips are done");
+        assert_eq!((received(), modes()), (0, both.to_vec()), "two queues, both served");
+        // More queues, of which each connection's packets come by one.
+        set(0, 4).and_then(|_| set(1, 4)).expect("there are four");
+        next();
+        let grown = received();
+        assert!(grown > 0, "of the new queues nobody receives but the kernel");
+        assert_eq!(modes(), both);
+        // As before.
+        set(1, 2).and_then(|_| set(0, 2)).expect("nobody serves those that go");
+        next();
+        let shrunk = received();
+        next();
+        assert_eq!(received(), shrunk, "all comes by the queues that are served");
+        // Fewer than are served: the kernel keeps them as long as there is a socket, or they are gone with the interface.
+        if let Err(reason) = set(1, 1).and_then(|_| set(0, 1)) {
+            assert!(reason.contains("AF_XDP"), "{reason}");
+        }
+        next();
+        for (queues, wanted) in [(1, [Some(XdpMode::Copy), None]), (4, both)] {
+            net.ip(0, "link del wl0");
+            net.link_again(queues);
+            add();
+            assert!(until(&wanted), "{queues} queues: {:?}", modes());
+            next();
+        }
+        drop(step);
+    });
+    assert!(by_kernel(|io| io.tx_by_kernel) > 0, "without its queue a worker sends by the kernel's socket");
+    for worker in server.workers() {
+        assert!(worker.xdp_frames().is_some_and(|frames| frames.add_up()), "{:?}", worker.xdp_frames());
+    }
+}
+
+/// One connection to each address; a round trip on each of them whenever there is a step.
+async fn connections_in_steps(
+    worker: Worker,
+    config: Arc<ClientConfig>,
+    to: Vec<SocketAddr>,
+    steps: Receiver<()>,
+    told: Sender<()>,
+) {
+    let mut connections = Vec::new();
+    for to in to {
+        let connection = worker.connect(Arc::clone(&config), to, "localhost").await.expect("the server answers");
+        connections.push(connection);
+    }
+    for seed in 0.. {
+        for connection in &connections {
+            round_trip(connection.clone(), seed, 30_000).await;
+        }
+        if told.send(()).is_err() {
+            return;
+        }
+        // Meanwhile the worker goes on: it must not block.
+        while let Err(nothing) = steps.try_recv() {
+            if nothing == TryRecvError::Disconnected {
+                return;
+            }
+            sleep(Duration::from_millis(10)).await.expect("on its worker");
+        }
+    }
 }
 
 /// The owner of the only queue receives and sends for all; no packet goes by way of the kernel, and no frame is lost.

@@ -423,7 +423,7 @@ impl Xdp {
     fn dispatch(&mut self, datagram: Datagram) {
         let Datagram { mut frame, len, remote, local, ecn } = datagram;
         let (mut outlet, stats) = (Outlet::of(&mut self.lanes, &mut self.guest), &self.stats);
-        let verdict = if outlet.has_ended() { Verdict::Kernel } else { self.router.resolve(remote, local) };
+        let verdict = if outlet.is_closed() { Verdict::Kernel } else { self.router.resolve(remote, local) };
         match verdict {
             Verdict::Send { payload_max, .. } | Verdict::Wait { payload_max, .. } if len > payload_max => {
                 stats.add(Stat::DropTxTooBig, 1);

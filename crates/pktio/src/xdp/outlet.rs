@@ -73,12 +73,12 @@ impl<'a> Outlet<'a> {
         }
     }
 
-    /// Whether only the kernel's socket is left.
+    /// Whether only the kernel's socket is left: the queue could not be opened again, or its owner has ended.
     #[inline]
-    pub(super) fn has_ended(&self) -> bool {
+    pub(super) fn is_closed(&self) -> bool {
         match self {
-            Outlet::Own(_) => false,
-            Outlet::Guest(guest) => guest.has_ended(),
+            Outlet::Own(lane) => lane.socket().is_none(),
+            Outlet::Guest(guest) => guest.mode().is_none(),
         }
     }
 }
