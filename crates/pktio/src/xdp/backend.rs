@@ -213,10 +213,14 @@ impl Xdp {
     fn open(&mut self, attachment: &Attachment, link: &LinkInfo) -> io::Result<()> {
         let native = attachment.hook == Hook::Native;
         for lane in &mut self.lanes {
-            let Opened { mode, why, checksums } = lane.open(attachment.ifindex, native, self.device.config())?;
+            let Opened { mode, why, checksums, polling } =
+                lane.open(attachment.ifindex, native, self.device.config())?;
             self.status.mode = Some(mode);
             let why = if native { &why } else { &attachment.why };
             self.status.reason = format!("{why}; {checksums}");
+            if let Some(polling) = polling {
+                self.status.reason += &format!("; {polling}");
+            }
         }
         self.opened_on = attachment.ifindex;
         self.enter()?;
@@ -383,7 +387,10 @@ impl Xdp {
     /// Gives up the queues' sockets.
     fn close(&mut self) {
         self.sleep.forget();
-        self.lanes.iter_mut().for_each(Lane::close);
+        for index in 0..self.lanes.len() {
+            let elsewhere = self.elsewhere(index);
+            self.lanes[index].close(elsewhere);
+        }
     }
 
     pub(crate) fn tx_buffer(&mut self) -> Option<&mut [u8]> {
@@ -547,12 +554,14 @@ impl Xdp {
     }
 
     fn lane_frames(&self) -> impl Iterator<Item = XdpFrames> + '_ {
-        self.lanes.iter().enumerate().map(|(index, lane)| {
-            // Packets are built and wait in frames of the first queue's.
-            let sends = index == 0 && !lane.is_jumbo();
-            let elsewhere = if sends { usize::from(self.build.frame.is_some()) + self.waiting.len() } else { 0 };
-            lane.frames(elsewhere)
-        })
+        self.lanes.iter().enumerate().map(|(index, lane)| lane.frames(self.elsewhere(index)))
+    }
+
+    /// Frames of a lane's for sending that are in the making, or wait for a neighbour.
+    fn elsewhere(&self, index: usize) -> usize {
+        // Packets are built and wait in frames of the first queue's.
+        let sends = index == 0 && !self.lanes[index].is_jumbo();
+        if sends { usize::from(self.build.frame.is_some()) + self.waiting.len() } else { 0 }
     }
 
     /// In tests and debug builds: every frame is somewhere, and none twice.

@@ -76,6 +76,8 @@ pub(super) struct Opened {
     pub(super) why: String,
     /// Who computes checksums.
     pub(super) checksums: &'static str,
+    /// What became of the wish for busy polling; `None` without one.
+    pub(super) polling: Option<&'static str>,
 }
 
 impl Lane {
@@ -174,25 +176,32 @@ impl Lane {
             XdpModes::Best | XdpModes::Generic => (bind(false)?, copy, String::new()),
             XdpModes::Copy => (bind(false)?, copy, "copy mode was asked for".to_owned()),
         };
+        let mut polling = None;
         if config.busy_poll_budget > 0 {
             socket.prefer_busy_poll(BUSY_POLL_USECS, config.busy_poll_budget.into())?;
             self.busy_poll = true;
+            polling = Some(if socket.can_poll_busily() {
+                "busy polling"
+            } else {
+                "no busy polling yet: the driver does not say by which NAPI the queue runs (before Linux 6.14 packets do)"
+            });
         }
         self.socket = Some(socket);
         self.blocked = false;
         self.refill();
-        Ok(Opened { mode, why, checksums })
+        Ok(Opened { mode, why, checksums, polling })
     }
 
-    /// Gives up the socket: the interface is gone.
-    pub(super) fn close(&mut self) {
+    /// Gives up the socket: the interface is gone. `elsewhere` as in [`frames`](Self::frames).
+    pub(super) fn close(&mut self, elsewhere: usize) {
         if self.socket.take().is_none() {
             return;
         }
         self.umem.kernel_is_gone();
         self.partial = None;
         self.blocked = false;
-        let kept = self.tx_frames() - self.guests.iter().map(GuestLink::out).sum::<usize>();
+        let lent = self.guests.iter().map(GuestLink::out).sum::<usize>();
+        let kept = self.tx_frames().saturating_sub(lent + elsewhere);
         while self.tx_free.len() < kept
             && let Some(frame) = self.umem.take()
         {
@@ -537,7 +546,7 @@ impl Drop for Lane {
             self.flush(&stats);
         }
         // The socket goes before the memory that it was told of.
-        self.close();
+        self.close(0);
     }
 }
 

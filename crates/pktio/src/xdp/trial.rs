@@ -146,7 +146,7 @@ mod tests {
                 addresses.iter().for_each(|ip| xdp.device.set_address(*ip, false).expect("it was there"));
                 let error = xdp.try_out().expect_err("nothing comes").to_string();
                 assert!(error.contains("did not give"), "{error}");
-                xdp.lanes[0].close();
+                xdp.lanes[0].close(0);
                 let error = xdp.try_out().expect_err("nothing goes").to_string();
                 assert!(error.contains("takes no packet"), "{error}");
             });
