@@ -19,10 +19,15 @@ use warpline_proto::ConnectionError;
 use warpline_proto::config::{ClientConfig, TransportConfig};
 
 /// An engine in a namespace, on AF_XDP or on the kernel's sockets.
-fn start(net: &netns::Pair, end: usize, mut config: EngineConfig, xdp: bool) -> Engine {
+fn start(net: &netns::Pair, end: usize, config: EngineConfig, xdp: bool) -> Engine {
+    start_polling(net, end, config, xdp, 0)
+}
+
+/// As [`start`], and each look has the kernel run the queue for so many packets.
+fn start_polling(net: &netns::Pair, end: usize, mut config: EngineConfig, xdp: bool, budget: u16) -> Engine {
     let interface = InterfaceName::new(&net.interface(end)).expect("a short name");
     config.io.backend = if xdp { Backend::Xdp } else { Backend::Udp };
-    config.io.xdp = Some(XdpConfig::new(interface));
+    config.io.xdp = Some(XdpConfig { busy_poll_budget: budget, ..XdpConfig::new(interface) });
     net.inside(end, || Engine::start(config, serve(echo)).expect("both work on veth"))
 }
 
@@ -172,12 +177,48 @@ fn a_refused_port_is_only_one_that_does_not_answer() {
 
 /// How many ICMP messages about ports and hosts the server's kernel has sent.
 fn said_unreachable(net: &netns::Pair) -> u64 {
-    let text = net.exec(0, "cat /proc/net/snmp").expect("proc is there");
-    let mut lines = text.lines().filter(|line| line.starts_with("Icmp:")).map(|line| line.split(' '));
+    counter(net, "snmp", "Icmp:", "OutDestUnreachs")
+}
+
+/// What the kernel has counted in the server's namespace.
+fn counter(net: &netns::Pair, file: &str, group: &str, name: &str) -> u64 {
+    let text = net.exec(0, &format!("cat /proc/net/{file}")).expect("proc is there");
+    let mut lines = text.lines().filter(|line| line.starts_with(group)).map(|line| line.split(' '));
     let (names, values) = (lines.next().expect("the names"), lines.next().expect("the values"));
-    let mut pairs = names.zip(values);
-    let (_, value) = pairs.find(|(name, _)| *name == "OutDestUnreachs").expect("the kernel counts it");
+    let (_, value) = names.zip(values).find(|(found, _)| *found == name).expect("the kernel counts it");
     value.parse().expect("a number")
+}
+
+/// A worker that is told to poll busily does so with each look in vain, and says whether the kernel can follow. Where it can,
+/// the kernel counts what it has received by that; a worker that is not told to never polls.
+#[test]
+fn busy_polling_is_live_in_a_worker() {
+    let Some(net) = netns::Pair::new("busy") else { return };
+    // Otherwise the kernel has received what comes before anybody polls.
+    for (file, value) in [("napi_defer_hard_irqs", "2"), ("gro_flush_timeout", "200000")] {
+        net.write_sys(0, file, value).expect("interrupts are put off");
+    }
+    let pair = pair();
+    let [(idle, ..), (polled, calls, reason)] = [0, 64].map(|budget| {
+        let before = counter(&net, "netstat", "TcpExt:", "BusyPollRxPackets");
+        let server = start_polling(&net, 0, bound("10.77.0.1:4433", server_config(&pair, 1)), true, budget);
+        let client = start(&net, 1, bound("10.77.0.2:5000", config(1)), false);
+        exchange(&client, &pair.client, "10.77.0.1:4433".parse().expect("a literal"), 4, 300_000);
+        let (io, turns) = (server.workers()[0].io_stats(), server.stats().turns);
+        assert_eq!((io.rx_by_kernel, io.rx_datagrams > 2000), (0, true), "budget {budget}: {io:?}");
+        let polled = counter(&net, "netstat", "TcpExt:", "BusyPollRxPackets") - before;
+        let reason = server.workers()[0].xdp_status().expect("AF_XDP").reason;
+        println!("budget {budget}: {} calls in {turns} turns, {polled} packets polled: {reason}", io.recv_calls);
+        // Beside the looks at the kernel's socket, every 64th turn at most.
+        (polled, io.recv_calls > turns / 16, reason)
+    });
+    assert_eq!((idle, calls), (0, true), "only who is told to polls");
+    if reason.contains("; busy polling") {
+        assert!(polled > 100, "{polled} packets");
+    } else {
+        assert!(reason.contains("; no busy polling yet: the driver does not say"), "{reason}");
+        println!("skipped in part: {reason}");
+    }
 }
 
 /// Queues that are new are nobody's: what comes by them is the kernel's socket's to receive, and counted. Of queues that are

@@ -92,8 +92,8 @@ fn a_receiver_that_spins_sleeps_only_when_nothing_comes() {
     let (sent, sends) = (sent_now.tx_datagrams - sent.tx_datagrams, sent_now.syscalls() - sent.syscalls());
     println!("{packets} packets received with {calls} calls, {sent} sent with {sends}");
     assert!(packets > 10_000 && sent == 2000 * BURST as u64, "{received_now:?}");
-    // How often the receiver has taken all that came, and sleeps, depends on who is faster.
-    assert!(calls * 8 <= packets, "{calls} calls for {packets} packets received");
+    // How often the receiver has taken all that came, and sleeps, depends on who is faster: every 100 to 1,600 packets.
+    assert!(calls * BATCH <= packets, "{calls} calls for {packets} packets received");
     // Before Linux 6.17 a call takes 32 packets.
     assert!(sends * BATCH / 2 <= sent, "{sends} calls for {sent} packets sent");
 }

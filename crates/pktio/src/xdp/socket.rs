@@ -119,6 +119,12 @@ impl Socket {
         set(libc::SO_BUSY_POLL_BUDGET, budget)
     }
 
+    /// Whether the kernel knows by which NAPI the queue is run, without which polling busily does nothing. Since Linux 6.14 it
+    /// asks the driver when the socket is bound; before, the first packet told it.
+    pub(super) fn can_poll_busily(&self) -> bool {
+        get_option::<u32>(&self.fd, libc::SOL_SOCKET, libc::SO_INCOMING_NAPI_ID).is_ok_and(|id| id != 0)
+    }
+
     /// Tells the kernel of what is in the TX ring. `EAGAIN` means that it did a part.
     pub(super) fn wake_tx(&self) -> io::Result<()> {
         // SAFETY: nothing is sent but the wake-up.
@@ -158,6 +164,8 @@ unsafe trait Plain: Copy {}
 unsafe impl Plain for libc::xdp_mmap_offsets {}
 // SAFETY: integers.
 unsafe impl Plain for libc::xdp_statistics {}
+// SAFETY: an integer.
+unsafe impl Plain for u32 {}
 
 /// Reads a socket option, of at most the structure's length; what the kernel leaves out is 0.
 fn get_option<T: Plain>(fd: &OwnedFd, level: libc::c_int, option: libc::c_int) -> io::Result<T> {
