@@ -22,6 +22,11 @@ pub(super) fn all_up(root: &Root) -> Vec<InterfaceName> {
     names.filter_map(|name| InterfaceName::new(&name).ok()).take(INTERFACES_MAX).collect()
 }
 
+/// Whether there is such an interface.
+pub(super) fn exists(root: &Root, name: &InterfaceName) -> bool {
+    root.path(&format!("/sys/class/net/{}", name.as_str())).exists()
+}
+
 /// Looks at everything, for workers on the cores that are named.
 pub(super) fn look(root: &Root, name: InterfaceName, workers: &[u32]) -> Vec<Finding> {
     let area = format!("interface {}", name.as_str());

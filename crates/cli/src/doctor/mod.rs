@@ -120,6 +120,10 @@ impl Finding {
 /// Runs it.
 pub fn run(args: &DoctorArgs) -> ExitCode {
     let root = Root::real();
+    if let Some(name) = args.interface.iter().find(|name| !interface::exists(&root, name)) {
+        eprintln!("warpline: there is no interface {}", name.as_str());
+        return ExitCode::from(exit::FAILED);
+    }
     let mut findings = machine::look(&root);
     let interfaces = if args.interface.is_empty() { interface::all_up(&root) } else { args.interface.clone() };
     let workers: Vec<u32> = numbers(&args.cores).collect();

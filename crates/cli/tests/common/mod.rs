@@ -1,4 +1,5 @@
 //! What the tests of the command share: starting it, and hosts that end with the test.
+#![allow(dead_code, reason = "each test binary uses its own part")]
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
