@@ -7,7 +7,8 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 use serde_json::{Value, json};
 use warpline::engine::WorkerHandle;
 use warpline::{
-    Backend, EndpointBuilder, InterfaceName, IoConfig, QueueSet, XdpChecksums, XdpConfig, XdpModes, XdpWakeups,
+    Backend, EndpointBuilder, InterfaceName, IoConfig, QueueSet, ScalingPolicy, XdpChecksums, XdpConfig, XdpModes,
+    XdpWakeups,
 };
 
 /// Above every number of a core or queue.
@@ -222,6 +223,14 @@ impl IoArgs {
             return Ok(());
         }
         Err("not all of the cores are there and ours to use".to_owned())
+    }
+}
+
+/// An endpoint that has more workers under load, up to `max` if that is given, and fewer again without.
+pub fn growing(builder: EndpointBuilder, max: Option<usize>) -> EndpointBuilder {
+    match max {
+        Some(max) => builder.max_workers(max).scaling(ScalingPolicy::default()),
+        None => builder,
     }
 }
 

@@ -26,7 +26,7 @@ use super::respond::{Body, respond};
 use super::tls::Shown;
 use super::{Failure, http1, stopped};
 use crate::crypto::{CryptoArgs, CryptoChoice};
-use crate::io::{IoArgs, xdp_report};
+use crate::io::{IoArgs, growing, xdp_report};
 use crate::output;
 use crate::signals::Signals;
 
@@ -53,6 +53,9 @@ pub struct ServeArgs {
     /// Number of workers for HTTP/3.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
     workers: u16,
+    /// Add workers under load, up to this many, and remove them again without; not on AF_XDP.
+    #[arg(long, value_name = "WORKERS")]
+    max_workers: Option<usize>,
     /// Serve the same over HTTP/1.1 on this TCP port, and tell clients there of HTTP/3 (Alt-Svc); 0 takes a free one.
     #[arg(long, value_name = "PORT")]
     http1: Option<u16>,
@@ -115,7 +118,7 @@ async fn serve(args: &ServeArgs) -> Result<(), Failure> {
         .server(shown.quic(warpline_h3::transport_config(), crypto.crypto)?);
     let endpoint = args
         .io
-        .endpoint(builder)
+        .endpoint(growing(builder, args.max_workers))
         .start()
         .map_err(|error| Failure::failed(format!("serving on {}: {error}", args.bind)))?;
     let port = endpoint.local_addr().port();

@@ -9,6 +9,7 @@ use warpline_peer_kit::{COUNT_QUERY, DATAGRAM_SINK, HEADER_LEN, Result, WRITE_CH
 
 use super::streams::{drain, joined, send_bytes};
 use super::{ServerArgs, setup};
+use crate::io::growing;
 use crate::signals::Signals;
 
 pub(super) fn run(args: &ServerArgs) -> Result<()> {
@@ -21,10 +22,12 @@ pub(super) fn run(args: &ServerArgs) -> Result<()> {
         .server(trace.server(setup::server(args, &crypto)?)?);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let signals = runtime.block_on(async { Signals::take() })?;
-    let endpoint = setup::endpoint(&args.common, builder).serve_local(serve)?;
+    let endpoint = setup::endpoint(&args.common, growing(builder, args.max_workers)).serve_local(serve)?;
     announce(endpoint.local_addr())?;
     runtime.block_on(wait_for_end(signals));
     let mut report = setup::io_report(&endpoint.workers());
+    report["workers"] = endpoint.workers().len().into();
+    report["growth_asked"] = endpoint.stats().growth_asked.into();
     report["crypto"] = setup::crypto_report(&crypto);
     eprintln!("{report}");
     endpoint.close(0, b"");
