@@ -39,7 +39,8 @@ const MESSAGE: [u8; 64] = [0x5a; 64];
 
 #[derive(Debug, Parser)]
 pub(crate) struct CostArgs {
-    /// Setups, separated by commas: CONNECTIONS:WORKERS:READERS each.
+    /// Setups, separated by commas: CONNECTIONS:WORKERS:READERS each. With WORKERS>LEFT, such as 64:2>1:0, the others are removed once all
+    /// connections stand: theirs stay with them, and every datagram for these arrives at the wrong worker.
     #[arg(long, value_delimiter = ',', default_value = "10:1:0,1000:1:0")]
     setups: Vec<Setup>,
     /// Messages of a round and setup.
@@ -77,6 +78,8 @@ enum Pace {
 struct Setup {
     connections: usize,
     workers: usize,
+    /// Workers that stay.
+    left: usize,
     readers: usize,
 }
 
@@ -84,19 +87,29 @@ impl FromStr for Setup {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let numbers: Vec<usize> = text.split(':').filter_map(|number| number.parse().ok()).collect();
-        match numbers[..] {
-            [connections, workers, readers] if connections > 0 && workers > 0 => {
-                Ok(Self { connections, workers, readers })
-            }
-            _ => Err(format!("{text} is not CONNECTIONS:WORKERS:READERS")),
-        }
+        let wrong = || format!("{text} is not CONNECTIONS:WORKERS:READERS or CONNECTIONS:WORKERS>LEFT:READERS");
+        let number = |text: &str| text.parse::<usize>().map_err(|_| wrong());
+        let parts: Vec<&str> = text.split(':').collect();
+        let [connections, workers, readers] = parts[..] else { return Err(wrong()) };
+        let (workers, left) = workers.split_once('>').unwrap_or((workers, workers));
+        let setup = Self {
+            connections: number(connections)?,
+            workers: number(workers)?,
+            left: number(left)?,
+            readers: number(readers)?,
+        };
+        if setup.connections == 0 || setup.left == 0 || setup.left > setup.workers { Err(wrong()) } else { Ok(setup) }
     }
 }
 
 impl fmt::Display for Setup {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}:{}", self.connections, self.workers, self.readers)
+        let Self { connections, workers, left, readers } = self;
+        if left == workers {
+            write!(f, "{connections}:{workers}:{readers}")
+        } else {
+            write!(f, "{connections}:{workers}>{left}:{readers}")
+        }
     }
 }
 
@@ -305,6 +318,7 @@ async fn pair(index: usize, setup: Setup, args: &CostArgs) -> Result<Pair> {
     let io = IoConfig { large_frames: 64, ..IoConfig::default() };
     let builder = Endpoint::builder().bind(([127, 0, 0, 1], 0)).io(io).spin(Duration::ZERO);
     let server = builder.clone().workers(setup.workers).readers(setup.readers).server(server).thread_name(&names[0]);
+    let server = if setup.left < setup.workers { server.max_workers(setup.workers) } else { server };
     let server = server.serve_local(echo)?;
     let client_endpoint = builder.thread_name(&names[1]).start()?;
     let (orders, to_do) = mpsc::unbounded_channel();
@@ -319,6 +333,9 @@ async fn pair(index: usize, setup: Setup, args: &CostArgs) -> Result<Pair> {
         let _ = running.run_local(program).await;
     });
     is_ready.await??;
+    if setup.left < setup.workers {
+        server.scale_to(setup.left).await?;
+    }
     let bytes_per_connection = resident().saturating_sub(before) as f64 / setup.connections as f64;
     Ok(Pair { server, client: client_endpoint, orders, names, bytes_per_connection })
 }
