@@ -260,7 +260,7 @@ impl Uring {
     pub(super) fn recv(&self, file: &Registered, buffer: &mut [u8]) -> io::Result<usize> {
         let (at, len) = (buffer.as_mut_ptr(), length(buffer.len()));
         let first = if self.poll_first { RECV_POLL_FIRST } else { 0 };
-        self.complete_again(match file.target() {
+        self.complete_again(match file.target(self) {
             Target::Fixed(file) => opcode::Recv::new(file, at, len).ioprio(first).build(),
             Target::Plain(file) => opcode::Recv::new(file, at, len).ioprio(first).build(),
         })
@@ -268,7 +268,7 @@ impl Uring {
 
     pub(super) fn send(&self, file: &Registered, bytes: &[u8]) -> io::Result<usize> {
         let (at, len, flags) = (bytes.as_ptr(), length(bytes.len()), libc::MSG_NOSIGNAL);
-        self.complete_again(match file.target() {
+        self.complete_again(match file.target(self) {
             Target::Fixed(file) => opcode::Send::new(file, at, len).flags(flags).build(),
             Target::Plain(file) => opcode::Send::new(file, at, len).flags(flags).build(),
         })
@@ -276,7 +276,7 @@ impl Uring {
 
     pub(super) fn read_at(&self, file: &Registered, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let (at, len) = (buffer.as_mut_ptr(), length(buffer.len()));
-        self.complete_again(match file.target() {
+        self.complete_again(match file.target(self) {
             Target::Fixed(file) => opcode::Read::new(file, at, len).offset(offset).build(),
             Target::Plain(file) => opcode::Read::new(file, at, len).offset(offset).build(),
         })
@@ -284,7 +284,7 @@ impl Uring {
 
     pub(super) fn write_at(&self, file: &Registered, bytes: &[u8], offset: u64) -> io::Result<usize> {
         let (at, len) = (bytes.as_ptr(), length(bytes.len()));
-        self.complete_again(match file.target() {
+        self.complete_again(match file.target(self) {
             Target::Fixed(file) => opcode::Write::new(file, at, len).offset(offset).build(),
             Target::Plain(file) => opcode::Write::new(file, at, len).offset(offset).build(),
         })
@@ -295,6 +295,12 @@ impl Uring {
         let fd = self.complete_again(opcode::OpenAt2::new(Fd(dir.as_raw_fd()), path.as_ptr(), &how).build())?;
         // SAFETY: the descriptor was just made and is nobody else's.
         Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+    }
+
+    /// Whether the slots are this ring's. A table's memory stays as long as somebody names it, so no other can be at its
+    /// address.
+    fn has(&self, files: &Weak<FileTable>) -> bool {
+        self.files.as_ref().is_some_and(|own| std::ptr::eq(Rc::as_ptr(own), files.as_ptr()))
     }
 
     fn owns(&self, buffer: &RegisteredBuffer) -> io::Result<()> {
@@ -313,7 +319,7 @@ impl Uring {
         let index = buffer.index;
         let bytes = &buffer.as_ref()[part];
         let (at, len) = (bytes.as_ptr(), length(bytes.len()));
-        self.complete_again(match file.target() {
+        self.complete_again(match file.target(self) {
             Target::Fixed(file) => opcode::WriteFixed::new(file, at, len, index).offset(offset).build(),
             Target::Plain(file) => opcode::WriteFixed::new(file, at, len, index).offset(offset).build(),
         })
@@ -330,14 +336,14 @@ impl Uring {
         let index = buffer.index;
         let target = &mut buffer.as_mut()[part];
         let (at, len) = (target.as_mut_ptr(), length(target.len()));
-        self.complete_again(match file.target() {
+        self.complete_again(match file.target(self) {
             Target::Fixed(file) => opcode::ReadFixed::new(file, at, len, index).offset(offset).build(),
             Target::Plain(file) => opcode::ReadFixed::new(file, at, len, index).offset(offset).build(),
         })
     }
 
     pub(super) fn fsync(&self, file: &Registered) -> io::Result<()> {
-        let entry = match file.target() {
+        let entry = match file.target(self) {
             Target::Fixed(file) => opcode::Fsync::new(file).build(),
             Target::Plain(file) => opcode::Fsync::new(file).build(),
         };
@@ -455,10 +461,12 @@ impl Registered {
         Registered { fd, slot: slot.flatten() }
     }
 
-    fn target(&self) -> Target {
-        match self.slot {
-            Some((slot, _)) => Target::Fixed(Fixed(slot)),
-            None => Target::Plain(Fd(self.fd)),
+    /// How the ring is told of the descriptor: by its slot if that is one of this ring's, and not of an earlier one on the
+    /// thread, whose slots are other files' now.
+    fn target(&self, uring: &Uring) -> Target {
+        match &self.slot {
+            Some((slot, files)) if uring.has(files) => Target::Fixed(Fixed(*slot)),
+            _ => Target::Plain(Fd(self.fd)),
         }
     }
 }
@@ -473,9 +481,9 @@ fn with_uring<R>(f: impl FnOnce(&Uring) -> R) -> Option<R> {
 
 impl Drop for Registered {
     fn drop(&mut self) {
-        let Some((slot, files)) = self.slot.take() else { return };
-        let Some(files) = files.upgrade() else { return };
+        let Some((slot, table)) = self.slot.take() else { return };
         with_uring(|uring| {
+            let Some(files) = uring.files.as_ref().filter(|_| uring.has(&table)) else { return };
             if uring.ring.borrow().submitter().register_files_update(slot, &[-1]).is_ok() {
                 files.free.borrow_mut().push(slot);
                 files.used.set(files.used.get() - 1);
