@@ -212,7 +212,8 @@ fn wait_for(source: &impl AsSource, interest: Interest) -> io::Result<()> {
 /// A point of cancellation. For what the program or another library made; the types here do this themselves.
 ///
 /// Fails if there is no reactor, or the kernel cannot wait for this kind of descriptor. A descriptor that is closed
-/// meanwhile need not end the wait: the kernel may keep the open file, or forget about it.
+/// meanwhile, behind the back of its borrow, need not end the wait: the kernel may keep the open file, or forget about it. With
+/// readiness the wait fails with `EBADF` once somebody waits for the next owner of the descriptor's number.
 pub fn readable(source: &impl AsSource) -> io::Result<()> {
     wait_for(source, Interest::Read)
 }

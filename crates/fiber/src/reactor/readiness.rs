@@ -16,6 +16,10 @@ use std::time::Duration;
 /// crate from its first wait to its end, and tells when it becomes ready ([`Watched`]).
 #[derive(Default)]
 struct Source {
+    /// Its place among [`Places`], which is its name with the poller.
+    place: Cell<usize>,
+    /// It was closed under those who wait, and its number is another's now.
+    closed: Cell<bool>,
     read: Waiters,
     write: Waiters,
 }
@@ -26,8 +30,11 @@ type Waiters = RefCell<Vec<Rc<Baton>>>;
 pub(crate) struct Readiness {
     poller: Arc<Poller>,
     events: RefCell<Events>,
-    sources: RefCell<HashMap<usize, Rc<Source>>>,
-    sockets: Rc<Sockets>,
+    places: Rc<Places>,
+    /// The program's own descriptors that somebody waits for, by their numbers.
+    foreign: RefCell<HashMap<usize, Rc<Source>>>,
+    /// To use again.
+    spare: RefCell<Vec<Rc<Source>>>,
     /// Batons to use again.
     batons: Waiters,
     waits: Cell<u64>,
@@ -35,35 +42,37 @@ pub(crate) struct Readiness {
     looked: Cell<bool>,
 }
 
-/// Keys of [`Sockets`] have this bit, those of descriptors do not.
-const SOCKET: usize = 1 << (usize::BITS - 2);
-
-/// The sockets that are with the poller, by their keys.
+/// What is with the poller, by the key that its events have.
 #[derive(Default)]
-struct Sockets {
+struct Places {
     places: RefCell<Vec<Option<Rc<Source>>>>,
     free: RefCell<Vec<usize>>,
+    taken: Cell<usize>,
 }
 
-impl Sockets {
-    fn add(&self, source: Rc<Source>) -> usize {
+impl Places {
+    fn add(&self, source: &Rc<Source>) {
         let mut places = self.places.borrow_mut();
         let place = self.free.borrow_mut().pop().unwrap_or(places.len());
         if place == places.len() {
             places.push(None);
         }
-        places[place] = Some(source);
-        place
+        places[place] = Some(source.clone());
+        source.place.set(place);
+        self.taken.set(self.taken.get() + 1);
     }
 
-    /// An event that is still on its way to the place wakes its next owner without reason, which does no harm.
-    fn remove(&self, place: usize) {
-        self.places.borrow_mut()[place] = None;
-        self.free.borrow_mut().push(place);
+    /// The poller knows the source no more, and its place is the next one's.
+    fn remove(&self, source: &Source) {
+        self.abandon(source);
+        self.free.borrow_mut().push(source.place.get());
     }
 
-    fn is_empty(&self) -> bool {
-        self.places.borrow().len() == self.free.borrow().len()
+    /// The poller may know a descriptor that was closed under those who wait as long as a duplicate of it is open, and
+    /// nobody can say so without a number. What it tells of the place is for nobody, so the place stays empty for ever.
+    fn abandon(&self, source: &Source) {
+        self.places.borrow_mut()[source.place.get()] = None;
+        self.taken.set(self.taken.get() - 1);
     }
 }
 
@@ -77,8 +86,7 @@ pub(crate) struct Watched<S: AsSource> {
 /// A socket's place with the poller.
 struct Seat {
     poller: Arc<Poller>,
-    sockets: Rc<Sockets>,
-    place: usize,
+    places: Rc<Places>,
     source: Rc<Source>,
 }
 
@@ -97,7 +105,7 @@ impl<S: AsSource> Drop for Watched<S> {
         if let Some(seat) = self.seat.take() {
             // The poller forgets a descriptor that is closed anyway, and there is nobody to tell of an error.
             let _ = seat.poller.delete(&self.socket);
-            seat.sockets.remove(seat.place);
+            seat.places.remove(&seat.source);
         }
     }
 }
@@ -113,8 +121,9 @@ impl Readiness {
         Ok(Readiness {
             poller: Arc::new(Poller::new()?),
             events: RefCell::new(Events::new()),
-            sources: RefCell::default(),
-            sockets: Rc::default(),
+            places: Rc::default(),
+            foreign: RefCell::default(),
+            spare: RefCell::default(),
             batons: RefCell::default(),
             waits: Cell::new(0),
             looked: Cell::new(false),
@@ -136,7 +145,7 @@ impl Readiness {
 
     pub(super) fn poll(&self, at_most: Option<Duration>) {
         let look = at_most == Some(Duration::ZERO);
-        if look && (self.looked.take() || self.sources.borrow().is_empty() && self.sockets.is_empty()) {
+        if look && (self.looked.take() || self.places.taken.get() == 0) {
             return;
         }
         self.looked.set(!look);
@@ -148,10 +157,7 @@ impl Readiness {
             Err(error) => panic!("the poller of a fiber scheduler fails: {error}"),
         }
         for event in events.iter() {
-            let source = match event.key & SOCKET {
-                0 => self.sources.borrow().get(&event.key).cloned(),
-                _ => self.sockets.places.borrow().get(event.key & !SOCKET).cloned().flatten(),
-            };
+            let source = self.places.places.borrow().get(event.key).cloned().flatten();
             let Some(source) = source else { continue };
             for (ready, waiters) in [(event.readable, &source.read), (event.writable, &source.write)] {
                 if ready {
@@ -180,42 +186,77 @@ impl Readiness {
                 return Ok(None);
             }
             let source = Rc::<Source>::default();
-            let place = self.sockets.add(source.clone());
+            self.places.add(&source);
             // SAFETY: the socket is deleted from the poller before it is dropped (`Watched`).
             let added = unsafe {
-                self.poller.add_with_mode(&socket.socket.source(), Event::all(place | SOCKET), PollMode::Edge)
+                self.poller.add_with_mode(&socket.socket.source(), Event::all(source.place.get()), PollMode::Edge)
             };
             if let Err(error) = added {
-                self.sockets.remove(place);
+                self.places.remove(&source);
                 return Err(error);
             }
-            let seat = Seat { poller: self.poller.clone(), sockets: self.sockets.clone(), place, source };
+            // Had somebody a live descriptor of this number with the poller, it would not have taken a second one.
+            self.abandon(number_of(&socket.socket));
+            let seat = Seat { poller: self.poller.clone(), places: self.places.clone(), source };
             let taken = socket.seat.set(seat);
             debug_assert!(taken.is_ok(), "the seat was empty above");
         }
-        Ok(socket.seat.get().filter(|seat| Rc::ptr_eq(&seat.sockets, &self.sockets)))
+        Ok(socket.seat.get().filter(|seat| Rc::ptr_eq(&seat.places, &self.places)))
     }
 
+    /// Parks the fiber until a descriptor of the program's own is ready. `EBADF` if it was closed meanwhile and somebody
+    /// waits for the next owner of its number.
     pub(super) fn wait_for(&self, source: &impl AsSource, interest: Interest) -> io::Result<()> {
         self.waits.set(self.waits.get() + 1);
-        let key = key_of(source);
-        let entry = self.sources.borrow_mut().entry(key).or_default().clone();
-        let is_new = Rc::strong_count(&entry) == 2 && entry.is_idle();
+        let number = number_of(source);
+        let waiting = self.foreign.borrow().get(&number).cloned();
+        let entry = match waiting {
+            Some(entry) if self.ask_more(source, &entry, interest)? => entry,
+            _ => {
+                self.abandon(number);
+                self.enter(source, number, interest)?
+            }
+        };
         let baton = self.batons.borrow_mut().pop().unwrap_or_default();
         entry.waiters(interest).borrow_mut().push(baton.clone());
-        let event = entry.event(key);
-        let registered = if is_new {
-            // SAFETY: the source is deleted from the poller before this call returns or unwinds (`Leave`), and is
-            // borrowed meanwhile.
-            unsafe { self.poller.add(&source.source(), event) }
-        } else {
-            self.poller.modify(source, event)
-        };
         let stay = Stay { readiness: self, entry: &entry, interest, baton: &baton };
-        let _leave = Leave { readiness: self, source, key, entry: &entry, stay: Some(stay) };
-        registered?;
+        let _leave = Leave { readiness: self, source, number, entry: &entry, stay: Some(stay) };
         baton.wait();
-        Ok(())
+        if entry.closed.get() { Err(closed()) } else { Ok(()) }
+    }
+
+    /// Asks for an event more of a descriptor that others wait for. `false` if the poller does not know the one that has
+    /// the number now.
+    fn ask_more(&self, source: &impl AsSource, entry: &Source, interest: Interest) -> io::Result<bool> {
+        match self.poller.modify(source, entry.event(Some(interest))) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Registers a descriptor that nobody waits for yet.
+    fn enter(&self, source: &impl AsSource, number: usize, interest: Interest) -> io::Result<Rc<Source>> {
+        let entry = self.spare.borrow_mut().pop().unwrap_or_default();
+        self.places.add(&entry);
+        // SAFETY: the source is deleted from the poller before the wait returns or unwinds (`Leave`), and is borrowed
+        // meanwhile.
+        if let Err(error) = unsafe { self.poller.add(&source.source(), entry.event(Some(interest))) } {
+            self.places.remove(&entry);
+            return Err(error);
+        }
+        self.foreign.borrow_mut().insert(number, entry.clone());
+        Ok(entry)
+    }
+
+    /// Ends the waits for whatever had the number before, if there are any.
+    fn abandon(&self, number: usize) {
+        let Some(entry) = self.foreign.borrow_mut().remove(&number) else { return };
+        self.places.abandon(&entry);
+        entry.closed.set(true);
+        for waiters in [&entry.read, &entry.write] {
+            waiters.borrow().iter().for_each(|baton| baton.post());
+        }
     }
 }
 
@@ -231,8 +272,11 @@ impl Source {
         self.read.borrow().is_empty() && self.write.borrow().is_empty()
     }
 
-    fn event(&self, key: usize) -> Event {
-        Event::new(key, !self.read.borrow().is_empty(), !self.write.borrow().is_empty())
+    /// What its waiters want to hear of, and one more of them.
+    fn event(&self, more: Option<Interest>) -> Event {
+        let read = more == Some(Interest::Read) || !self.read.borrow().is_empty();
+        let write = more == Some(Interest::Write) || !self.write.borrow().is_empty();
+        Event::new(self.place.get(), read, write)
     }
 }
 
@@ -256,7 +300,7 @@ impl Drop for Stay<'_> {
 struct Leave<'a, S: AsSource> {
     readiness: &'a Readiness,
     source: &'a S,
-    key: usize,
+    number: usize,
     entry: &'a Rc<Source>,
     stay: Option<Stay<'a>>,
 }
@@ -264,24 +308,43 @@ struct Leave<'a, S: AsSource> {
 impl<S: AsSource> Drop for Leave<'_, S> {
     fn drop(&mut self) {
         drop(self.stay.take());
-        // The poller forgets a descriptor that was closed; there is nothing to undo then, and nobody to tell.
-        let _ = if self.entry.is_idle() {
-            self.readiness.sources.borrow_mut().remove(&self.key);
-            self.readiness.poller.delete(self.source)
-        } else {
-            self.readiness.poller.modify(self.source, self.entry.event(self.key))
-        };
+        let Leave { readiness, source, number, entry, .. } = self;
+        if entry.closed.get() {
+            return;
+        }
+        if !entry.is_idle() {
+            // The others hear of it when somebody waits for the next owner of the number.
+            let _ = readiness.poller.modify(*source, entry.event(None));
+            return;
+        }
+        readiness.foreign.borrow_mut().remove(number);
+        match readiness.poller.delete(*source) {
+            Ok(()) => {
+                readiness.places.remove(entry);
+                readiness.spare.borrow_mut().push((*entry).clone());
+            }
+            Err(_) => readiness.places.abandon(entry),
+        }
     }
 }
 
+/// What a wait ends with whose descriptor is gone.
+fn closed() -> io::Error {
+    #[cfg(unix)]
+    let error = io::Error::from_raw_os_error(libc::EBADF);
+    #[cfg(not(unix))]
+    let error = io::Error::from(io::ErrorKind::NotConnected);
+    error
+}
+
 #[cfg(unix)]
-fn key_of(source: &impl AsSource) -> usize {
+fn number_of(source: &impl AsSource) -> usize {
     use std::os::fd::AsRawFd as _;
     source.source().as_raw_fd() as usize
 }
 
 #[cfg(windows)]
-fn key_of(source: &impl AsSource) -> usize {
+fn number_of(source: &impl AsSource) -> usize {
     use std::os::windows::io::AsRawSocket as _;
     source.source().as_raw_socket() as usize
 }
