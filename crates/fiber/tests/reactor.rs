@@ -1,6 +1,5 @@
 //! Waiting for the kernel: the same stories on every back end.
 #![cfg(unix)]
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
 

@@ -33,6 +33,11 @@ const ENTER_GETEVENTS: u32 = 1;
 /// `IORING_RECVSEND_POLL_FIRST`.
 const RECV_POLL_FIRST: u16 = 1;
 
+/// What a call says inside of the kernel that a signal interrupted and that is to be made again (`ERESTARTSYS` to
+/// `ERESTART_RESTARTBLOCK`, include/linux/errno.h). A system call never returns it; an operation does if its code forgot to
+/// make `EINTR` of it, as the opening of files does when it is cancelled while it waits (Linux 6.18).
+const RESTART: Range<i32> = 512..517;
+
 /// An operation in the kernel's hands.
 struct Flight {
     done: Baton,
@@ -226,7 +231,7 @@ impl Uring {
                 if cancelled && error == -libc::ECANCELED {
                     crate::cancel::check_cancelled();
                 }
-                Err(io::Error::from_raw_os_error(-error))
+                Err(io::Error::from_raw_os_error(if RESTART.contains(&-error) { libc::EINTR } else { -error }))
             }
             result => Ok(result as usize),
         }
