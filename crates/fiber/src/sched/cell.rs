@@ -300,3 +300,75 @@ impl Drop for Cells {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::rc::Rc;
+
+    fn fill<V>(payload: &mut Payload, value: V) {
+        // SAFETY: the payload is empty here.
+        unsafe { put(payload, value) };
+    }
+
+    fn empty<V>(payload: &mut Payload) -> V {
+        // SAFETY: it was filled with this type here.
+        unsafe { take(payload) }
+    }
+
+    fn run<T, F: FnOnce() -> T>(payload: &mut Payload, closure: F) -> T {
+        fill(payload, closure);
+        // SAFETY: the payload holds the closure.
+        unsafe { (JobOf::<F, T>::JOB.run)(payload) };
+        empty(payload)
+    }
+
+    /// Puts a value into a payload and takes it out, drops one in it, and runs a closure that makes one.
+    fn there_and_back<V: Clone + PartialEq + std::fmt::Debug>(value: V) {
+        let mut payload = Payload([MaybeUninit::uninit(); INLINE_BYTES]);
+        let counted = Rc::new(());
+        fill(&mut payload, value.clone());
+        assert_eq!(empty::<V>(&mut payload), value);
+        fill(&mut payload, (value.clone(), counted.clone()));
+        // SAFETY: the payload holds this type.
+        unsafe { drop_payload::<(V, Rc<()>)>(&mut payload) };
+        assert_eq!(Rc::strong_count(&counted), 1);
+        let inner = (value.clone(), counted.clone());
+        assert_eq!(run(&mut payload, move || inner).0, value);
+        assert_eq!(Rc::strong_count(&counted), 1);
+    }
+
+    #[test]
+    fn payloads_hold_values_of_any_size_and_alignment() {
+        #[derive(Clone, PartialEq, Debug)]
+        #[repr(align(64))]
+        struct Aligned(u8);
+        there_and_back(());
+        there_and_back(7u8);
+        there_and_back(u128::MAX);
+        there_and_back([3u8; INLINE_BYTES]);
+        there_and_back([3u8; INLINE_BYTES + 1]);
+        there_and_back([[9u64; 100]; 3]);
+        there_and_back(Aligned(1));
+        there_and_back(String::from("on the heap"));
+    }
+
+    #[test]
+    fn free_cells_are_last_in_first_out_and_no_more_than_the_limit() {
+        let cells = Cells::new(2 * CHUNK + 1);
+        let taken: Vec<_> = std::iter::from_fn(|| cells.take()).collect();
+        assert_eq!((taken.len(), cells.len()), (2 * CHUNK, 2 * CHUNK));
+        // SAFETY: cells live as long as their slab.
+        let of = |cell: &NonNull<FiberCell>| unsafe { &*cell.as_ptr() };
+        for (index, cell) in taken.iter().enumerate() {
+            assert_eq!(of(cell).index as usize, index);
+            assert!(std::ptr::eq(cells.at(index as u32).expect("it was made"), of(cell)));
+        }
+        assert!(cells.at(2 * CHUNK as u32).is_none());
+        for index in [5, 300, 17] {
+            cells.put(of(&taken[index]));
+        }
+        let again: Vec<_> = std::iter::from_fn(|| cells.take()).map(|cell| of(&cell).index).collect();
+        assert_eq!(again, [17, 300, 5]);
+    }
+}

@@ -118,7 +118,8 @@ impl Scheduler {
         if let Some(core) = config.core {
             crate::affinity::pin(core)?;
         }
-        #[cfg(unix)]
+        // Miri knows neither signal stacks nor switches, but the rest of a scheduler.
+        #[cfg(all(unix, not(miri)))]
         crate::stack::overflow::install().map_err(SetupError::GuardHandler)?;
         let reactor = Reactor::new(&config.reactor)?;
         let notifier = match (config.notify, &reactor) {

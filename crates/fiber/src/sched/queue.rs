@@ -146,3 +146,69 @@ impl Queue {
         len
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn indices<'a>(next: impl FnMut() -> Option<&'a FiberCell>) -> Vec<u32> {
+        std::iter::from_fn(next).map(|cell| cell.index).collect()
+    }
+
+    #[test]
+    fn queues_are_first_in_first_out_whatever_was_in_them_before() {
+        let cells: Vec<_> = (0..4).map(FiberCell::new).collect();
+        let (queue, other) = (Queue::default(), Queue::default());
+        // SAFETY: the cells live to the end.
+        let pop = |queue: &Queue| queue.pop().map(|cell| unsafe { &*cell.as_ptr() });
+        for round in 0..3 {
+            for cell in &cells[round..] {
+                queue.push(cell);
+            }
+            assert_eq!(queue.len(), 4 - round);
+            let first = pop(&queue).expect("it has some");
+            other.push(first);
+            queue.push(&cells[0]);
+            if round == 0 {
+                assert_eq!(indices(|| pop(&queue)), [1, 2, 3, 0]);
+            } else {
+                assert_eq!(indices(|| pop(&queue)).len(), 4 - round);
+            }
+            assert_eq!(indices(|| pop(&other)), [round as u32]);
+            assert!(queue.is_empty() && other.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_parked_fiber_runs_the_others_in_order_and_within_the_budget() {
+        let cells: Vec<_> = (0..4).map(FiberCell::new).collect();
+        let hot = Hot::default();
+        let hosted = |own| match hot.next_hosted(own) {
+            Hosted::Nothing => None,
+            Hosted::Own => Some((true, own.index)),
+            Hosted::Other(other) => Some((false, other.index)),
+        };
+        cells[1..].iter().for_each(|cell| hot.ready.push(cell));
+        hot.budget.set(3);
+        assert_eq!(hosted(&cells[0]), None, "not before it is allowed");
+        hot.allow_hosting();
+        assert_eq!(hosted(&cells[0]), Some((false, 1)));
+        hot.ready.push(&cells[0]);
+        assert_eq!(hosted(&cells[0]), Some((false, 2)));
+        assert_eq!(hosted(&cells[0]), Some((false, 3)));
+        assert_eq!(hosted(&cells[0]), None, "the budget is used up");
+        hot.end_hosting();
+        assert_eq!(hot.budget.get(), 0);
+        hot.budget.set(5);
+        hot.allow_hosting();
+        assert_eq!(hosted(&cells[0]), Some((true, 0)));
+        assert_eq!(hosted(&cells[0]), None, "nobody is left");
+        hot.end_hosting();
+        assert_eq!(hot.budget.get(), 4);
+        hot.ready_io.push(&cells[2]);
+        hot.ready.push(&cells[1]);
+        hot.allow_hosting();
+        assert_eq!(hosted(&cells[0]), None, "completions are the loop's business");
+        assert_eq!((hot.ready_count(), hot.is_idle()), (2, false));
+    }
+}
