@@ -195,6 +195,66 @@ fn a_hundred_thousand_fibers_wait_at_once() {
     );
 }
 
+/// How many of the pages from `start` on are in memory.
+#[cfg(unix)]
+fn resident(start: usize, bytes: usize) -> usize {
+    // SAFETY: asks for a constant of the system.
+    let page = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap();
+    let mut pages = vec![0u8; bytes / page];
+    let start = start.next_multiple_of(page);
+    // SAFETY: there is a byte for every page, and what the addresses are mapped to does not matter.
+    let rc = unsafe { libc::mincore(start as *mut libc::c_void, pages.len() * page, pages.as_mut_ptr().cast()) };
+    assert_eq!(rc, 0, "{}", std::io::Error::last_os_error());
+    pages.iter().filter(|page| **page & 1 == 1).count()
+}
+
+#[test]
+#[cfg(unix)]
+fn cold_stacks_are_no_longer_in_memory_and_work_as_before() {
+    const BYTES: usize = 64 << 10;
+    const FIBERS: usize = 40;
+    const WARM: usize = 3;
+    let stacks = StackConfig { warm: WARM, ..StackConfig::default() };
+    let scheduler = Scheduler::new(Config { stacks, ..Config::default() }).unwrap();
+    for class in [StackClass::Medium, StackClass::Large] {
+        let index = class as usize;
+        for _ in 0..2 {
+            let frames = Rc::new(RefCell::new(Vec::new()));
+            let open = Rc::new(Cell::new(false));
+            let fibers: Vec<_> = (0..FIBERS)
+                .map(|_| {
+                    let (frames, open) = (frames.clone(), open.clone());
+                    let body = move || {
+                        let mut frame = [0u8; BYTES];
+                        std::hint::black_box(&mut frame).fill(1);
+                        frames.borrow_mut().push(frame.as_ptr().addr());
+                        while !open.get() {
+                            yield_now();
+                        }
+                        assert!(std::hint::black_box(&frame).iter().all(|byte| *byte == 1));
+                    };
+                    scheduler.spawn_with(Builder::new().stack(class), body).unwrap()
+                })
+                .collect();
+            while frames.borrow().len() < FIBERS {
+                scheduler.turn(100);
+            }
+            // A page less than there are, as they need not begin with one.
+            let pages = |frame: &usize| resident(*frame, BYTES - (4 << 10));
+            let all = pages(&frames.borrow()[0]);
+            assert!(all > 0 && frames.borrow().iter().all(|frame| pages(frame) == all));
+            let before = scheduler.stats().stacks[index].released;
+            open.set(true);
+            fibers.into_iter().for_each(|fiber| fiber.join().unwrap());
+            let kept = frames.borrow().iter().filter(|frame| pages(frame) > 0).count();
+            assert_eq!(kept, WARM, "the others' pages were given back");
+            let stats = scheduler.stats().stacks[index];
+            assert_eq!((stats.released - before) as usize, FIBERS - WARM);
+            assert!(stats.high_water >= BYTES, "and how deep they were is known");
+        }
+    }
+}
+
 #[test]
 fn limits_are_kept_and_said() {
     let config = Config { fibers_max: 256, ..Config::default() };
