@@ -4,6 +4,7 @@
 mod common;
 
 use common::{everywhere, local, on_ring, pair, scheduler};
+use std::cell::Cell;
 use std::fs::OpenOptions;
 use std::io::{Read as _, Write as _};
 use std::net::Shutdown;
@@ -227,6 +228,53 @@ fn a_fiber_whose_peer_never_lets_it_wait_leaves_room_for_others() {
         (0..10).for_each(|_| yield_now());
         busy.cancel();
         assert!(matches!(busy.join(), Err(JoinError::Cancelled)));
+    });
+}
+
+/// The kernel is looked at once a turn, and a turn ends, however many are ready all the time.
+#[test]
+fn fibers_that_are_always_ready_do_not_keep_others_from_the_kernel() {
+    // A turn runs 256 of them. A round trip is a few turns where the kernel has it done at once, and more where that is
+    // left to another of its threads; without a look at the kernel there would be none at all.
+    const ROUNDS: u64 = 50;
+    const RUNS_MAX: u64 = ROUNDS * 256 * 1000;
+    everywhere(|| {
+        let (near, far) = pair();
+        let over = Rc::new(Cell::new(false));
+        let busy: Vec<_> = (0..300)
+            .map(|_| {
+                let over = over.clone();
+                spawn(move || {
+                    let mut runs = 0u64;
+                    while !over.get() {
+                        runs += 1;
+                        assert!(runs < RUNS_MAX / 300, "the others wait for the kernel");
+                        yield_now();
+                    }
+                    runs
+                })
+            })
+            .collect();
+        let echo = spawn(move || {
+            let mut byte = [0];
+            while far.read(&mut byte).unwrap() == 1 {
+                far.write_all(&byte).unwrap();
+            }
+        });
+        let caller = spawn(move || {
+            for round in 0..ROUNDS {
+                let mut byte = [0];
+                near.write_all(&[round as u8]).unwrap();
+                near.read_exact(&mut byte).unwrap();
+                assert_eq!(byte, [round as u8]);
+            }
+        });
+        caller.join().unwrap();
+        over.set(true);
+        for fiber in busy {
+            assert!(fiber.join().unwrap() > 1, "it had its turns as well");
+        }
+        echo.join().unwrap();
     });
 }
 
