@@ -67,7 +67,11 @@ fn allowed(sockets: usize) -> usize {
     let raised = rustix::process::Rlimit { current: Some(wanted), maximum: limit.maximum.map(|max| max.max(wanted)) };
     match rustix::process::setrlimit(rustix::process::Resource::Nofile, raised) {
         Ok(()) => sockets,
-        Err(_) => sockets.min(limit.current.map_or(sockets, |current| current as usize / 2 - 100)),
+        Err(error) => {
+            let fit = sockets.min(limit.current.map_or(sockets, |current| current as usize / 2 - 100));
+            println!("\n{fit} of {sockets} sockets: the limit of descriptors cannot be raised to {wanted} ({error})");
+            fit
+        }
     }
 }
 
