@@ -3,6 +3,9 @@
 #![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod common;
+
+use common::on_ring;
 use std::fmt::Write as _;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
@@ -105,34 +108,54 @@ fn where_io_uring_is_forbidden_readiness_takes_over() {
     in_child("child_forbidden");
 }
 
-#[test]
-#[ignore = "gives up rights of its process: run by where_no_memory_may_be_locked_buffers_are_not_registered"]
-fn child_unlocked() {
-    let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+/// Gives up the right to lock more than so many bytes.
+fn lock_at_most(bytes: u64) {
+    let limit = libc::rlimit { rlim_cur: bytes, rlim_max: bytes };
     // SAFETY: the structure is valid.
-    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &none) }, 0);
+    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &limit) }, 0);
     // SAFETY: asks for a number.
     if unsafe { libc::geteuid() } == 0 {
         // Root may lock what it likes.
         // SAFETY: changes who this process is.
         assert_eq!(unsafe { libc::setresuid(65534, 65534, 65534) }, 0);
     }
-    let lines = Lines::default();
-    tracing::subscriber::set_global_default(lines.clone()).unwrap();
-    let uring = UringConfig { buffers: (4, 64 << 10), ..UringConfig::default() };
-    let scheduler = Scheduler::new(Config { reactor: ReactorConfig::Auto(uring), ..Config::default() }).unwrap();
-    echo_once(&scheduler);
-    if scheduler.stats().reactor.unwrap().backend == Backend::Uring {
-        let taken = scheduler.run(|| RegisteredBuffer::take().is_some());
-        let lines = lines.0.lock().unwrap();
-        let told = lines.iter().any(|line| line.contains("raise RLIMIT_MEMLOCK"));
-        assert!(!taken && told, "{taken} {lines:?}");
-    } else {
-        eprintln!("skipped: no io_uring here");
-    }
 }
 
 #[test]
-fn where_no_memory_may_be_locked_buffers_are_not_registered() {
-    in_child("child_unlocked");
+#[ignore = "gives up rights of its process: run by where_little_memory_may_be_locked_buffers_are_not_registered"]
+fn child_little_lockable() {
+    lock_at_most(512 << 10);
+    let lines = Lines::default();
+    tracing::subscriber::set_global_default(lines.clone()).unwrap();
+    let Some(scheduler) = on_ring(UringConfig { buffers: (4, 1 << 20), ..UringConfig::default() }) else { return };
+    echo_once(&scheduler);
+    let taken = scheduler.run(|| RegisteredBuffer::take().is_some());
+    let lines = lines.0.lock().unwrap();
+    let told = lines.iter().any(|line| line.contains("raise RLIMIT_MEMLOCK"));
+    assert!(!taken && told, "{taken} {lines:?}");
+}
+
+#[test]
+fn where_little_memory_may_be_locked_buffers_are_not_registered() {
+    in_child("child_little_lockable");
+}
+
+/// Kernels before 5.12 and newer ones again (6.18 does) count the ring itself.
+#[test]
+#[ignore = "gives up rights of its process: run by where_no_memory_may_be_locked_there_is_a_reactor_all_the_same"]
+fn child_none_lockable() {
+    lock_at_most(0);
+    let lines = Lines::default();
+    tracing::subscriber::set_global_default(lines.clone()).unwrap();
+    let auto = Config { reactor: ReactorConfig::Auto(UringConfig::default()), ..Config::default() };
+    let scheduler = Scheduler::new(auto).unwrap();
+    echo_once(&scheduler);
+    let told = lines.0.lock().unwrap().iter().filter(|line| line.contains("io_uring cannot be used here")).count();
+    let backend = scheduler.stats().reactor.unwrap().backend;
+    assert_eq!(told, usize::from(backend == Backend::Readiness), "one line, if it is not a ring");
+}
+
+#[test]
+fn where_no_memory_may_be_locked_there_is_a_reactor_all_the_same() {
+    in_child("child_none_lockable");
 }

@@ -75,8 +75,8 @@ fn child_names_the_ring() {
     let Some(errno) = filtered() else { return };
     let error = bind(Backend::Uring).expect_err("the filter forbids it");
     let (kind, cause) = match errno {
-        libc::EPERM => (ErrorKind::PermissionDenied, "seccomp"),
-        libc::ENOSYS => (ErrorKind::Unsupported, "no io_uring"),
+        libc::EPERM => (ErrorKind::PermissionDenied, "seccomp filter or a security module (EPERM)"),
+        libc::ENOSYS => (ErrorKind::Unsupported, "seccomp filter hides it (ENOSYS)"),
         _ => (ErrorKind::OutOfMemory, "RLIMIT_MEMLOCK"),
     };
     assert_eq!(error.kind(), kind);

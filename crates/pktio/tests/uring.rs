@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use common::{Ended, LOOKS, addr, collect, config, datagrams, socket, train};
+use common::{Ended, LOOKS, addr, collect, config, datagrams, socket, train, unless_refused};
 use warpline_pktio::{Backend, Io, IoConfig, limits};
 
 /// A socket behind a ring, or `None`, said in one line.
@@ -182,10 +182,7 @@ fn a_ring_may_move_to_a_thread_before_its_first_use_and_not_after() {
 fn with_a_polling_thread_any_thread_may_use_it_and_the_steady_state_is_free() {
     let config = IoConfig { backend: Backend::Uring, sq_poll: Duration::from_secs(10), ..config() };
     let one = || Io::bind(addr("127.0.0.1:0"), &config);
-    let (mut a, mut b) = match (one(), one()) {
-        (Ok(a), Ok(b)) => (a, b),
-        (Err(error), _) | (_, Err(error)) => return println!("skipped: {error}"),
-    };
+    let (Some(mut a), Some(mut b)) = (unless_refused(one()), unless_refused(one())) else { return };
     let (from, to) = (a.local_addr(), b.local_addr());
     let mut batch = Vec::new();
     let mut exchange = |rounds: usize| {

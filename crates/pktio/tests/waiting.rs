@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use common::{addr, collect, config, train};
+use common::{addr, collect, config, train, unless_refused};
 use warpline_pktio::{Backend, Io, IoConfig, memory};
 
 /// A pair of each kind.
@@ -19,10 +19,7 @@ fn pairs(config: &IoConfig) -> Vec<(Io, Io)> {
     pairs.push((plain(), plain()));
     for backend in [Backend::Udp, Backend::Uring] {
         let one = || Io::bind(addr("127.0.0.1:0"), &IoConfig { backend, ..*config });
-        match (one(), one()) {
-            (Ok(a), Ok(b)) => pairs.push((a, b)),
-            (Err(error), _) | (_, Err(error)) => println!("skipped: {error}"),
-        }
+        pairs.extend(unless_refused(one()).zip(unless_refused(one())));
     }
     pairs
 }

@@ -367,7 +367,7 @@ fn length(len: usize) -> u32 {
 }
 
 /// The ring, with what this kernel knows of: the cheap completions of Linux 6.1, otherwise without; a smaller ring if
-/// memory may not be locked (kernels before 5.12 count rings against `RLIMIT_MEMLOCK`).
+/// memory may not be locked (kernels before 5.12 count rings against `RLIMIT_MEMLOCK`, and newer ones do again: 6.18).
 fn build(config: &UringConfig) -> io::Result<IoUring> {
     let mut entries = config.entries.max(RING_ENTRIES_MIN);
     let mut plain = false;

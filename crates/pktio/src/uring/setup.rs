@@ -40,7 +40,7 @@ fn forbidden() -> String {
 fn too_little_memory() -> String {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Memlock).current;
     let limit = limit.map_or("unlimited".into(), |bytes| format!("{} KiB", bytes / 1024));
-    format!("no memory for an io_uring: RLIMIT_MEMLOCK is {limit}, which kernels before 5.12 count it against (ENOMEM)")
+    format!("no memory for an io_uring: RLIMIT_MEMLOCK is {limit}, which many kernels count it against (ENOMEM)")
 }
 
 #[cfg(test)]
