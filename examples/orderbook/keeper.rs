@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 use tungstenite::Message as Packet;
 use warpline::{Chunk, Connection, Endpoint};
@@ -25,7 +25,7 @@ const BACKLOG_MAX: usize = 8 << 20;
 const BOOK_MAX: usize = 1 << 20;
 
 /// Of so many updates of a feed, one sends the best prices as a datagram.
-const TICK_EVERY: u64 = 16;
+pub const TICK_EVERY: u64 = 16;
 
 /// What the keeper saw.
 #[derive(Clone, Copy, Debug, Default)]
@@ -39,6 +39,12 @@ pub struct Seen {
     pub hang_ups: u64,
     /// Updates after which the book was not what the exchange said.
     pub wrong: u64,
+    /// Datagrams that were given to their connections.
+    pub ticks: u64,
+    /// Those for which there was no room at the time.
+    pub ticks_dropped: u64,
+    /// Those that a connection refused.
+    pub ticks_refused: u64,
 }
 
 /// What is on its way to a subscriber.
@@ -51,10 +57,13 @@ struct Outlet {
 
 impl Outlet {
     /// Sends the best prices as a datagram, if there is room right now: the next ones are better anyway.
-    fn tick(&self, tick: Chunk) {
+    fn tick(&self, tick: Chunk, seen: &mut Seen) {
         let sending = pin!(self.connection.send_datagram(tick));
-        // Neither a full queue nor a connection that has ended is worth a wait; the stream tells of the latter.
-        let _ = sending.poll(&mut Context::from_waker(Waker::noop()));
+        *match sending.poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Ok(())) => &mut seen.ticks,
+            Poll::Pending => &mut seen.ticks_dropped,
+            Poll::Ready(Err(_)) => &mut seen.ticks_refused,
+        } += 1;
     }
 }
 
@@ -98,7 +107,8 @@ fn fetch(exchange: &Exchange, path: &str) -> io::Result<String> {
 
 /// Keeps the books on the calling thread until all feeds have ended.
 pub fn run(options: &Options, exchange: Exchange, endpoint: Endpoint, epoch: Instant) -> Result<Seen, String> {
-    let config = Config { reactor: ReactorConfig::Auto(Default::default()), core: options.core, ..Config::default() };
+    let config =
+        Config { reactor: ReactorConfig::Auto(Default::default()), core: options.keeper_core(), ..Config::default() };
     let scheduler = Scheduler::new(config).map_err(|error| error.to_string())?;
     let (feeds, subscribers) = (options.feeds, options.subscribers);
     scheduler.run(move || {
@@ -253,7 +263,9 @@ impl Keeper<'_> {
             tick.asks = self.book.asks.iter().next().map(|(&price, &amount)| (price, amount)).into_iter().collect();
             let mut bytes = Vec::with_capacity(64);
             tick.encode(&mut bytes);
-            outlet.tick(Chunk::from(bytes));
+            let mut seen = self.shared.seen.get();
+            outlet.tick(Chunk::from(bytes), &mut seen);
+            self.shared.seen.set(seen);
         }
     }
 }

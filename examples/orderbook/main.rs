@@ -4,7 +4,8 @@
 //! Three parties in one process, on threads of their own and with nothing in common but loopback: an exchange that
 //! publishes feeds over TLS and WebSocket, and loses messages and hangs up now and then; a keeper, which has a fiber per feed, checks
 //! every number and checksum, fetches a book again after a gap, and sends what it knows to subscribers; and
-//! subscribers, which check everything again. The exit status is 1 if any book was wrong or incomplete.
+//! subscribers, which check everything again. The exit status is 1 if any book was wrong or incomplete, if a datagram
+//! contradicts the stream, or if the exchange made less than nine tenths of what it was asked for.
 
 mod book;
 mod exchange;
@@ -13,6 +14,7 @@ mod keeper;
 mod latency;
 mod outcome;
 mod subscriber;
+mod ticks;
 mod tls;
 mod wire;
 
@@ -50,16 +52,28 @@ struct Options {
     /// The exchange lies in one update in so many of each feed, to see that the run fails then.
     #[arg(long, default_value_t = 0)]
     lie_every: u64,
-    /// The core that the keeper's thread is pinned to.
+    /// The core that the keeper's thread is pinned to: the last one that the process may use, if none is named.
     #[arg(long)]
     core: Option<usize>,
+}
+
+impl Options {
+    /// `None` where the system does not tell what cores there are.
+    fn keeper_core(&self) -> Option<usize> {
+        self.core.or_else(|| core_affinity::get_core_ids()?.last().map(|core| core.id))
+    }
+
+    /// Updates that the exchange is to make.
+    fn asked(&self) -> u64 {
+        self.rate * u64::from(self.feeds) * self.seconds
+    }
 }
 
 fn main() -> ExitCode {
     match run(&Options::parse()) {
         Ok(outcome) => {
             println!("{outcome}");
-            if outcome.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+            if outcome.is_good() && outcome.kept_up() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         Err(error) => {
             eprintln!("{error}");
@@ -113,7 +127,9 @@ fn run(options: &Options) -> Result<Outcome, String> {
     let seen = keeper.join().map_err(panicked)??;
     control.done.store(true, Ordering::Relaxed);
     exchange.join().map_err(panicked)??;
-    Ok(Outcome { feeds: options.feeds, seconds: options.seconds, control, seen, reports: reports? })
+    let Options { feeds, seconds, .. } = *options;
+    let (core, asked) = (options.keeper_core(), options.asked());
+    Ok(Outcome { feeds, seconds, core, asked, control, seen, reports: reports? })
 }
 
 #[cfg(test)]
@@ -131,6 +147,7 @@ mod tests {
         let outcome = outcome.expect("the parties find each other");
         assert!(outcome.is_good(), "{outcome}");
         assert!(outcome.seen.gaps > 0 && outcome.seen.hang_ups > 0, "{outcome}");
+        assert!(outcome.reports.iter().all(|report| report.ticks > 0), "{outcome}");
     }
 
     #[test]

@@ -11,6 +11,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct Outcome {
     pub feeds: u16,
     pub seconds: u64,
+    /// The core that the keeper had to itself, as far as that is its own doing.
+    pub core: Option<usize>,
+    /// Updates that were to be made.
+    pub asked: u64,
     pub control: Arc<Control>,
     pub seen: Seen,
     pub reports: Vec<Report>,
@@ -31,40 +35,57 @@ impl Outcome {
             && seen.gaps <= count(&control.lost)
             && seen.hang_ups <= cut
             && seen.snapshots == u64::from(*feeds) + seen.gaps + seen.hang_ups;
+        // Datagrams may get lost, but not most of them.
+        let ticks = seen.ticks / reports.len().max(1) as u64;
+        let ticked = |report: &Report| {
+            report.ticks_wrong == 0 && report.ticked == usize::from(*feeds) && report.ticks >= ticks / 2
+        };
         let followed = |report: &Report| {
             report.missing == 0
                 && report.wrong == 0
                 && report.complete == usize::from(*feeds)
                 && report.updates == seen.updates
         };
-        kept && !reports.is_empty() && reports.iter().all(followed)
+        kept && seen.ticks_refused == 0
+            && !reports.is_empty()
+            && reports.iter().all(|report| followed(report) && ticked(report))
+    }
+
+    /// Whether the exchange made what it was asked for, but for a tenth.
+    pub fn kept_up(&self) -> bool {
+        count(&self.control.made) >= self.asked / 10 * 9
     }
 }
 
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Outcome { feeds, seconds, control, seen, reports } = self;
+        let Outcome { feeds, seconds, core, asked, control, seen, reports } = self;
         let made = count(&control.made);
         writeln!(
             f,
-            "exchange: {feeds} feeds, {made} updates made ({:.0} a second), {} lost and {} hang-ups on purpose, {} slow readers",
+            "exchange: {feeds} feeds, {made} of {asked} updates made ({:.0} a second), {} lost and {} hang-ups on purpose, \
+             {} slow readers",
             made as f64 / (*seconds).max(1) as f64,
             count(&control.lost),
             count(&control.hung_up),
             count(&control.slow)
         )?;
-        let Seen { updates, snapshots, gaps, hang_ups, wrong } = seen;
+        let Seen { updates, snapshots, gaps, hang_ups, wrong, ticks, ticks_dropped, ticks_refused } = seen;
+        match core {
+            Some(core) => writeln!(f, "keeper: one thread, pinned to core {core}")?,
+            None => writeln!(f, "keeper: one thread, not pinned: the system does not say what cores there are")?,
+        }
         writeln!(
             f,
             "keeper: {updates} updates, {snapshots} snapshots: {feeds} at first, {gaps} after gaps, {hang_ups} after hang-ups; \
-             {wrong} wrong"
+             {wrong} wrong; {ticks} ticks, {ticks_dropped} for which there was no room, {ticks_refused} refused"
         )?;
         for (index, report) in reports.iter().enumerate() {
-            let Report { updates: received, ticks, missing, wrong, complete, latencies } = report;
+            let Report { updates: received, ticks, ticks_wrong, ticked, missing, wrong, complete, latencies } = report;
             writeln!(
                 f,
-                "subscriber {index}: {received} updates, {ticks} ticks, {missing} missing, {wrong} wrong, {complete} of {feeds} \
-                 books equal the exchange's"
+                "subscriber {index}: {received} updates, {missing} missing, {wrong} wrong, {complete} of {feeds} books equal the exchange's; \
+                 {ticks} ticks of {ticked} feeds as the stream says, {ticks_wrong} not"
             )?;
             writeln!(
                 f,
@@ -75,6 +96,9 @@ impl fmt::Display for Outcome {
                 latencies.max()
             )?;
         }
-        f.write_str(if self.is_good() { "all books are right" } else { "a book is wrong or lost" })
+        if !self.kept_up() {
+            writeln!(f, "the exchange made less than nine tenths of what it was asked for")?;
+        }
+        f.write_str(if self.is_good() { "all books are right" } else { "a book is wrong or lost, or a tick" })
     }
 }

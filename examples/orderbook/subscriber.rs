@@ -2,7 +2,8 @@
 
 use crate::book::{Book, Frame, Kind};
 use crate::latency::Latencies;
-use std::cell::Cell;
+use crate::ticks::Ticks;
+use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Instant;
@@ -13,7 +14,12 @@ use warpline::{ClientConfig, Endpoint};
 #[derive(Debug, Default)]
 pub struct Report {
     pub updates: u64,
+    /// Datagrams whose best prices were those of the stream's book after the same update.
     pub ticks: u64,
+    /// Datagrams that were anything else.
+    pub ticks_wrong: u64,
+    /// Feeds that had a right one.
+    pub ticked: usize,
     /// Updates that did not follow the one before.
     pub missing: u64,
     /// Frames after which the book was not the exchange's.
@@ -28,32 +34,35 @@ pub struct Report {
 pub fn run(client: ClientConfig, server: SocketAddr, feeds: u16, epoch: Instant) -> Result<Report, String> {
     let program = move |worker: Worker| {
         let connection = worker.connect(client, server, "localhost").map_err(|error| error.to_string())?;
-        let ticks = Rc::new(Cell::new(0));
+        let ticks = Rc::new(RefCell::new(Ticks::new(feeds)));
         let listener = {
             let (connection, ticks) = (connection.clone(), ticks.clone());
-            spawn(move || count_ticks(&connection, &ticks))
+            spawn(move || listen(&connection, &ticks))
         };
         let stream = connection.accept_uni().map_err(|error| error.to_string())?;
-        let mut report = follow(stream, feeds, epoch)?;
+        let mut report = follow(stream, feeds, epoch, &ticks)?;
         connection.close(0, b"");
         listener.join().map_err(|error| error.to_string())??;
-        report.ticks = ticks.get();
+        let mut ticks = ticks.borrow_mut();
+        report.ticked = ticks.end();
+        (report.ticks, report.ticks_wrong) = (ticks.right, ticks.wrong);
         Ok(report)
     };
     Endpoint::builder().bind(([127, 0, 0, 1], 0)).run_fiber(program).map_err(|error| error.to_string())?
 }
 
-fn count_ticks(connection: &Connection, ticks: &Cell<u64>) -> Result<(), String> {
+/// Takes datagrams until the connection ends.
+fn listen(connection: &Connection, ticks: &RefCell<Ticks>) -> Result<(), String> {
     while let Ok(datagram) = connection.recv_datagram() {
         match Frame::decode(&datagram)? {
-            Some(_) => ticks.set(ticks.get() + 1),
-            None => return Err("a datagram with half a frame".into()),
+            Some((frame, len)) if len == datagram.len() => ticks.borrow_mut().came(&frame),
+            _ => return Err("a datagram that is no frame".into()),
         }
     }
     Ok(())
 }
 
-fn follow(mut stream: RecvStream, feeds: u16, epoch: Instant) -> Result<Report, String> {
+fn follow(mut stream: RecvStream, feeds: u16, epoch: Instant, ticks: &RefCell<Ticks>) -> Result<Report, String> {
     let mut books = vec![(Book::default(), 0); usize::from(feeds)];
     let mut report = Report::default();
     let mut bytes = Vec::new();
@@ -65,6 +74,7 @@ fn follow(mut stream: RecvStream, feeds: u16, epoch: Instant) -> Result<Report, 
             let entry = books.get_mut(usize::from(frame.feed)).ok_or("a frame of a feed that there is not")?;
             apply(&frame, entry, &mut report);
             if frame.kind == Kind::Update {
+                ticks.borrow_mut().updated(frame.feed, frame.sequence, &entry.0);
                 report.latencies.add((epoch.elapsed().as_nanos() as u64).saturating_sub(frame.stamp));
             }
         }
