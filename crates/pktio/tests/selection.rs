@@ -8,7 +8,7 @@ mod common;
 use std::io::ErrorKind;
 use std::process::Command;
 
-use common::{addr, collect, config, train};
+use common::{addr, collect, config, train, unless_refused};
 use warpline_pktio::{Backend, Io, IoConfig, IoKind};
 
 /// Set in the child: what the filter answers to `io_uring_setup`.
@@ -103,12 +103,10 @@ fn child_names_nothing() {
 }
 
 #[test]
-fn each_name_leads_to_its_back_end_or_to_an_error() {
+fn each_name_leads_to_its_back_end() {
     for (backend, kind) in [(Backend::Udp, IoKind::Udp), (Backend::Uring, IoKind::Uring)] {
-        match bind(backend) {
-            Ok(io) => assert_eq!((io.kind(), io.stats().snapshot().kind), (kind, kind)),
-            Err(error) => assert!(error.to_string().contains(backend.name()), "{error}"),
-        }
+        let Some(io) = unless_refused(bind(backend)) else { continue };
+        assert_eq!((io.kind(), io.stats().snapshot().kind), (kind, kind));
     }
     let io = bind(Backend::Auto).expect("something works");
     println!("{}: {}", io.kind(), io.choice().why);
