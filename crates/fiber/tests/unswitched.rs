@@ -276,15 +276,12 @@ fn other_threads_wake_the_future_that_is_run_and_leave_closures() {
     std::thread::scope(|threads| {
         let (send, receive) = std::sync::mpsc::channel::<Waker>();
         let done = Arc::new(AtomicU32::new(0));
-        let (seen, counts) = (done.clone(), Counts(dropped.clone()));
-        let remote = &remote;
+        let seen = done.clone();
         threads.spawn(move || {
             for waker in receive.iter().take(3) {
                 done.fetch_add(1, Ordering::Release);
                 waker.wake();
             }
-            // It is taken when the scheduler next looks, and dropped as it ends.
-            let _ = remote.spawn(move || drop(counts));
         });
         scheduler.block_on(std::future::poll_fn(|context| {
             looks += 1;
@@ -298,7 +295,13 @@ fn other_threads_wake_the_future_that_is_run_and_leave_closures() {
         }));
     });
     assert!(looks >= 4);
+    if cfg!(miri) {
+        // A closure runs in a fiber, if only at the scheduler's end.
+        return;
+    }
+    let counts = Counts(dropped.clone());
+    std::thread::spawn(move || remote.spawn(move || drop(counts)).unwrap()).join().unwrap();
+    // Nobody has looked since.
     drop(scheduler);
-    drop(remote);
     assert_eq!(dropped.load(Ordering::Relaxed), 1);
 }

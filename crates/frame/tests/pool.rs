@@ -91,7 +91,7 @@ fn memory_outlives_the_pool() {
 #[test]
 fn frames_dropped_by_other_threads_come_home() {
     const FRAMES: usize = 64;
-    const ROUNDS: usize = 20_000;
+    const ROUNDS: usize = if cfg!(miri) { 100 } else { 20_000 };
     let mut pool = pool(FRAMES, 256);
     let mut senders = Vec::new();
     let mut threads = Vec::new();
@@ -129,7 +129,7 @@ fn frames_dropped_by_other_threads_come_home() {
 
 #[test]
 fn the_pool_may_go_while_others_drop() {
-    for _ in 0..300 {
+    for _ in 0..if cfg!(miri) { 10 } else { 300 } {
         let mut pool = pool(8, 64);
         let chunks: Vec<Chunk> = std::iter::from_fn(|| pool.take()).map(Frame::freeze).collect();
         let (left, right) = (chunks[..4].to_vec(), chunks);
@@ -142,6 +142,7 @@ fn the_pool_may_go_while_others_drop() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "Miri maps no huge pages")]
 fn huge_pages_fall_back_and_say_so() {
     let mut pool = Pool::new(PoolConfig { frame_size: 65_536, frames: 40, huge_pages: true }).unwrap();
     let pages = pool.pages();
@@ -220,6 +221,7 @@ fn growth_beyond_the_capacity_panics() {
 
 #[cfg(target_os = "linux")]
 #[test]
+#[cfg_attr(miri, ignore = "Miri has no nodes")]
 fn memory_comes_from_the_node_that_was_named_or_not_at_all() {
     for huge_pages in [false, true] {
         let mut pool = Pool::new(PoolConfig { frame_size: 1 << 21, frames: 2, huge_pages }).expect("there is memory");

@@ -119,8 +119,10 @@ impl Scheduler {
             crate::affinity::pin(core)?;
         }
         // Miri knows neither signal stacks nor switches, but the rest of a scheduler.
-        #[cfg(all(unix, not(miri)))]
-        crate::stack::overflow::install().map_err(SetupError::GuardHandler)?;
+        #[cfg(unix)]
+        if !cfg!(miri) {
+            crate::stack::overflow::install().map_err(SetupError::GuardHandler)?;
+        }
         let reactor = Reactor::new(&config.reactor)?;
         let notifier = match (config.notify, &reactor) {
             (Some(notify), _) => Notifier::Call(notify),
