@@ -139,6 +139,11 @@ impl Flows {
     pub fn one(time: Duration) -> Self {
         Self { count: 1, apart: Duration::ZERO, from: time / 3, until: time }
     }
+
+    /// One flow, measured from its first packet on, handshake and start included.
+    pub fn from_start(time: Duration) -> Self {
+        Self { count: 1, apart: Duration::ZERO, from: Duration::ZERO, until: time }
+    }
 }
 
 /// The link's queue, for all that go over it.
@@ -197,13 +202,24 @@ fn setup(link: &Link, algorithm: CongestionAlgorithm, flows: &Flows) -> Setup {
     }
 }
 
-/// Runs the grid and the fairness cells, `jobs` at a time, and returns everything as JSON.
-pub fn report(links: &[(Link, CongestionAlgorithm)], pairs: &[Fairness], jobs: usize, seed: u64) -> Value {
+/// Runs the grid and the fairness cells, `jobs` at a time, and returns everything as JSON. `flow` says when the one flow of a
+/// cell of the grid is measured.
+pub fn report(
+    links: &[(Link, CongestionAlgorithm)],
+    flow: impl Fn(&Link) -> Flows + Sync,
+    pairs: &[Fairness],
+    jobs: usize,
+    seed: u64,
+) -> Value {
     let singles = in_parallel(links, jobs, |(link, algorithm)| {
-        let outcome = measure(link, *algorithm, &Flows::one(link.time()), seed);
+        let flows = flow(link);
+        let outcome = measure(link, *algorithm, &flows, seed);
         let mut value = link.json();
         value["congestion"] = name(*algorithm).into();
-        value["seconds"] = link.time().as_secs_f64().into();
+        value["seconds"] = flows.until.as_secs_f64().into();
+        if flows.from.is_zero() {
+            value["from_start"] = true.into();
+        }
         fill(&mut value, &outcome);
         value
     });

@@ -11,7 +11,8 @@ use std::thread;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use warpline_sim::congestion;
+use warpline_proto::congestion::CongestionAlgorithm;
+use warpline_sim::congestion::{self, Fairness, Flows};
 use warpline_sim::run::run;
 use warpline_sim::scenario::{ALL, Scenario, find};
 
@@ -57,12 +58,18 @@ struct CongestionArgs {
     /// Instead: downloads by servers that remember the path from a connection before, and by such that do not
     #[arg(long, conflicts_with_all = ["quick", "link", "svg", "from"])]
     resume: bool,
-    /// Only how two flows share a link
-    #[arg(long, conflicts_with_all = ["link", "svg", "resume", "from"])]
+    /// Only how two flows share a link: that of --link, or those of the table in docs/congestion.md
+    #[arg(long, conflicts_with_all = ["svg", "resume", "from"])]
     fairness: bool,
     /// One link, such as 100,50,1,0.5: Mbit/s, milliseconds of round trip, percent of loss, queue in bandwidth-delay products
     #[arg(long, value_parser = link)]
     link: Option<congestion::Link>,
+    /// Measure single flows in so many seconds from their first packet on, start included, instead of when they are under way
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..), conflicts_with_all = ["resume", "fairness", "from"])]
+    from_start: Option<u64>,
+    /// Only cells with this controller: cubic or bbr
+    #[arg(long, value_parser = controller, conflicts_with_all = ["resume", "from"])]
+    congestion: Option<CongestionAlgorithm>,
     /// Seed of everything random
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -182,14 +189,25 @@ fn measure_congestion(args: &CongestionArgs) -> Result<(), Box<dyn std::error::E
         None => {
             let (mut cells, mut pairs) = (congestion::grid(args.quick), congestion::fairness(args.quick));
             if let Some(link) = args.link {
-                pairs.clear();
+                pairs = if args.fairness { Fairness::on(link).to_vec() } else { Vec::new() };
                 cells.truncate(0);
                 cells.extend(congestion::ALGORITHMS.map(|algorithm| (link, algorithm)));
             }
             if args.fairness {
                 cells.clear();
             }
-            congestion::report(&cells, &pairs, args.jobs, args.seed)
+            if let Some(only) = args.congestion {
+                cells.retain(|(_, algorithm)| *algorithm == only);
+                pairs.retain(|pair| pair.algorithms.contains(&only));
+            }
+            if args.from_start.is_some() {
+                pairs.clear();
+            }
+            let flow = |link: &congestion::Link| match args.from_start {
+                Some(seconds) => Flows::from_start(Duration::from_secs(seconds)),
+                None => Flows::one(link.time()),
+            };
+            congestion::report(&cells, flow, &pairs, args.jobs, args.seed)
         }
     };
     println!("{}", congestion::table(&report));
@@ -220,6 +238,11 @@ fn link(text: &str) -> Result<congestion::Link, String> {
         }
         _ => Err("expected four numbers: Mbit/s and milliseconds of at least 1, percent, queue".into()),
     }
+}
+
+fn controller(name: &str) -> Result<CongestionAlgorithm, String> {
+    let found = congestion::ALGORITHMS.into_iter().find(|algorithm| congestion::name(*algorithm) == name);
+    found.ok_or_else(|| format!("there are {}", congestion::ALGORITHMS.map(congestion::name).join(", ")))
 }
 
 fn scenario(name: &str) -> Result<&'static Scenario, String> {

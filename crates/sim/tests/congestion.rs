@@ -68,7 +68,8 @@ fn two_flows_share_a_link() {
 #[test]
 fn a_report_is_drawn_and_tabulated() {
     let link = Link::new(1, 10, 0.0, 1.0);
-    let results = report(&[(link, CongestionAlgorithm::Cubic)], &[], 1, 1);
+    let flow = |link: &Link| Flows::one(link.time());
+    let results = report(&[(link, CongestionAlgorithm::Cubic)], flow, &[], 1, 1);
     assert!(results["grid"][0]["share"].as_f64().is_some_and(|share| share > 0.5), "{results}");
     assert!(table(&results).contains("| 0 % | 1 BDP | 10 ms |"), "{}", table(&results));
     assert_eq!(heat_map(&results, "cubic").matches("<rect x=").count(), 1);

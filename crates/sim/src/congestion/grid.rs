@@ -71,6 +71,25 @@ pub struct Fairness {
     pub flows: Flows,
 }
 
+impl Fairness {
+    /// Flows over `link` and over the same with a round-trip time of `other_rtt`, the second begun after a fifth of the time,
+    /// measured in the last half.
+    pub fn new(link: Link, other_rtt: Duration, algorithms: [CongestionAlgorithm; 2]) -> Self {
+        let until = Duration::from_secs(match link.bits_per_s / 1_000_000 {
+            0..10 => 200,
+            10..100 => 100,
+            _ => 60,
+        });
+        Self { link, other_rtt, algorithms, flows: Flows { count: 2, apart: until / 5, from: until / 2, until } }
+    }
+
+    /// Two flows alike of each controller, and one of either.
+    pub fn on(link: Link) -> [Self; 3] {
+        let [one, other] = ALGORITHMS;
+        [[one; 2], [other; 2], ALGORITHMS].map(|algorithms| Self::new(link, link.rtt, algorithms))
+    }
+}
+
 /// The controllers that are measured.
 pub const ALGORITHMS: [CongestionAlgorithm; 2] = [CongestionAlgorithm::Cubic, CongestionAlgorithm::Bbr];
 
@@ -98,20 +117,17 @@ pub fn grid(quick: bool) -> Vec<(Link, CongestionAlgorithm)> {
     cells
 }
 
-/// Two flows, the second one fifth of the time later, measured in the last half: alike, with other round-trip times, and with
-/// other controllers. `quick` leaves the rate of 100 Mbit/s out.
+/// Two flows alike, with other round-trip times, and with other controllers. `quick` leaves the rate of 100 Mbit/s out.
 pub fn fairness(quick: bool) -> Vec<Fairness> {
-    let rates: &[(u64, u64)] = if quick { &[(1, 200), (10, 100)] } else { &[(1, 200), (10, 100), (100, 60)] };
+    let rates: &[u64] = if quick { &[1, 10] } else { &[1, 10, 100] };
     let mut cells = Vec::new();
     let mut add = |algorithms, rtts: &[(u64, u64)], buffers: &[f64]| {
-        for &(rate, seconds) in rates {
+        for &rate in rates {
             for &(rtt, other) in rtts {
-                for &buffer in buffers {
-                    let until = Duration::from_secs(seconds);
-                    let flows = Flows { count: 2, apart: until / 5, from: until / 2, until };
-                    let (link, other_rtt) = (Link::new(rate, rtt, 0.0, buffer), Duration::from_millis(other));
-                    cells.push(Fairness { link, other_rtt, algorithms, flows });
-                }
+                let pair = |&buffer| {
+                    Fairness::new(Link::new(rate, rtt, 0.0, buffer), Duration::from_millis(other), algorithms)
+                };
+                cells.extend(buffers.iter().map(pair));
             }
         }
     };
