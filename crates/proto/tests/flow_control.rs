@@ -7,7 +7,9 @@ use std::time::Duration;
 use common::{Pair, Transfer};
 use warpline_frame::Chunk;
 use warpline_proto::config::TransportConfig;
-use warpline_proto::{Dir, WriteError};
+use warpline_proto::congestion::{AckSample, CongestionControl, CustomCongestion, LossSample};
+use warpline_proto::recovery::sent::LostPacket;
+use warpline_proto::{Dir, Event, Instant, WriteError};
 
 /// A stream that was read fast, so that its window grew, and then not at all, must leave credit to its neighbours.
 #[test]
@@ -77,4 +79,65 @@ fn even_the_first_window_of_a_stream_leaves_a_third_to_the_others() {
         second.pump(p.now, (&mut p.client, client), (&mut p.server, server));
         second.done
     });
+}
+
+/// A controller that holds nothing back.
+#[derive(Debug)]
+struct Wide;
+
+impl CongestionControl for Wide {
+    fn on_sent(&mut self, _now: Instant, _bytes: u64, _in_flight: u64, _app_limited: bool) {}
+    fn on_ack(&mut self, _ack: &AckSample) {}
+    fn on_packet_lost(&mut self, _now: Instant, _packet: &LostPacket) {}
+    fn on_congestion(&mut self, _loss: &LossSample) {}
+    fn on_ecn_ce(&mut self, _now: Instant, _marks: u64, _sent_at: Instant) {}
+    fn on_spurious_loss(&mut self, _now: Instant) {}
+    fn on_mtu(&mut self, _mtu: u16) {}
+    fn window(&self) -> u64 {
+        64 << 20
+    }
+    fn pacing_rate(&self, _srtt: Duration) -> u64 {
+        u64::MAX
+    }
+    fn in_slow_start(&self) -> bool {
+        false
+    }
+    fn ssthresh(&self) -> u64 {
+        u64::MAX
+    }
+    fn state_name(&self) -> &'static str {
+        "wide"
+    }
+}
+
+/// While a loss at the front is repaired, acknowledgements free nothing. A fast path would send all that waits meanwhile, and
+/// the sender would be taken for one that has no more.
+#[test]
+fn a_writer_is_woken_before_what_it_wrote_has_run_out() {
+    let transport = TransportConfig {
+        stream_window: 8 << 20,
+        stream_window_max: 8 << 20,
+        connection_window: 16 << 20,
+        connection_window_max: 16 << 20,
+        send_buffer: 8 << 20,
+        pacing: false,
+        custom_congestion: Some(CustomCongestion::new(|_| Box::new(Wide))),
+        ..TransportConfig::default()
+    };
+    let mut pair = Pair::new(&transport);
+    let (client, _) = pair.established();
+    let sender = pair.client.connection(client).unwrap();
+    let id = sender.open(Dir::Uni).unwrap();
+    let mut written = 0;
+    while let Ok(n) = sender.write(id, &mut Chunk::from(vec![7; 50_000])) {
+        written += n;
+    }
+    let (mut sent, mut buffer) = (0, vec![0; 1 << 16]);
+    while sent < written * 3 / 5 {
+        sent += pair.client.poll_transmit(pair.now, &mut buffer).expect("more waits").len;
+    }
+    pair.client.connection(client).unwrap();
+    let woken = std::iter::from_fn(|| pair.client.poll_event()).any(|(_, event)| event == Event::Writable(id));
+    assert!(woken, "{sent} of {written} bytes were sent");
+    assert!(pair.client.connection(client).unwrap().write(id, &mut Chunk::from(vec![7; 50_000])).is_ok());
 }

@@ -88,6 +88,8 @@ impl Streams {
             let Some(send) = stream.send.as_ref() else { break };
             if send.is_sendable(credit) {
                 self.sending.scheduler.spend(written);
+                // Acknowledgements free nothing while a loss at the front is repaired: a fast path would run dry by then.
+                self.wake_writer(index);
                 continue;
             }
             self.sending.scheduler.pop();
