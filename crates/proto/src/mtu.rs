@@ -33,6 +33,8 @@ pub struct Discovery {
     /// When the next probe may go; `None` before the start.
     next_at: Option<Instant>,
     black_hole_events: u8,
+    /// When the newest packet that was acknowledged together with a large one was sent.
+    passed_sent_at: Instant,
 }
 
 impl Discovery {
@@ -48,6 +50,7 @@ impl Discovery {
             lost: 0,
             next_at: None,
             black_hole_events: 0,
+            passed_sent_at: Instant::default(),
         }
     }
 
@@ -130,19 +133,24 @@ impl Discovery {
         }
     }
 
-    /// Packets were acknowledged, the largest of `size` bytes.
+    /// Packets were acknowledged, the largest of `size` bytes, and the newest of them sent at `newest_sent_at`.
     #[inline]
-    pub fn on_non_probe_acked(&mut self, size: u16) {
+    pub fn on_non_probe_acked(&mut self, size: u16, newest_sent_at: Instant) {
         if size > BASE {
             self.black_hole_events = 0;
+            self.passed_sent_at = self.passed_sent_at.max(newest_sent_at);
         }
     }
 
-    /// `lost_packets` packets were lost at once, the largest of `largest_lost_size` bytes. True when that shows a black
-    /// hole: [`Self::current`] is 1200 then, and the search begins anew below the size that no longer passes.
-    pub fn on_lost(&mut self, lost_packets: u32, largest_lost_size: u16, now: Instant) -> bool {
+    /// Packets were lost, the largest of `largest_size` bytes, and the newest of them sent at `newest_sent_at`. True when that
+    /// shows a black hole: [`Self::current`] is 1200 then, and the search begins anew below the size that no longer passes.
+    pub fn on_lost(&mut self, largest_size: u16, newest_sent_at: Instant, now: Instant) -> bool {
         // Larger than the current size: a probe, whose loss is nothing unusual.
-        if lost_packets == 0 || largest_lost_size <= BASE || largest_lost_size > self.current {
+        if largest_size <= BASE || largest_size > self.current {
+            return false;
+        }
+        // Large packets that were sent later passed. A queue that overflowed shows in as many losses as its timers tell apart.
+        if newest_sent_at <= self.passed_sent_at {
             return false;
         }
         self.black_hole_events += 1;
@@ -264,18 +272,33 @@ mod tests {
         let mut d = Discovery::new(1200, 1452);
         d.start(at(0));
         search(&mut d, 1452, at(0));
-        assert!(!d.on_lost(5, 1452, at(1)));
-        assert!(!d.on_lost(5, 1452, at(1)));
-        d.on_non_probe_acked(1452);
-        assert!(!d.on_lost(5, 1452, at(2)));
-        assert!(!d.on_lost(5, 1452, at(2)));
-        d.on_non_probe_acked(1200);
-        assert!(!d.on_lost(5, 1200, at(2)));
-        assert!(d.on_lost(1, 1452, at(2)));
+        assert!(!d.on_lost(1452, at(1), at(1)));
+        assert!(!d.on_lost(1452, at(1), at(1)));
+        d.on_non_probe_acked(1452, at(1));
+        assert!(!d.on_lost(1452, at(2), at(2)));
+        assert!(!d.on_lost(1452, at(2), at(2)));
+        d.on_non_probe_acked(1200, at(2));
+        assert!(!d.on_lost(1200, at(2), at(2)));
+        assert!(d.on_lost(1452, at(2), at(2)));
         assert_eq!(d.current(), 1200);
         search(&mut d, 1400, at(3));
         assert!((1381..=1400).contains(&d.current()));
     }
+
+    /// A queue that overflows loses packets one by one, each found by a timer of its own, though later ones passed.
+    #[test]
+    fn losses_before_a_packet_that_passed_are_no_black_hole() {
+        let mut d = Discovery::new(1452, 1452);
+        d.on_non_probe_acked(1452, at(5));
+        for sent in 1..=5 {
+            assert!(!d.on_lost(1452, at(sent), at(6)));
+        }
+        assert!(!d.on_lost(1452, at(6), at(7)));
+        assert!(!d.on_lost(1452, at(7), at(8)));
+        assert!(d.on_lost(1452, at(8), at(9)));
+        assert_eq!(d.current(), 1200);
+    }
+
     #[test]
     fn silence_falls_back_and_tries_the_old_size_again() {
         let mut d = Discovery::new(1200, 1452);

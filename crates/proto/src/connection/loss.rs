@@ -74,7 +74,7 @@ impl Connection {
         self.update_rtt(cx.now, level, ack, &outcome);
         self.check_ecn(cx.now, level, ack, &outcome);
         self.pto.count = 0;
-        self.paths.current.mtu.on_non_probe_acked(outcome.largest_acked_size);
+        self.paths.current.mtu.on_non_probe_acked(outcome.largest_acked_size, outcome.newest_sent_at);
         // RFC 9002 appendix A.7: losses first, so that what is acknowledged by the same frame does not raise a window that
         // is about to fall.
         self.detect_lost(cx, level);
@@ -161,7 +161,7 @@ impl Connection {
         }
         self.counters.rare.packets_lost += u64::from(outcome.lost_packets);
         let path = &mut self.paths.current;
-        if path.mtu.on_lost(outcome.lost_packets, outcome.largest_lost_size, now) {
+        if path.mtu.on_lost(outcome.largest_lost_size, outcome.largest_lost_sent_at, now) {
             path.congestion.on_mtu(path.mtu.current());
         }
         if outcome.lost_bytes > 0 {
