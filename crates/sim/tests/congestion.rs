@@ -30,6 +30,21 @@ fn bbr_holds_a_link_that_loses_a_packet_in_a_hundred() {
     }
 }
 
+/// The start included. Under way the window has to let through what the model says that the path carries, though
+/// acknowledgements come in lumps.
+#[test]
+fn bbr_holds_a_lossy_link_from_its_first_packet_on() {
+    for (rate, rtt, queue, least) in [(50, 100, 0.5, 0.82), (100, 100, 0.5, 0.81), (100, 30, 1.0, 0.85)] {
+        let link = Link::new(rate, rtt, 1.0, queue);
+        let flows = Flows::from_start(Duration::from_secs(8));
+        let shares: Vec<f64> = (1..=3)
+            .map(|seed| measure(&link, CongestionAlgorithm::Bbr, &flows, seed).expect("the run goes to its end").share)
+            .collect();
+        let mean = shares.iter().sum::<f64>() / shares.len() as f64;
+        assert!(mean > least, "{rate} Mbit/s, {rtt} ms, {queue} BDP: {shares:?}");
+    }
+}
+
 /// A queue of two packets: a train of ten would lose most of itself, again and again.
 #[test]
 fn a_short_queue_does_not_bring_the_rate_down() {

@@ -66,11 +66,13 @@ pub(super) struct Volume {
     pub(super) longterm: u64,
     pub(super) shortterm: u64,
     pub(super) latest: u64,
+    /// The most that one acknowledgement covered in the present round of loss accounting.
+    pub(super) lump: u64,
 }
 
 impl Default for Volume {
     fn default() -> Self {
-        Self { longterm: UNBOUNDED, shortterm: UNBOUNDED, latest: 0 }
+        Self { longterm: UNBOUNDED, shortterm: UNBOUNDED, latest: 0, lump: 0 }
     }
 }
 
@@ -121,6 +123,7 @@ impl Bbr {
         self.bandwidth.latest = self.bandwidth.latest.max(rs.delivery_rate);
         self.bandwidth.passed = self.bandwidth.passed.max(rs.passed);
         self.volume.latest = self.volume.latest.max(rs.delivered);
+        self.volume.lump = self.volume.lump.max(rs.newly_acked);
         self.loss.round_start = rs.prior_delivered >= self.loss.round_delivered;
         if self.loss.round_start {
             self.loss.round_delivered = self.delivered;
@@ -132,6 +135,7 @@ impl Bbr {
             self.bandwidth.latest = rs.delivery_rate;
             self.bandwidth.passed = rs.passed;
             self.volume.latest = rs.delivered;
+            self.volume.lump = rs.newly_acked;
         }
     }
 
@@ -140,6 +144,7 @@ impl Bbr {
         self.bandwidth.latest = 0;
         self.bandwidth.passed = 0.0;
         self.volume.latest = 0;
+        self.volume.lump = 0;
     }
 
     pub(super) fn update_congestion_signals(&mut self, rs: &Sample) {
@@ -159,8 +164,10 @@ impl Bbr {
     /// The draft lowers the bounds to what the last round delivered. That is no measure of the path where the sender held
     /// back: in the round after ProbeBW_DOWN it delivers nine tenths of the bandwidth, after ProbeRTT a half, of any path, and
     /// one lost packet would make a bound of it until the next probe. So the bandwidth falls by the share of what was sent
-    /// that did not arrive, or came late, and the volume no further than what that bandwidth keeps on the way. Marks are the
-    /// word of a queue: after them the draft's rule holds (RFC 3168 section 5).
+    /// that did not arrive, or came late, and the volume no further than what that bandwidth keeps on the way and one
+    /// acknowledgement covers: the window could not let that bandwidth through otherwise. (`extra_acked` says too much here: what
+    /// comes faster than a bound that fell counts as aggregation.) Marks are the word of a queue: after them the draft's rule holds
+    /// (RFC 3168 section 5).
     fn adapt_lower_bounds(&mut self) {
         if self.state.is_accelerating() || !self.loss.in_round {
             return;
@@ -178,7 +185,8 @@ impl Bbr {
         let before = volume.shortterm;
         volume.shortterm = volume.latest.max(scale(before, BETA));
         if !is_marked {
-            let on_the_way = self.bdp_multiple(self.bandwidth.max().min(self.bandwidth.shortterm), 1.0);
+            let product = self.bdp_multiple(self.bandwidth.max().min(self.bandwidth.shortterm), 1.0);
+            let on_the_way = self.quantized(product.saturating_add(self.volume.lump));
             self.volume.shortterm = self.volume.shortterm.max(on_the_way.min(before));
         }
     }

@@ -164,14 +164,15 @@ fn what_was_not_sent_is_no_news_of_the_path() {
     }
     let (bandwidth, volume) = (path.bbr.bandwidth.shortterm, path.bbr.volume.shortterm);
     assert!((24_000_000..25_000_000).contains(&bandwidth), "{bandwidth}");
-    assert!(volume >= 960_000, "{volume}");
+    // Room for what that bandwidth keeps on the way, and for an acknowledgement that covers a round trip.
+    assert!(volume >= 960_000 + 500_000, "{volume}");
     // A mark is a queue's: half the rate was delivered, and the bounds go there.
     for _ in 0..2 {
         path.bbr.on_ecn_ce(path.now, 1, path.now);
         path.round_at(500_000, [12_500_000; 2], 0);
     }
-    let (bandwidth, volume) = (path.bbr.bandwidth.shortterm, path.bbr.volume.shortterm);
-    assert!(bandwidth < 18_000_000 && volume < 720_000, "{bandwidth} {volume}");
+    let (bandwidth, after) = (path.bbr.bandwidth.shortterm, path.bbr.volume.shortterm);
+    assert!(bandwidth < 18_000_000 && after <= volume / 2, "{bandwidth} {volume} {after}");
 }
 
 #[test]
