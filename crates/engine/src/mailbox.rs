@@ -5,7 +5,7 @@ use crate::exec::TaskKey;
 use crate::limits::{COMMANDS_MAX, WAKES_MAX};
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use warpline_ring::Flag;
 use warpline_ring::mailbox::{Receiver, SendError, Sender, mailbox};
 
 /// Something to be done on the worker's thread, in the worker's context.
@@ -25,7 +25,7 @@ pub(crate) struct Mailbox {
 struct Shared {
     ring: Ring,
     /// A wake-up did not fit: the worker has to poll every task.
-    overflow: AtomicBool,
+    overflow: Flag,
 }
 
 /// The worker's side.
@@ -52,7 +52,7 @@ impl fmt::Debug for Rejected {
 impl Mailbox {
     /// A mailbox and its worker's side.
     pub(crate) fn new(ring: Ring) -> (Self, Inbox) {
-        let shared = Arc::new(Shared { ring, overflow: AtomicBool::new(false) });
+        let shared = Arc::new(Shared { ring, overflow: Flag::new(false) });
         let (commands, command_inbox) = mailbox(COMMANDS_MAX);
         let (wakes, wake_inbox) = mailbox(WAKES_MAX);
         let inbox = Inbox { commands: command_inbox, wakes: wake_inbox, shared: Arc::clone(&shared) };
@@ -86,7 +86,7 @@ impl Mailbox {
                 }
             }
             Err(SendError::Full(_)) => {
-                self.shared.overflow.store(true, Ordering::Release);
+                self.shared.overflow.raise();
                 self.ring();
             }
             // The worker has ended, and its tasks with it.
@@ -105,7 +105,7 @@ impl Inbox {
     #[inline]
     pub(crate) fn take_wakes(&mut self, wake: impl FnMut(TaskKey)) -> bool {
         self.wakes.drain().for_each(wake);
-        self.shared.overflow.load(Ordering::Relaxed) && self.shared.overflow.swap(false, Ordering::Acquire)
+        self.shared.overflow.take_if_seen()
     }
 
     /// Carries out all commands and says how many there were.

@@ -8,9 +8,9 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::Duration;
-use warpline_ring::Lock;
+use warpline_ring::AtomicWaker;
 
 /// A [`Scheduler`] that runs as one task of an executor: of a packet worker, of tokio's `LocalSet`, of whatever polls
 /// futures on one thread. Its fibers wait for that executor's futures ([`Wait`](crate::Wait)), and its tasks wait for
@@ -53,16 +53,7 @@ impl<F, S> Unpin for Guest<F, S> {}
 
 /// Whom to wake in the executor.
 #[derive(Default)]
-struct Host(Lock<Option<Waker>>);
-
-impl Host {
-    fn wake(&self) {
-        let waker = self.0.lock().clone();
-        if let Some(waker) = waker {
-            waker.wake();
-        }
-    }
-}
+struct Host(AtomicWaker);
 
 impl<F, S> Guest<F, S>
 where
@@ -80,7 +71,7 @@ where
         let host = Arc::new(Host::default());
         let (to_wake, also) = (Arc::clone(&host), config.notify.take());
         config.notify = Some(Box::new(move || {
-            to_wake.wake();
+            to_wake.0.wake();
             if let Some(also) = &also {
                 also();
             }
@@ -123,12 +114,7 @@ where
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let this = &mut *self;
-        {
-            let mut waker = this.host.0.lock();
-            if !waker.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
-                *waker = Some(context.waker().clone());
-            }
-        }
+        this.host.0.register(context.waker());
         this.scheduler.guest_begin(std::mem::take(&mut this.asleep));
         let turn = this.scheduler.turn(limits::GUEST_BUDGET);
         if turn.live == 0 {

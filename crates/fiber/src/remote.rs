@@ -4,11 +4,10 @@ use crate::limits;
 use crate::sched::Inner;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Wake;
 use std::thread::Thread;
 use warpline_ring::mailbox::{self, SendError};
-use warpline_ring::{Doorbell, Notify, WakeSet};
+use warpline_ring::{Doorbell, Flag, Notify, WakeSet};
 
 pub(crate) type Injected = Box<dyn FnOnce() + Send>;
 
@@ -33,14 +32,14 @@ impl Notify for Notifier {
 pub(crate) struct Shared {
     pub(crate) bell: Doorbell<Notifier>,
     /// The future of `block_on` was woken.
-    pub(crate) root_woken: AtomicBool,
+    pub(crate) root_woken: Flag,
     injected: mailbox::Sender<Injected>,
 }
 
 impl Shared {
     pub(crate) fn new(notifier: Notifier) -> (Arc<Shared>, mailbox::Receiver<Injected>) {
         let (injected, receiver) = mailbox::mailbox(limits::INJECTED_MAX);
-        (Arc::new(Shared { bell: Doorbell::new(notifier), root_woken: AtomicBool::new(false), injected }), receiver)
+        (Arc::new(Shared { bell: Doorbell::new(notifier), root_woken: Flag::new(false), injected }), receiver)
     }
 }
 
@@ -51,7 +50,7 @@ impl Wake for Shared {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        self.root_woken.store(true, Ordering::Release);
+        self.root_woken.raise();
         self.bell.ring();
     }
 }

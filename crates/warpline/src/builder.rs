@@ -7,7 +7,6 @@ use crate::fiber;
 use crate::limits::ACCEPT_CONNECTIONS;
 use crate::local::{self, Worker};
 use crate::remote::Connection;
-use crate::sync::{Inlet, fan_in};
 use crate::{FleetKeys, IoConfig, QuicLb, ServerConfig, Version};
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
@@ -15,6 +14,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 use warpline_ring::Lock;
+use warpline_ring::fan_in::{Inlet, fan_in};
 
 /// Sets an [`Endpoint`] up. Made by [`Endpoint::builder`].
 ///

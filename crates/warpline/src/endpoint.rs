@@ -4,13 +4,13 @@ use crate::builder::EndpointBuilder;
 use crate::engine::{ConnectError, Engine, EngineError, RebindError, ScaleError, WorkerHandle, WorkerStats};
 use crate::local::Worker;
 use crate::remote::{Connection, call_local};
-use crate::sync::FanIn;
 use crate::{Choice, ClientConfig, EndpointStats, IoStats};
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use warpline_ring::fan_in::FanIn;
 
 /// A group of workers that serve one UDP address, and the handle to it for any thread and runtime.
 ///

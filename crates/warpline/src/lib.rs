@@ -71,7 +71,6 @@ mod key_log;
 pub mod limits;
 mod memory_file;
 mod remote;
-mod sync;
 
 pub use warpline_engine as engine;
 pub use warpline_engine::local;

@@ -1,4 +1,5 @@
-//! Handles of other threads take no lock of a worker: not for streams, datagrams, questions, nor for those who wait.
+//! Handles of other threads take no lock, and the workers none for them: not for accepting, streams, datagrams, questions,
+//! nor for those who wait.
 
 mod common;
 
@@ -47,15 +48,20 @@ async fn echo(connection: Connection) {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn workers_take_no_lock_for_handles_of_other_threads() {
-    let (server, client, config, address) = endpoints(1);
-    let accepting = server.clone();
+/// Has the endpoint's connections served, as tasks of the calling thread's runtime.
+fn serve(endpoint: &Endpoint) {
+    let accepting = endpoint.clone();
     tokio::spawn(async move {
         while let Some(connection) = accepting.accept().await {
             tokio::spawn(echo(connection));
         }
     });
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn workers_take_no_lock_for_handles_of_other_threads() {
+    let (server, client, config, address) = endpoints(1);
+    serve(&server);
     let connection = client.connect(address, "localhost", Arc::new(config)).await.expect("an answer");
     use_everything(&connection).await;
     let before = (locks(&server).await, locks(&client).await);
@@ -73,4 +79,58 @@ async fn workers_take_no_lock_for_handles_of_other_threads() {
         locks_taken() - before
     });
     assert_eq!(seen.await.expect("the worker runs"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn workers_take_no_lock_while_workers_come_and_go() {
+    let (server, client) = common::configs(warpline::TransportConfig::default());
+    let server = common::loopback().max_workers(3).server(server).start().expect("loopback is there");
+    let endpoint = common::loopback().start().expect("loopback is there");
+    serve(&server);
+    let connection = endpoint.connect(server.local_addr(), "localhost", Arc::new(client)).await.expect("an answer");
+    use_everything(&connection).await;
+    // The first worker stays all the time; it takes part in every stage of every change.
+    let before = (locks(&server).await, locks(&endpoint).await);
+    let moved = server.stats().moved_in;
+    for workers in [3, 2, 3, 1] {
+        let (changed, ()) = tokio::join!(server.scale_to(workers), use_everything(&connection));
+        changed.expect("so many are allowed");
+    }
+    assert_eq!(server.workers().len(), 1);
+    let after = (locks(&server).await, locks(&endpoint).await);
+    assert!(server.stats().moved_in > moved, "the connection never moved");
+    assert_eq!(before, after, "a worker took a lock");
+}
+
+/// All tasks of the program on one thread, whose locks are counted: those of the runtime itself are not ours.
+#[tokio::test]
+async fn handles_of_other_threads_take_no_lock_themselves() {
+    const CONNECTIONS: usize = 5;
+    let (server, client, config, address) = endpoints(1);
+    let config = Arc::new(config);
+    let (connected, mut connections) = tokio::sync::mpsc::unbounded_channel();
+    // Connecting asks which workers there are, and their list has a lock; so that is another thread's business.
+    let connecting = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        runtime.block_on(async {
+            for _ in 0..CONNECTIONS {
+                let connection = client.connect(address, "localhost", Arc::clone(&config)).await.expect("an answer");
+                connected.send(connection).expect("the test waits");
+            }
+        });
+        (client, locks_taken())
+    });
+    let before = locks_taken();
+    serve(&server);
+    let mut used = 0;
+    while let Some(connection) = connections.recv().await {
+        use_everything(&connection).await;
+        connection.close(0, b"");
+        used += 1;
+    }
+    assert_eq!((used, locks_taken() - before), (CONNECTIONS, 0), "a handle took a lock");
+    // The count would have shown one: the other thread has taken some.
+    let (client, taken) = connecting.join().expect("it does not panic");
+    assert!(taken > 0);
+    drop(client);
 }

@@ -4,8 +4,9 @@ use crate::mailbox::Mailbox;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Wake;
+use warpline_ring::Flag;
 
 /// Names a task of one worker. Never reused while a waker for it can still act.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,27 +93,27 @@ pub(super) fn has_local() -> bool {
 pub(super) struct TaskHeader {
     key: TaskKey,
     /// Set from the first wake-up until the poll that answers it begins.
-    queued: AtomicBool,
+    queued: Flag,
     home: Arc<Home>,
 }
 
 impl TaskHeader {
     /// The header of a task that is queued for its first poll.
     pub(super) fn new(key: TaskKey, home: Arc<Home>) -> Self {
-        Self { key, queued: AtomicBool::new(true), home }
+        Self { key, queued: Flag::new(true), home }
     }
 
     /// Makes the header of a task that has ended that of another one.
     pub(super) fn begin(&mut self, key: TaskKey) {
         self.key = key;
-        *self.queued.get_mut() = true;
+        self.queued.reset(true);
     }
 
-    /// Wake-ups from here on ask for another poll. A read-modify-write, so that the poll sees everything that a
-    /// waker wrote before it found the flag already set.
+    /// Wake-ups from here on ask for another poll. This one sees everything that a waker wrote before it found the flag
+    /// already set.
     #[inline]
     pub(super) fn begin_poll(&self) {
-        self.queued.swap(false, Ordering::AcqRel);
+        self.queued.take();
     }
 }
 
@@ -123,7 +124,7 @@ impl Wake for TaskHeader {
 
     #[inline]
     fn wake_by_ref(self: &Arc<Self>) {
-        if self.queued.swap(true, Ordering::AcqRel) {
+        if !self.queued.raise() {
             return;
         }
         if self.home.is_current() {

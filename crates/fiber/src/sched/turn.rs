@@ -7,7 +7,6 @@ use std::cell::Cell;
 use std::future::Future;
 use std::pin::Pin;
 use std::ptr::NonNull;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::Duration;
@@ -141,9 +140,9 @@ impl Inner {
         let waker = Waker::from(self.shared.clone());
         let mut context = Context::from_waker(&waker);
         let mut output = None;
-        self.shared.root_woken.store(true, Ordering::Relaxed);
+        self.shared.root_woken.raise();
         self.drive(|| {
-            if self.shared.root_woken.swap(false, Ordering::Acquire)
+            if self.shared.root_woken.take_if_seen()
                 && let Poll::Ready(value) = future.as_mut().poll(&mut context)
             {
                 output = Some(value);

@@ -3,6 +3,8 @@
 //! `RUSTFLAGS="--cfg loom" cargo test -p warpline-ring --release --test loom`
 #![cfg(loom)]
 
+mod flags;
+mod handles;
 mod queues;
 mod signals;
 mod slots;

@@ -6,17 +6,16 @@ use crate::limits::{ACCEPT_STREAMS, ASKS, RECV_DATAGRAMS, SEND_DATAGRAMS};
 use crate::local::{self, Roaming};
 use crate::remote::connection::Facts;
 use crate::remote::{RecvStream, SendStream, recv, send};
-use crate::sync::{FanIn, Inlet, single};
 use crate::{Chunk, ConnectionError, EngineError, OperationError};
-use futures_util::task::AtomicWaker;
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
-use warpline_ring::WaitList;
+use warpline_ring::fan_in::{FanIn, Inlet, single};
 use warpline_ring::mailbox;
 use warpline_ring::oneshot::Reply;
+use warpline_ring::{AtomicWaker, WaitList};
 
 /// No datagram can be sent.
 const NO_DATAGRAMS: usize = 0;

@@ -3,13 +3,13 @@
 use crate::engine::{EngineError, ReadError, ReadExactError, ReadToEndError};
 use crate::limits::RECV_CHUNKS;
 use crate::local::{self, Roaming};
-use crate::sync::{PipeReceiver, PipeSender, pipe};
 use crate::{Chunk, StreamId};
 use std::fmt;
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
+use warpline_ring::pipe;
 
 /// Nobody has asked the peer to stop.
 const NO_STOP: u64 = u64::MAX;
@@ -28,7 +28,7 @@ struct Shared {
 /// with code 0.
 pub struct RecvStream {
     id: StreamId,
-    pipe: Option<PipeReceiver<Chunk>>,
+    pipe: Option<pipe::Receiver<Chunk>>,
     shared: Arc<Shared>,
     /// The part of the last chunk that was not wanted yet.
     rest: Chunk,
@@ -36,7 +36,7 @@ pub struct RecvStream {
 
 /// Starts the worker's half, on the worker.
 pub(super) fn export(stream: local::RecvStream<Roaming>) -> Result<RecvStream, EngineError> {
-    let (sender, receiver) = pipe(RECV_CHUNKS);
+    let (sender, receiver) = pipe::pipe(RECV_CHUNKS);
     let shared = Arc::new(Shared { end: OnceLock::new(), stop: AtomicU64::new(NO_STOP) });
     let remote = RecvStream { id: stream.id(), pipe: Some(receiver), shared: Arc::clone(&shared), rest: Chunk::new() };
     local::spawn_roaming(stream.connection(), pump(stream, sender, shared))?;
@@ -67,7 +67,7 @@ impl RecvStream {
         let Some(first) = self.read_chunk(usize::MAX).await? else { return Ok(false) };
         chunks.push(first);
         for _ in 1..max_chunks {
-            let Some(chunk) = self.pipe.as_mut().and_then(PipeReceiver::pop) else { break };
+            let Some(chunk) = self.pipe.as_mut().and_then(pipe::Receiver::pop) else { break };
             chunks.push(chunk);
         }
         Ok(true)
@@ -184,7 +184,7 @@ impl tokio::io::AsyncRead for RecvStream {
 }
 
 /// The worker's half of a stream: reads and puts into the ring, until the end, an error, or nobody wants more.
-async fn pump(mut stream: local::RecvStream<Roaming>, mut pipe: PipeSender<Chunk>, shared: Arc<Shared>) {
+async fn pump(mut stream: local::RecvStream<Roaming>, mut pipe: pipe::Sender<Chunk>, shared: Arc<Shared>) {
     let mut held = None;
     let end = poll_fn(|cx| {
         loop {

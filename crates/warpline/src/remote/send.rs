@@ -3,15 +3,14 @@
 use crate::engine::{EngineError, OperationError, WriteError};
 use crate::limits::{SEND_CHUNKS, WRITE_BYTES_MAX};
 use crate::local::{self, Roaming};
-use crate::sync::{PipeReceiver, PipeSender, pipe};
 use crate::{Chunk, StreamId};
-use futures_util::task::AtomicWaker;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
+use warpline_ring::{AtomicWaker, pipe};
 
 /// What has become of the stream, said once by the worker.
 #[derive(Clone, Debug)]
@@ -54,13 +53,13 @@ struct Shared {
 pub struct SendStream {
     id: StreamId,
     /// `None` once the stream is finished or reset.
-    pipe: Option<PipeSender<Chunk>>,
+    pipe: Option<pipe::Sender<Chunk>>,
     shared: Arc<Shared>,
 }
 
 /// Starts the worker's half, on the worker.
 pub(super) fn export(stream: local::SendStream<Roaming>) -> Result<SendStream, EngineError> {
-    let (sender, receiver) = pipe(SEND_CHUNKS);
+    let (sender, receiver) = pipe::pipe(SEND_CHUNKS);
     let shared = Arc::new(Shared {
         settled: OnceLock::new(),
         waiting: AtomicWaker::new(),
@@ -258,7 +257,7 @@ impl Drop for Guard {
 /// the stream was settled.
 struct Pump {
     shared: Guard,
-    pipe: PipeReceiver<Chunk>,
+    pipe: pipe::Receiver<Chunk>,
     stream: local::SendStream<Roaming>,
 }
 

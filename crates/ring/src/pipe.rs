@@ -1,10 +1,10 @@
 //! A bounded stream of items from one task to another, on whatever threads they are: a ring, and a waker on each side.
 
-use futures_util::task::AtomicWaker;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::fmt;
 use std::task::{Context, Poll};
-use warpline_ring::spsc::{self, Consumer, Producer};
+
+use crate::spsc::{self, Consumer, Producer};
+use crate::sync::{Arc, AtomicU8, AtomicWaker, Ordering};
 
 const SENDER_GONE: u8 = 1;
 const RECEIVER_GONE: u8 = 2;
@@ -16,7 +16,7 @@ struct Shared {
 }
 
 /// The side that sends.
-pub(crate) struct PipeSender<T: Send> {
+pub struct Sender<T: Send> {
     ring: Producer<T>,
     /// Items pushed since the receiver was woken.
     quiet: usize,
@@ -24,7 +24,7 @@ pub(crate) struct PipeSender<T: Send> {
 }
 
 /// The side that receives.
-pub(crate) struct PipeReceiver<T: Send> {
+pub struct Receiver<T: Send> {
     ring: Consumer<T>,
     /// Items taken since the sender was woken, and after how many it is: half the ring.
     taken: usize,
@@ -33,18 +33,18 @@ pub(crate) struct PipeReceiver<T: Send> {
 }
 
 /// A pipe with room for at least `capacity` items.
-pub(crate) fn pipe<T: Send>(capacity: usize) -> (PipeSender<T>, PipeReceiver<T>) {
+pub fn pipe<T: Send>(capacity: usize) -> (Sender<T>, Receiver<T>) {
     let (producer, consumer) = spsc::channel(capacity);
     let shared = Arc::new(Shared { gone: AtomicU8::new(0), sender: AtomicWaker::new(), receiver: AtomicWaker::new() });
     let wake_after = (producer.capacity() / 2).max(1);
-    let sender = PipeSender { ring: producer, quiet: 0, shared: Arc::clone(&shared) };
-    (sender, PipeReceiver { ring: consumer, taken: 0, wake_after, shared })
+    let sender = Sender { ring: producer, quiet: 0, shared: Arc::clone(&shared) };
+    (sender, Receiver { ring: consumer, taken: 0, wake_after, shared })
 }
 
-impl<T: Send> PipeSender<T> {
+impl<T: Send> Sender<T> {
     /// Pushes the item in `item`, without waking the receiver: [`flush`](Self::flush) does, and so does a ring that is
     /// full. Pending, with the item still there, while there is no room.
-    pub(crate) fn poll_push(&mut self, cx: &Context<'_>, item: &mut Option<T>) -> Poll<()> {
+    pub fn poll_push(&mut self, cx: &Context<'_>, item: &mut Option<T>) -> Poll<()> {
         if item.is_none() {
             return Poll::Ready(());
         }
@@ -52,7 +52,7 @@ impl<T: Send> PipeSender<T> {
     }
 
     /// The same with an item that is made only if there is room.
-    pub(crate) fn poll_push_with(&mut self, cx: &Context<'_>, mut make: impl FnMut() -> Option<T>) -> Poll<()> {
+    pub fn poll_push_with(&mut self, cx: &Context<'_>, mut make: impl FnMut() -> Option<T>) -> Poll<()> {
         if self.push(&mut make) {
             return Poll::Ready(());
         }
@@ -68,26 +68,26 @@ impl<T: Send> PipeSender<T> {
     }
 
     /// Wakes the receiver if something was pushed since the last time.
-    pub(crate) fn flush(&mut self) {
+    pub fn flush(&mut self) {
         if std::mem::take(&mut self.quiet) > 0 {
             self.shared.receiver.wake();
         }
     }
 
     /// Has the task woken when the receiver makes room or goes away.
-    pub(crate) fn register(&self, cx: &Context<'_>) {
+    pub fn register(&self, cx: &Context<'_>) {
         self.shared.sender.register(cx.waker());
     }
 
     /// Whether nobody receives any more.
-    pub(crate) fn is_closed(&self) -> bool {
+    pub fn is_closed(&self) -> bool {
         self.shared.gone.load(Ordering::Acquire) & RECEIVER_GONE != 0
     }
 }
 
-impl<T: Send> PipeReceiver<T> {
+impl<T: Send> Receiver<T> {
     /// The next item; `None` once the sender is gone and everything was taken.
-    pub(crate) fn poll_pop(&mut self, cx: &Context<'_>) -> Poll<Option<T>> {
+    pub fn poll_pop(&mut self, cx: &Context<'_>) -> Poll<Option<T>> {
         if let Some(item) = self.pop() {
             return Poll::Ready(Some(item));
         }
@@ -103,7 +103,7 @@ impl<T: Send> PipeReceiver<T> {
 
     /// The next item if one is there. The sender is woken when half of the ring was taken or nothing is left, so that
     /// it fills many places at a time.
-    pub(crate) fn pop(&mut self) -> Option<T> {
+    pub fn pop(&mut self) -> Option<T> {
         let item = self.ring.pop();
         self.taken += usize::from(item.is_some());
         if self.taken >= self.wake_after || (item.is_none() && self.taken > 0) {
@@ -114,24 +114,36 @@ impl<T: Send> PipeReceiver<T> {
     }
 }
 
-impl<T: Send> Drop for PipeSender<T> {
+impl<T: Send> Drop for Sender<T> {
     fn drop(&mut self) {
         self.shared.gone.fetch_or(SENDER_GONE, Ordering::Release);
         self.shared.receiver.wake();
     }
 }
 
-impl<T: Send> Drop for PipeReceiver<T> {
+impl<T: Send> Drop for Receiver<T> {
     fn drop(&mut self) {
         self.shared.gone.fetch_or(RECEIVER_GONE, Ordering::Release);
         self.shared.sender.wake();
     }
 }
 
-#[cfg(test)]
+impl<T: Send> fmt::Debug for Sender<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sender").field("ring", &self.ring).finish_non_exhaustive()
+    }
+}
+
+impl<T: Send> fmt::Debug for Receiver<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Receiver").field("ring", &self.ring).finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
-    use futures_util::future::poll_fn;
+    use std::future::poll_fn;
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn items_come_in_order_through_a_small_ring() {
