@@ -139,10 +139,10 @@ fn counters_add_up_over_workers() {
 
 #[test]
 fn readers_follow_publications() {
-    let cell = Arc::new(EpochCell::new(Arc::new(0u64)));
+    let cell = EpochCell::new(Arc::new(0u64));
     thread::scope(|scope| {
         for _ in 0..2 {
-            let mut reader = EpochReader::new(cell.clone());
+            let mut reader = EpochReader::new(&cell);
             scope.spawn(move || {
                 while **reader.table() < 1_000 {
                     let before = reader.epoch();
@@ -155,7 +155,25 @@ fn readers_follow_publications() {
             cell.publish(Arc::new(value));
         }
     });
-    assert_eq!(cell.epoch(), 1_000);
+    assert_eq!(EpochReader::new(&cell).epoch(), 1_000);
+}
+
+#[test]
+fn versions_that_nobody_reads_are_freed_however_many_there_are() {
+    const VERSIONS: usize = if cfg!(miri) { 100 } else { 50_000 };
+    let table = Arc::new(());
+    let cell = EpochCell::new(Arc::clone(&table));
+    let behind = EpochReader::new(&cell);
+    for _ in 0..VERSIONS {
+        cell.publish(Arc::clone(&table));
+    }
+    let mut reader = EpochReader::new(&cell);
+    assert!(!reader.refresh());
+    assert_eq!(Arc::strong_count(&table), 1 + VERSIONS + 1, "a reader may still go along all of them");
+    drop(behind);
+    assert_eq!(Arc::strong_count(&table), 2);
+    drop((reader, cell));
+    assert_eq!(Arc::strong_count(&table), 1);
 }
 
 #[test]

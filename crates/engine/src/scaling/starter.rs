@@ -68,7 +68,7 @@ impl Starter {
             config: Arc::clone(&self.config),
             clock: self.clock,
             stop: Arc::clone(&self.stop),
-            member: Member::new(handle.number(), Arc::clone(&self.plans), Arc::clone(&self.progress)),
+            member: Member::new(handle.number(), &self.plans, Arc::clone(&self.progress)),
             coordinator: self.coordinator.clone(),
             mark: self.mark,
             is_reader: role == Role::Reader,

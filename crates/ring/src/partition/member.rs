@@ -55,7 +55,7 @@ pub struct Member {
 
 impl Member {
     /// The member of worker `me`, which takes part from the next change on.
-    pub fn new(me: u16, plans: Arc<EpochCell<Plan>>, progress: Arc<Progress>) -> Member {
+    pub fn new(me: u16, plans: &EpochCell<Plan>, progress: Arc<Progress>) -> Member {
         Member { me, plans: EpochReader::new(plans), progress, phase: Phase::Steady }
     }
 
