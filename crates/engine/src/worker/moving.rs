@@ -64,7 +64,12 @@ impl Core {
         let waiting = self.incoming.take_out(&ids);
         let mut lingering = self.take_lingering(&ids);
         let mut entry = |core: &mut Self, key: Option<ConnectionKey>, detached: Option<Detached>| {
-            let side = key.and_then(|key| core.conns.remove(key)).map(Box::new);
+            let mut side = key.and_then(|key| core.conns.remove(key)).map(Box::new);
+            if let Some(side) = &mut side {
+                // Wakers of this worker would gather, one a move, and keep its mailbox when it has long been removed. Whoever
+                // waits within a task by a waker of its own looks again.
+                side.wake_all(&mut core.wakes);
+            }
             let id = key.map_or(u64::MAX, ConnectionKey::id);
             MovedConnection {
                 detached,
