@@ -151,6 +151,16 @@ impl Links {
         !self.blocked
     }
 
+    /// Gives up what still waits, since the worker ends; how many datagrams there were among it.
+    pub(crate) fn abandon(&mut self) -> u64 {
+        self.blocked = false;
+        let waiting = self.outbound.iter_mut().flatten().map(|outbound| {
+            outbound.overflow.clear();
+            std::mem::take(&mut outbound.packets) as u64
+        });
+        waiting.sum()
+    }
+
     /// Tells those to whom something was sent.
     pub(crate) fn ring(&mut self) {
         for outbound in self.outbound.iter_mut().flatten() {
@@ -219,5 +229,24 @@ mod tests {
             Message::Moved(_) => false,
         });
         assert!(in_order);
+    }
+
+    #[test]
+    fn what_a_worker_that_ends_could_not_send_is_counted() {
+        let (producer, mut receiver) = spsc::channel(4);
+        let (mailbox, _inbox) = Mailbox::new(Box::new(|| ()));
+        let mut links = Links::default();
+        let outbound = Outbound::new(producer, mailbox);
+        links.apply(LinkChange::Open { worker: 1, outbound, inbound: spsc::channel(1).1 });
+        let sent = (0..10).filter(|n| links.send(1, packet(*n))).count();
+        assert!(links.send(1, stray(3)) && !links.flush());
+        // The other one takes two before the worker has ended, and what is in the ring after it.
+        let mut got = usize::from(receiver.pop().is_some()) + usize::from(receiver.pop().is_some());
+        links.flush();
+        let lost = links.abandon();
+        assert!(links.flush(), "nothing waits any more");
+        got += std::iter::from_fn(|| receiver.pop()).count();
+        assert_eq!((sent, got, lost), (10, 6, 4));
+        assert_eq!(links.abandon(), 0, "counted once");
     }
 }

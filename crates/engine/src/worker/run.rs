@@ -314,6 +314,8 @@ impl Loop {
             while self.receive(now) {}
             self.links.flush();
             self.links.ring();
+            // Whoever has a full ring has more than it can handle: to the peers these were lost on the way.
+            self.tally.handover_dropped += self.links.abandon();
         }
         if let Some(why) = self.failure.clone() {
             // Those who wait learn why, tasks on this thread and elsewhere.
