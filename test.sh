@@ -28,6 +28,7 @@ need iperf3 iperf3        # TCP and
 need ping iputils-ping    # ping beside AF_XDP
 need ethtool ethtool      # what interfaces offer to AF_XDP
 need python3 python3-venv # aioquic, the Python peer
+need strace strace        # system calls of workers, counted
 
 step "formatting"
 cargo fmt --all -- --check
@@ -55,7 +56,7 @@ cargo test --quiet -p warpline-interop
 cargo run --quiet -p warpline-interop -- matrix --quick --peers quinn,aioquic --jobs 8
 
 step "workers that come and go under load, short form"
-cargo run --quiet --release -p warpline-bench -- chaos --seconds 10 --connections 400 --every 500
+cargo run --quiet --release -p warpline-bench -- chaos --seconds 10 --connections 400 --every 500 --pause 20
 
 step "the demo"
 cargo run --quiet --release -p warpline-cli -- demo --size 128 --files 2000 --json
