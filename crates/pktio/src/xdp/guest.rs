@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use warpline_frame::{Frame, Pool};
+use warpline_ring::Flag;
 use warpline_ring::spsc::{self, Consumer, Full, Producer};
 
 use super::config::XdpMode;
@@ -25,10 +26,9 @@ use crate::bell::Doorbell;
 use crate::limits::XDP_GUEST_FRAMES;
 
 /// What both sides see.
-#[derive(Default)]
 struct Shared {
     /// The guest has no frame to build in, and waits for one.
-    starved: AtomicBool,
+    starved: Flag,
     /// The owner is gone.
     ended: AtomicBool,
     /// How the owner's queue works now, as [`encode`] says it.
@@ -76,7 +76,12 @@ pub(super) fn link(owner: Doorbell, guest: Doorbell, premises: Premises) -> (Gue
     let Premises { jumbo, payload_max } = premises;
     let (give, supply) = spsc::channel(XDP_GUEST_FRAMES);
     let (send, ready) = spsc::channel(XDP_GUEST_FRAMES);
-    let shared = Arc::new(Shared::default());
+    let shared = Arc::new(Shared {
+        starved: Flag::new(false),
+        ended: AtomicBool::default(),
+        mode: AtomicU8::default(),
+        finishes_checksums: AtomicBool::default(),
+    });
     let link = GuestLink { supply: give, ready, bell: guest, shared: Arc::clone(&shared), out: 0 };
     let unused = Vec::with_capacity(XDP_GUEST_FRAMES);
     let guest = Guest { supply, ready: send, owner, shared, unused, jumbo, payload_max, unrung: false, starved: false };
@@ -114,11 +119,11 @@ impl GuestLink {
         Ok(())
     }
 
-    /// Wakes the guest if it waits for frames.
+    /// Wakes the guest if it waits for frames, after it was given some.
     #[inline]
     pub(super) fn wake_if_starved(&self) {
-        // The swap comes after the push that it tells of; a guest that sets the flag later looks at the ring again.
-        if self.shared.starved.load(Ordering::Relaxed) && self.shared.starved.swap(false, Ordering::AcqRel) {
+        // Taken after the push that it tells of; a guest that raises it later finds what was pushed.
+        if self.shared.starved.take() {
             self.bell.ring();
         }
     }
@@ -157,7 +162,7 @@ impl Guest {
             return Some(Frame::from_vec(vec![0; PAYLOAD_AT + self.payload_max]));
         }
         self.flush();
-        self.shared.starved.store(true, Ordering::SeqCst);
+        self.shared.starved.raise();
         match &mut self.jumbo {
             Some(pool) => pool.take(),
             None => self.supply.pop(),
