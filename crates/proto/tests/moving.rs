@@ -15,10 +15,13 @@ fn empty(seed: u8) -> Endpoint {
 
 /// Moves a connection to an endpoint that has nothing else, which takes the other's place.
 fn move_over(endpoint: &mut Endpoint, handle: ConnectionHandle, seed: u8) -> ConnectionHandle {
+    let half_open = endpoint.half_open();
     let detached = endpoint.detach(handle).expect("the connection is there");
-    assert!(endpoint.is_empty() && endpoint.detach(handle).is_none());
+    assert!(endpoint.is_empty() && endpoint.half_open() == 0 && endpoint.detach(handle).is_none());
     *endpoint = empty(seed);
-    endpoint.attach(detached)
+    let handle = endpoint.attach(detached);
+    assert_eq!(endpoint.half_open(), half_open, "a handshake that is open counts where it is");
+    handle
 }
 
 fn random_loss(pair: &mut Pair, seed: u64) {
