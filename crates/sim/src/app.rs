@@ -15,8 +15,9 @@ pub use server::Server;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use warpline_proto::{ConnectionHandle, Dir, Endpoint, Event};
+use warpline_proto::{Dir, Event};
 
+use crate::workers::{ConnectionKey, Workers};
 use crate::{Instant, Report, Tally};
 
 /// The ALPN token of these applications.
@@ -28,19 +29,19 @@ pub const STOP_CODE: u64 = 0x1_0002;
 /// The code with which a client closes a connection that has done its work.
 pub const CLOSE_CODE: u64 = 0x1_0003;
 
-/// What runs on an endpoint.
+/// What runs on a host's workers.
 pub trait App {
     /// Called once, at the start.
-    fn start(&mut self, now: Instant, endpoint: &mut Endpoint) {
-        let _ = (now, endpoint);
+    fn start(&mut self, now: Instant, workers: &mut Workers) {
+        let _ = (now, workers);
     }
 
     /// Something happened on a connection.
-    fn handle_event(&mut self, now: Instant, endpoint: &mut Endpoint, handle: ConnectionHandle, event: Event);
+    fn handle_event(&mut self, now: Instant, workers: &mut Workers, key: ConnectionKey, event: Event);
 
     /// The time that [`next_wake`](Self::next_wake) named has come.
-    fn wake(&mut self, now: Instant, endpoint: &mut Endpoint) {
-        let _ = (now, endpoint);
+    fn wake(&mut self, now: Instant, workers: &mut Workers) {
+        let _ = (now, workers);
     }
 
     /// When to call [`wake`](Self::wake).

@@ -199,6 +199,8 @@ fn setup(link: &Link, algorithm: CongestionAlgorithm, flows: &Flows) -> Setup {
         ce_share_max: None,
         bleached: None,
         server_sends_max: None,
+        server_workers: None,
+        client_workers: None,
     }
 }
 

@@ -1,11 +1,12 @@
-//! A host: the production endpoint with an application on top, as a node of the simulated network.
+//! A host: the production endpoint, or several, with an application on top, as a node of the simulated network.
 
 use std::net::SocketAddr;
 
 use warpline_frame::Frame;
-use warpline_proto::{BATCH_MAX, DatagramMeta, Ecn, Endpoint, Kept};
+use warpline_proto::{BATCH_MAX, DatagramMeta, Ecn, Kept};
 
 use crate::app::App;
+use crate::workers::Workers;
 use crate::{Codepoint, Instant, Node, Packet, Report, Tally};
 
 /// What `poll_transmit` may fill: as large as the kernel takes a train.
@@ -14,11 +15,11 @@ const TRAIN_LEN_MAX: usize = 64 << 10;
 /// Rounds of events and actions in one turn; more means that the two never come to rest.
 const ROUNDS_MAX: usize = 100_000;
 
-/// An endpoint and its application.
+/// Endpoints and their application.
 #[derive(Debug)]
 pub struct Host<A> {
     address: SocketAddr,
-    endpoint: Endpoint,
+    workers: Workers,
     app: A,
     started: bool,
     restless: bool,
@@ -27,17 +28,22 @@ pub struct Host<A> {
 
 impl<A: App> Host<A> {
     /// A host that has not begun.
-    pub fn new(address: SocketAddr, endpoint: Endpoint, app: A) -> Self {
-        Self { address, endpoint, app, started: false, restless: false, buffer: vec![0; TRAIN_LEN_MAX] }
+    pub fn new(address: SocketAddr, workers: Workers, app: A) -> Self {
+        Self { address, workers, app, started: false, restless: false, buffer: vec![0; TRAIN_LEN_MAX] }
     }
 
     /// Hands the events to the application until there are none.
     fn turn(&mut self, now: Instant) {
         for _ in 0..ROUNDS_MAX {
-            let Some((handle, event)) = self.endpoint.poll_event() else { return };
-            self.app.handle_event(now, &mut self.endpoint, handle, event);
+            let Some((key, event)) = self.workers.poll_event() else { return };
+            self.app.handle_event(now, &mut self.workers, key, event);
         }
         self.restless = true;
+    }
+
+    /// When the application wants to be woken. It waits for connections that are about to arrive.
+    fn next_wake(&self) -> Option<Instant> {
+        self.app.next_wake().filter(|_| self.workers.are_settled())
     }
 }
 
@@ -48,7 +54,7 @@ impl<A: App> Node for Host<A> {
 
     fn handle_datagram(&mut self, now: Instant, packet: Packet) {
         let meta = meta(&packet);
-        self.endpoint.handle_datagram(now, &meta, &mut Frame::from_vec(packet.payload));
+        self.workers.handle_datagrams(now, &meta, vec![Frame::from_vec(packet.payload)]);
         self.turn(now);
     }
 
@@ -60,7 +66,7 @@ impl<A: App> Node for Host<A> {
             while let Some(next) = rest.next_if(|next| together.len() < BATCH_MAX && self::meta(next) == meta) {
                 together.push(Frame::from_vec(next.payload));
             }
-            self.endpoint.handle_datagrams(now, &meta, &mut together);
+            self.workers.handle_datagrams(now, &meta, together);
         }
         self.turn(now);
     }
@@ -68,20 +74,18 @@ impl<A: App> Node for Host<A> {
     fn handle_timeout(&mut self, now: Instant) {
         if !self.started {
             self.started = true;
-            self.app.start(now, &mut self.endpoint);
+            self.app.start(now, &mut self.workers);
         }
-        if self.endpoint.next_timeout().is_some_and(|at| at <= now) {
-            self.endpoint.handle_timeout(now);
-        }
+        self.workers.handle_timeout(now);
         self.turn(now);
-        if self.app.next_wake().is_some_and(|at| at <= now) {
-            self.app.wake(now, &mut self.endpoint);
+        if self.next_wake().is_some_and(|at| at <= now) {
+            self.app.wake(now, &mut self.workers);
             self.turn(now);
         }
     }
 
     fn poll_transmit(&mut self, now: Instant, out: &mut Vec<Packet>) {
-        let Some(transmit) = self.endpoint.poll_transmit(now, &mut self.buffer) else {
+        let Some(transmit) = self.workers.poll_transmit(now, &mut self.buffer) else {
             return self.turn(now);
         };
         let train = self.buffer.get(..transmit.len).unwrap_or_default();
@@ -96,11 +100,11 @@ impl<A: App> Node for Host<A> {
     }
 
     fn next_timeout(&self) -> Option<Instant> {
-        self.endpoint.next_timeout().into_iter().chain(self.app.next_wake()).min()
+        self.workers.next_timeout().into_iter().chain(self.next_wake()).min()
     }
 
     fn is_done(&self) -> bool {
-        self.started && self.app.is_done() && self.endpoint.is_idle()
+        self.started && self.app.is_done() && self.workers.are_idle()
     }
 
     fn tally(&self) -> Tally {
@@ -108,7 +112,7 @@ impl<A: App> Node for Host<A> {
     }
 
     fn kept(&self) -> Kept {
-        self.endpoint.kept()
+        self.workers.kept()
     }
 
     fn report(&self) -> Report {

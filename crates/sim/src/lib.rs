@@ -1,8 +1,8 @@
 //! A deterministic network simulator for the production protocol code.
 //!
 //! A [`World`](world::World) holds one server, clients, and between them [paths](path::Path) made of [hops](hop::Hop): a
-//! bottleneck, a delay, loss, a NAT. Hosts run the production [`Endpoint`](warpline_proto::Endpoint) with an
-//! [application](app) on top. Time is virtual: it jumps from event to event, so an hour of a slow link costs what its
+//! bottleneck, a delay, loss, a NAT. Hosts run the production [`Endpoint`](warpline_proto::Endpoint), one or several as the
+//! [workers](workers) of an engine, with an [application](app) on top. Time is virtual: it jumps from event to event, so an hour of a slow link costs what its
 //! packets cost. All randomness comes from one seed; the same seed gives the same run, which the hash of its event log
 //! shows.
 //!
@@ -31,6 +31,7 @@ pub mod rng;
 pub mod run;
 pub mod scenario;
 pub mod spoofer;
+pub mod workers;
 pub mod world;
 
 pub use node::{Node, Report, Tally};

@@ -22,6 +22,7 @@ use crate::log::{self, Log};
 use crate::path::Path;
 use crate::scenario::{Scenario, Setup};
 use crate::spoofer::Spoofer;
+use crate::workers::{Moving, Workers};
 use crate::world::{Limits, NodeId, World};
 use crate::{Instant, Node, Report, Rng, address};
 
@@ -143,6 +144,8 @@ pub(crate) fn build(setup: Setup, rng: &mut Rng, verbose: bool) -> Result<World,
         half_open_per_source,
         certificate_names,
         spoofed,
+        server_workers,
+        client_workers,
         ..
     } = setup;
     let endpoint_config = Arc::new(EndpointConfig::new(&rng.seed()));
@@ -152,8 +155,8 @@ pub(crate) fn build(setup: Setup, rng: &mut Rng, verbose: bool) -> Result<World,
     server_config.retry = retry;
     server_config.half_open_per_source = half_open_per_source;
     let server_config = server_config.transport(server).map_err(|error| error.to_string())?;
-    let endpoint = Endpoint::new(Arc::clone(&endpoint_config), Some(Arc::new(server_config)), rng.seed());
-    let server = Host::new(address::SERVER, endpoint, Server::new(workload.chunk_max));
+    let workers = make_workers(&endpoint_config, Some(&Arc::new(server_config)), server_workers, rng);
+    let server = Host::new(address::SERVER, workers, Server::new(workload.chunk_max));
 
     let mut least_rtt = Duration::MAX;
     let mut clients: Vec<(Box<dyn Node>, Path)> = Vec::new();
@@ -163,12 +166,12 @@ pub(crate) fn build(setup: Setup, rng: &mut Rng, verbose: bool) -> Result<World,
         let transport = TransportConfig { congestion, ..client.clone() };
         let config = ClientConfig::insecure(&[ALPN]).and_then(|config| config.transport(transport));
         let config = Arc::new(config.map_err(|error| error.to_string())?);
-        let endpoint = Endpoint::new(Arc::new(EndpointConfig::new(&rng.seed())), None, rng.seed());
+        let workers = make_workers(&Arc::new(EndpointConfig::new(&rng.seed())), None, client_workers, rng);
         let starts_at = Instant::from_nanos(0) + workload.apart * u32::from(index);
         let app = Client::new(config, workload.clone(), rng.fork(), starts_at);
         let path = Path::new(hops, rng.fork());
         least_rtt = least_rtt.min(2 * path.least_delay());
-        clients.push((Box::new(Host::new(address::client(index), endpoint, app)), path));
+        clients.push((Box::new(Host::new(address::client(index), workers, app)), path));
     }
 
     if let Some((hops, spoofing)) = spoofed {
@@ -195,6 +198,20 @@ pub(crate) fn build(setup: Setup, rng: &mut Rng, verbose: bool) -> Result<World,
     world.watch(Box::new(BufferLimit::new(buffered_max)));
     world.watch(Box::new(HalfOpenLimit::new(half_open_max)));
     Ok(world)
+}
+
+/// The workers of a host: one, or several that connections move between.
+fn make_workers(
+    config: &Arc<EndpointConfig>,
+    server: Option<&Arc<ServerConfig>>,
+    moving: Option<Moving>,
+    rng: &mut Rng,
+) -> Workers {
+    let endpoint = |seed| Endpoint::new(Arc::clone(config), server.cloned(), seed);
+    match moving {
+        Some(moving) => Workers::several(moving, rng.fork(), endpoint),
+        None => Workers::one(endpoint(rng.seed())),
+    }
 }
 
 /// A certificate whose signatures have one length. With ECDSA the handshake's datagrams would differ in size from run to

@@ -10,6 +10,7 @@ mod migration;
 mod mtu;
 mod outage;
 mod rate;
+mod workers;
 
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ use warpline_proto::limits::HALF_OPEN_PER_SOURCE;
 use crate::app::Workload;
 use crate::hop::{Bottleneck, BottleneckConfig, Delay, Hop, Ways};
 use crate::spoofer::Spoofing;
+use crate::workers::Moving;
 use crate::{Instant, Rng};
 
 /// A named way to set up a run.
@@ -64,6 +66,10 @@ pub struct Setup {
     pub bleached: Option<Ways>,
     /// The most bytes of UDP payload that the server may send.
     pub server_sends_max: Option<u64>,
+    /// The server has several workers, and connections move between them.
+    pub server_workers: Option<Moving>,
+    /// So does each client.
+    pub client_workers: Option<Moving>,
 }
 
 impl Setup {
@@ -84,6 +90,8 @@ impl Setup {
             ce_share_max: None,
             bleached: None,
             server_sends_max: None,
+            server_workers: None,
+            client_workers: None,
         }
     }
 
@@ -97,11 +105,12 @@ impl Setup {
     }
 
     /// The most handshakes that the server may keep open: those that each source may, without Retry addresses that never answer
-    /// included.
+    /// included. Each worker counts for itself.
     pub fn half_open_max(&self) -> usize {
         let spoofed = self.spoofed.as_ref().map_or(0, |(_, spoofing)| usize::from(spoofing.sources));
         let silent = if self.retry == RetryPolicy::Always { 0 } else { spoofed };
-        self.half_open_per_source * (self.paths.len() + silent)
+        let workers = self.server_workers.map_or(1, |moving| moving.workers);
+        self.half_open_per_source * (self.paths.len() + silent) * workers
     }
 
     /// Makes windows and buffers small beside what is sent, so that flow control has something to do and
@@ -170,6 +179,7 @@ pub const ALL: &[Scenario] = &[
     load::RESETS,
     load::SLOW_READER,
     load::DATAGRAMS,
+    workers::MOVING_WORKERS,
 ];
 
 /// The scenario of this name.

@@ -55,14 +55,17 @@ scenarios! {
     resets: "resets",
     slow_reader: "slow-reader",
     datagrams: "datagrams",
+    moving_workers: "moving-workers",
 }
 
 #[test]
 fn the_same_seed_gives_the_same_run() {
-    for name in ["corruption", "reordering", "churn", "resets"] {
+    for name in ["corruption", "reordering", "churn", "resets", "moving-workers"] {
         let scenario = find(name).expect("the name stands in the list of scenarios");
         let outcome = |seed| run(scenario, seed, false).map_err(|failure| failure.to_string());
-        assert_eq!(outcome(1), outcome(1), "{name}");
-        assert_ne!(outcome(1), outcome(2), "{name}");
+        for seed in 1..6 {
+            assert_eq!(outcome(seed), outcome(seed), "{name}, seed {seed}");
+            assert_ne!(outcome(seed), outcome(seed + 1), "{name}, seed {seed}");
+        }
     }
 }

@@ -7,13 +7,12 @@ use std::time::Duration;
 
 use warpline_frame::Chunk;
 use warpline_proto::config::ClientConfig;
-use warpline_proto::{
-    Connection, ConnectionError, ConnectionHandle, Dir, Endpoint, Event, MigrateError, SendDatagramError, StreamId,
-};
+use warpline_proto::{Connection, ConnectionError, Dir, Event, MigrateError, SendDatagramError, StreamId};
 
 use super::stream::{Header, InEnd, Incoming, OutEnd, Outgoing};
 use super::{App, CLOSE_CODE, Ending, Exchange, Move, RESET_CODE, STOP_CODE, Workload};
 use crate::check::Pattern;
+use crate::workers::{ConnectionKey, Workers};
 use crate::{Instant, Report, Rng, Tally, address};
 
 /// Content bytes of a datagram: small enough for any path that QUIC allows.
@@ -55,7 +54,7 @@ struct Account {
 /// The connection that is at work.
 #[derive(Debug)]
 struct Current {
-    handle: ConnectionHandle,
+    key: ConnectionKey,
     /// Index of the exchange that begins next.
     next_exchange: usize,
     /// When it may begin.
@@ -87,12 +86,12 @@ impl Client {
     }
 
     /// Moves if it is time for that. The handshake may not be confirmed yet, and no connection ID be left to move with.
-    fn relocate(&mut self, now: Instant, endpoint: &mut Endpoint) {
+    fn relocate(&mut self, now: Instant, workers: &mut Workers) {
         let Some(current) = self.current.as_ref().filter(|current| current.connected && !current.closing) else {
             return;
         };
         while let Some(Move { to, .. }) = self.moves.next(now) {
-            match endpoint.migrate(now, current.handle) {
+            match workers.migrate(now, current.key) {
                 Ok(()) => {
                     self.moves.ahead.pop_front();
                     (self.moves.at, self.moves.again) = (Some(to), None);
@@ -101,7 +100,7 @@ impl Client {
                     // To the server it is the rebinding of a NAT then.
                     self.moves.ahead.pop_front();
                     (self.moves.at, self.moves.again) = (Some(to), None);
-                    endpoint.connection(current.handle).into_iter().for_each(Connection::ping);
+                    workers.connection(current.key).into_iter().for_each(Connection::ping);
                 }
                 Err(MigrateError::NotEstablished) => self.moves.again = Some(now + MOVE_AGAIN),
                 Err(error) => {
@@ -112,23 +111,23 @@ impl Client {
         }
     }
 
-    fn connect(&mut self, now: Instant, endpoint: &mut Endpoint) {
+    fn connect(&mut self, now: Instant, workers: &mut Workers) {
         if self.connections_begun == self.workload.connections {
             return;
         }
         self.connections_begun += 1;
-        match endpoint.connect(now, &self.config, address::SERVER, "localhost") {
-            Ok(handle) => self.current = Some(Current::new(handle, now)),
+        match workers.connect(now, &self.config, address::SERVER, "localhost") {
+            Ok(key) => self.current = Some(Current::new(key, now)),
             Err(error) => self.account.faults.push(format!("cannot connect: {error}")),
         }
     }
 
     /// Begins what may begin, and closes when all is done.
-    fn advance(&mut self, now: Instant, endpoint: &mut Endpoint) {
+    fn advance(&mut self, now: Instant, workers: &mut Workers) {
         let Some(current) = self.current.as_mut().filter(|current| current.connected && !current.closing) else {
             return;
         };
-        let Some(connection) = endpoint.connection(current.handle) else { return };
+        let Some(connection) = workers.connection(current.key) else { return };
         let Self { workload, rng, account, moves, .. } = self;
         current.send_datagrams(connection, workload.datagrams, account);
         while let Some(&exchange) = workload.exchanges.get(current.next_exchange)
@@ -152,11 +151,11 @@ impl Client {
         }
     }
 
-    fn handle_closed(&mut self, now: Instant, endpoint: &mut Endpoint, error: &ConnectionError) {
+    fn handle_closed(&mut self, now: Instant, workers: &mut Workers, error: &ConnectionError) {
         self.account.tally.closed += 1;
         let finished = self.current.take().is_some_and(|current| current.closing);
         if finished && *error == ConnectionError::LocallyClosed {
-            self.connect(now, endpoint);
+            self.connect(now, workers);
         } else {
             self.account.faults.push(format!("connection ended: {error}"));
         }
@@ -164,18 +163,18 @@ impl Client {
 }
 
 impl App for Client {
-    fn start(&mut self, now: Instant, endpoint: &mut Endpoint) {
+    fn start(&mut self, now: Instant, workers: &mut Workers) {
         if self.starts_at <= now {
-            self.connect(now, endpoint);
+            self.connect(now, workers);
         }
     }
 
-    fn handle_event(&mut self, now: Instant, endpoint: &mut Endpoint, handle: ConnectionHandle, event: Event) {
-        let Some(current) = self.current.as_mut().filter(|current| current.handle == handle) else { return };
+    fn handle_event(&mut self, now: Instant, workers: &mut Workers, key: ConnectionKey, event: Event) {
+        let Some(current) = self.current.as_mut().filter(|current| current.key == key) else { return };
         if let Event::Closed(error) = &event {
-            return self.handle_closed(now, endpoint, error);
+            return self.handle_closed(now, workers, error);
         }
-        let Some(connection) = endpoint.connection(handle) else { return };
+        let Some(connection) = workers.connection(key) else { return };
         match event {
             Event::Connected => {
                 current.connected = true;
@@ -203,17 +202,17 @@ impl App for Client {
             | Event::DatagramsUnblocked
             | Event::Closed(_) => {}
         }
-        self.advance(now, endpoint);
+        self.advance(now, workers);
     }
 
-    fn wake(&mut self, now: Instant, endpoint: &mut Endpoint) {
+    fn wake(&mut self, now: Instant, workers: &mut Workers) {
         if self.connections_begun == 0 && self.starts_at <= now {
-            return self.connect(now, endpoint);
+            return self.connect(now, workers);
         }
         if let Some(current) = &mut self.current
             && current.connected
             && current.reads_from <= now
-            && let Some(connection) = endpoint.connection(current.handle)
+            && let Some(connection) = workers.connection(current.key)
         {
             let ids: Vec<StreamId> = current.streams.keys().copied().collect();
             for id in ids {
@@ -221,8 +220,8 @@ impl App for Client {
             }
             current.reads_from = Instant::from_nanos(0);
         }
-        self.relocate(now, endpoint);
-        self.advance(now, endpoint);
+        self.relocate(now, workers);
+        self.advance(now, workers);
     }
 
     fn address(&self) -> Option<SocketAddr> {
@@ -268,9 +267,9 @@ impl Moves {
 }
 
 impl Current {
-    fn new(handle: ConnectionHandle, now: Instant) -> Self {
+    fn new(key: ConnectionKey, now: Instant) -> Self {
         Self {
-            handle,
+            key,
             next_exchange: 0,
             begins_from: now,
             reads_from: now,

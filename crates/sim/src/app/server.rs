@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use warpline_frame::Chunk;
-use warpline_proto::{Connection, ConnectionError, ConnectionHandle, Dir, Endpoint, Event, StreamId};
+use warpline_proto::{Connection, ConnectionError, Dir, Event, StreamId};
 
 use super::stream::{InEnd, Incoming, OutEnd, Outgoing};
 use super::{App, CLOSE_CODE, RESET_CODE};
 use crate::check::Pattern;
+use crate::workers::{ConnectionKey, Workers};
 use crate::{Instant, Report, Tally};
 
 /// The server's answer to a stream that ended before its header.
@@ -17,8 +18,8 @@ const NO_HEADER_CODE: u64 = 0x1_0010;
 #[derive(Debug)]
 pub struct Server {
     chunk_max: usize,
-    /// Looked up by handle only, never iterated: the order of a hash map must not matter.
-    connections: HashMap<ConnectionHandle, Serving>,
+    /// Looked up by key only, never iterated: the order of a hash map must not matter.
+    connections: HashMap<ConnectionKey, Serving>,
     tally: Tally,
     faults: Vec<String>,
 }
@@ -42,19 +43,19 @@ impl Server {
         Self { chunk_max, connections: HashMap::new(), tally: Tally::default(), faults: Vec::new() }
     }
 
-    fn accept(&mut self, now: Instant, connection: &mut Connection, handle: ConnectionHandle, dir: Dir) {
+    fn accept(&mut self, now: Instant, connection: &mut Connection, key: ConnectionKey, dir: Dir) {
         while let Some(id) = connection.accept(dir) {
             let stream = Stream { dir, incoming: Incoming::with_header(self.chunk_max), outgoing: None };
-            if self.connections.entry(handle).or_default().streams.insert(id, stream).is_some() {
+            if self.connections.entry(key).or_default().streams.insert(id, stream).is_some() {
                 self.faults.push(format!("stream {id:?} was accepted twice"));
             }
-            self.pump(now, connection, handle, id);
+            self.pump(now, connection, key, id);
         }
     }
 
     /// Moves one stream as far as it goes.
-    fn pump(&mut self, now: Instant, connection: &mut Connection, handle: ConnectionHandle, id: StreamId) {
-        let Some(serving) = self.connections.get_mut(&handle) else { return };
+    fn pump(&mut self, now: Instant, connection: &mut Connection, key: ConnectionKey, id: StreamId) {
+        let Some(serving) = self.connections.get_mut(&key) else { return };
         let Some(stream) = serving.streams.get_mut(&id) else { return };
         let before = stream.incoming.verified();
         stream.incoming.pump(now, connection, id, u64::MAX);
@@ -85,8 +86,8 @@ impl Server {
         }
     }
 
-    fn take_datagrams(&mut self, connection: &mut Connection, handle: ConnectionHandle) {
-        let serving = self.connections.entry(handle).or_default();
+    fn take_datagrams(&mut self, connection: &mut Connection, key: ConnectionKey) {
+        let serving = self.connections.entry(key).or_default();
         while let Some(datagram) = connection.recv_datagram() {
             match datagram_number(&datagram) {
                 Some(number) if serving.datagrams.insert(number) => self.tally.completed += 1,
@@ -98,23 +99,23 @@ impl Server {
 }
 
 impl App for Server {
-    fn handle_event(&mut self, now: Instant, endpoint: &mut Endpoint, handle: ConnectionHandle, event: Event) {
+    fn handle_event(&mut self, now: Instant, workers: &mut Workers, key: ConnectionKey, event: Event) {
         if let Event::Closed(error) = &event {
             self.tally.closed += 1;
-            self.connections.remove(&handle);
+            self.connections.remove(&key);
             if !is_expected_end(error) {
                 self.faults.push(format!("connection ended: {error}"));
             }
             return;
         }
-        let Some(connection) = endpoint.connection(handle) else { return };
+        let Some(connection) = workers.connection(key) else { return };
         match event {
             Event::Connected => self.tally.connected += 1,
-            Event::StreamOpened(dir) => self.accept(now, connection, handle, dir),
+            Event::StreamOpened(dir) => self.accept(now, connection, key, dir),
             Event::Readable(id) | Event::Writable(id) | Event::Stopped(id, _) => {
-                self.pump(now, connection, handle, id);
+                self.pump(now, connection, key, id);
             }
-            Event::DatagramReceived => self.take_datagrams(connection, handle),
+            Event::DatagramReceived => self.take_datagrams(connection, key),
             Event::Accepting
             | Event::EarlyData
             | Event::AddressObserved

@@ -96,6 +96,8 @@ impl Visit {
             ce_share_max: None,
             bleached: None,
             server_sends_max: None,
+            server_workers: None,
+            client_workers: None,
         };
         let mut world = build(setup, &mut rng, false)?;
         if memory.is_some_and(|memory| !memory.is_empty()) {
