@@ -69,6 +69,8 @@ pub trait App {
 pub struct Workload {
     /// Connections, one after the other.
     pub connections: u32,
+    /// Those of which a session is known begin with early data.
+    pub early_data: bool,
     /// What is done on each of them.
     pub exchanges: Vec<Exchange>,
     /// Exchanges that go on at the same time.
@@ -126,6 +128,7 @@ impl Workload {
         let exchange = Exchange { dir: Dir::Bi, upload, download, ending: Ending::Whole };
         Self {
             connections: 1,
+            early_data: false,
             exchanges: vec![exchange; count],
             at_once: count,
             chunk_max: 16 << 10,

@@ -154,7 +154,8 @@ pub(crate) fn build(setup: Setup, rng: &mut Rng, verbose: bool) -> Result<World,
         ServerConfig::with_single_cert(vec![certificate], key, &[ALPN]).map_err(|error| error.to_string())?;
     server_config.retry = retry;
     server_config.half_open_per_source = half_open_per_source;
-    let server_config = server_config.transport(server).map_err(|error| error.to_string())?;
+    let server_config = server_config.transport(server).and_then(|config| config.early_data(workload.early_data));
+    let server_config = server_config.map_err(|error| error.to_string())?;
     let workers = make_workers(&endpoint_config, Some(&Arc::new(server_config)), server_workers, rng);
     let server = Host::new(address::SERVER, workers, Server::new(workload.chunk_max));
 
@@ -165,10 +166,11 @@ pub(crate) fn build(setup: Setup, rng: &mut Rng, verbose: bool) -> Result<World,
         let congestion = client_congestion.get(usize::from(index)).copied().unwrap_or(client.congestion);
         let transport = TransportConfig { congestion, ..client.clone() };
         let config = ClientConfig::insecure(&[ALPN]).and_then(|config| config.transport(transport));
-        let config = Arc::new(config.map_err(|error| error.to_string())?);
+        let mut config = config.map_err(|error| error.to_string())?;
+        config.early_data = workload.early_data;
         let workers = make_workers(&Arc::new(EndpointConfig::new(&rng.seed())), None, client_workers, rng);
         let starts_at = Instant::from_nanos(0) + workload.apart * u32::from(index);
-        let app = Client::new(config, workload.clone(), rng.fork(), starts_at);
+        let app = Client::new(Arc::new(config), workload.clone(), rng.fork(), starts_at);
         let path = Path::new(hops, rng.fork());
         least_rtt = least_rtt.min(2 * path.least_delay());
         clients.push((Box::new(Host::new(address::client(index), workers, app)), path));

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use warpline_frame::Chunk;
 use warpline_proto::config::ClientConfig;
-use warpline_proto::{Connection, ConnectionError, Dir, Event, MigrateError, SendDatagramError, StreamId};
+use warpline_proto::{Connection, ConnectionError, Dir, EarlyData, Event, MigrateError, SendDatagramError, StreamId};
 
 use super::stream::{Header, InEnd, Incoming, OutEnd, Outgoing};
 use super::{App, CLOSE_CODE, Ending, Exchange, Move, RESET_CODE, STOP_CODE, Workload};
@@ -62,6 +62,8 @@ struct Current {
     reads_from: Instant,
     streams: BTreeMap<StreamId, Stream>,
     datagrams_sent: u32,
+    /// It begins before it is connected.
+    early: bool,
     connected: bool,
     closing: bool,
 }
@@ -117,14 +119,19 @@ impl Client {
         }
         self.connections_begun += 1;
         match workers.connect(now, &self.config, address::SERVER, "localhost") {
-            Ok(key) => self.current = Some(Current::new(key, now)),
+            Ok(key) => {
+                let connection = workers.connection(key);
+                let early = connection.is_some_and(|connection| connection.early_data() == EarlyData::Offered);
+                self.current = Some(Current { early, ..Current::new(key, now) });
+                self.advance(now, workers);
+            }
             Err(error) => self.account.faults.push(format!("cannot connect: {error}")),
         }
     }
 
     /// Begins what may begin, and closes when all is done.
     fn advance(&mut self, now: Instant, workers: &mut Workers) {
-        let Some(current) = self.current.as_mut().filter(|current| current.connected && !current.closing) else {
+        let Some(current) = self.current.as_mut().filter(|current| current.may_send()) else {
             return;
         };
         let Some(connection) = workers.connection(current.key) else { return };
@@ -145,7 +152,8 @@ impl Client {
                 current.begins_from = now + workload.pause;
             }
         }
-        if current.next_exchange == workload.exchanges.len() && current.streams.is_empty() && moves.ahead.is_empty() {
+        let done = current.next_exchange == workload.exchanges.len() && current.streams.is_empty();
+        if current.connected && done && moves.ahead.is_empty() {
             current.closing = true;
             connection.close(now, CLOSE_CODE, b"done");
         }
@@ -275,9 +283,14 @@ impl Current {
             reads_from: now,
             streams: BTreeMap::new(),
             datagrams_sent: 0,
+            early: false,
             connected: false,
             closing: false,
         }
+    }
+
+    fn may_send(&self) -> bool {
+        (self.connected || self.early) && !self.closing
     }
 
     /// Moves one stream as far as it goes, and forgets it when it is over.

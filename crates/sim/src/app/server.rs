@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use warpline_frame::Chunk;
 use warpline_proto::{Connection, ConnectionError, Dir, Event, StreamId};
+use warpline_wire::TransportErrorCode;
 
 use super::stream::{InEnd, Incoming, OutEnd, Outgoing};
 use super::{App, CLOSE_CODE, RESET_CODE};
@@ -26,6 +27,8 @@ pub struct Server {
 
 #[derive(Debug, Default)]
 struct Serving {
+    early: bool,
+    connected: bool,
     streams: BTreeMap<StreamId, Stream>,
     datagrams: BTreeSet<u64>,
 }
@@ -102,22 +105,25 @@ impl App for Server {
     fn handle_event(&mut self, now: Instant, workers: &mut Workers, key: ConnectionKey, event: Event) {
         if let Event::Closed(error) = &event {
             self.tally.closed += 1;
-            self.connections.remove(&key);
-            if !is_expected_end(error) {
+            let serving = self.connections.remove(&key).unwrap_or_default();
+            if !serving.is_expected_end(error) {
                 self.faults.push(format!("connection ended: {error}"));
             }
             return;
         }
         let Some(connection) = workers.connection(key) else { return };
         match event {
-            Event::Connected => self.tally.connected += 1,
+            Event::Connected => {
+                self.connections.entry(key).or_default().connected = true;
+                self.tally.connected += 1;
+            }
+            Event::EarlyData => self.connections.entry(key).or_default().early = true,
             Event::StreamOpened(dir) => self.accept(now, connection, key, dir),
             Event::Readable(id) | Event::Writable(id) | Event::Stopped(id, _) => {
                 self.pump(now, connection, key, id);
             }
             Event::DatagramReceived => self.take_datagrams(connection, key),
             Event::Accepting
-            | Event::EarlyData
             | Event::AddressObserved
             | Event::StreamsAvailable(_)
             | Event::Finished(_)
@@ -136,6 +142,21 @@ impl App for Server {
 
     fn report(&self) -> Report {
         Report { done: self.is_done(), tally: self.tally, faults: self.faults.clone() }
+    }
+}
+
+impl Serving {
+    /// The client closes with its code. A client that has closed and forgotten, and whose CONNECTION_CLOSE was lost, is
+    /// noticed by the idle timeout. One whose early data was answered may be done before the server has its Finished; the
+    /// packets that it closes with then are not for codes of applications (RFC 9000, section 10.2.3).
+    fn is_expected_end(&self, error: &ConnectionError) -> bool {
+        match error {
+            ConnectionError::ApplicationClosed { code, .. } => *code == CLOSE_CODE,
+            ConnectionError::ClosedByPeer { code, .. } => {
+                self.early && !self.connected && *code == TransportErrorCode::APPLICATION_ERROR
+            }
+            error => *error == ConnectionError::TimedOut,
+        }
     }
 }
 
@@ -160,12 +181,6 @@ impl Stream {
         let sent = self.dir == Dir::Uni || self.outgoing.as_ref().is_some_and(|outgoing| outgoing.end.is_some());
         sent && self.incoming.end.is_some()
     }
-}
-
-/// The client closes with its code. A client that has closed and forgotten, and whose CONNECTION_CLOSE was lost, is
-/// noticed by the idle timeout.
-fn is_expected_end(error: &ConnectionError) -> bool {
-    matches!(error, ConnectionError::ApplicationClosed { code: CLOSE_CODE, .. } | ConnectionError::TimedOut)
 }
 
 /// The number of a datagram whose content is right.

@@ -36,6 +36,10 @@ pub const MOVING_WORKERS: Scenario = Scenario {
             hops.push(Box::new(Reorder::new(rng.range(0, 10) as f64 / 100.0, hold_max)));
             hops.push(Box::new(Duplicate::new(rng.range(0, 5) as f64 / 100.0, Duration::from_millis(50))));
         }
+        if rng.chance(0.5) {
+            setup.workload.early_data = true;
+            setup.workload.connections = setup.workload.connections.max(3);
+        }
         let sides = rng.below(3);
         setup.server_workers = (sides != 0).then(|| moving(rng));
         setup.client_workers = (sides != 1).then(|| moving(rng));
