@@ -131,6 +131,9 @@ struct Outcome {
     datagrams: f64,
     /// Of those, how many a turn of the server's worker handled: fewer mean more system calls and wake-ups for each.
     batch: f64,
+    /// How often the server's threads fell asleep for each datagram that arrived: each time costs the kernel some microseconds, which
+    /// have to do with how fast the client is.
+    sleeps: f64,
     /// Datagrams that one thread handed to another, of all that arrived.
     handed_over: f64,
     /// Resident memory that one connection added, both ends together.
@@ -400,6 +403,7 @@ async fn measure(args: &CostArgs) -> Result<()> {
             rate: Vec::new(),
             datagrams: 0.0,
             batch: 0.0,
+            sleeps: 0.0,
             handed_over: 0.0,
             bytes_per_connection,
             lost: 0,
@@ -416,6 +420,7 @@ async fn measure(args: &CostArgs) -> Result<()> {
             let arrived = (after.datagrams - before.datagrams) as f64;
             outcome.datagrams = arrived / args.messages as f64;
             outcome.batch = arrived / (after.turns - before.turns).max(1) as f64;
+            outcome.sleeps = (after.sleeps - before.sleeps) as f64 / arrived.max(1.0);
             if !counts {
                 (outcome.server_ns, outcome.message_ns, outcome.client_ns, outcome.rate) = Default::default();
             }
@@ -423,7 +428,7 @@ async fn measure(args: &CostArgs) -> Result<()> {
     }
     let first = pairs.first().map(|(_, outcome)| outcome.server_ns.clone()).unwrap_or_default();
     println!(
-        "setup                 server ns/datagram  of the first  ns/message  client ns/datagram  messages/s  datagrams/message  datagrams/turn  \
+        "setup                 server ns/datagram  of the first  ns/message  client ns/datagram  messages/s  datagrams/message  datagrams/turn  sleeps/datagram  \
          handed over  bytes/connection  lost"
     );
     let mut outcomes = Vec::new();
@@ -432,7 +437,7 @@ async fn measure(args: &CostArgs) -> Result<()> {
         outcome.of_the_first = outcome.server_ns.iter().zip(&first).map(|(ns, first)| ns / first).collect();
         outcome.handed_over = stats.handed_over as f64 / stats.datagrams.max(1) as f64;
         println!(
-            "{:<20}  {:>18.0}  {:>12.3}  {:>10.0}  {:>18.0}  {:>10.0}  {:>17.2}  {:>14.2}  {:>11.2}  {:>16.0}  {:>4}",
+            "{:<20}  {:>18.0}  {:>12.3}  {:>10.0}  {:>18.0}  {:>10.0}  {:>17.2}  {:>14.2}  {:>15.3}  {:>11.2}  {:>16.0}  {:>4}",
             outcome.setup.to_string(),
             median(&outcome.server_ns),
             median(&outcome.of_the_first),
@@ -441,6 +446,7 @@ async fn measure(args: &CostArgs) -> Result<()> {
             median(&outcome.rate),
             outcome.datagrams,
             outcome.batch,
+            outcome.sleeps,
             outcome.handed_over,
             outcome.bytes_per_connection,
             outcome.lost
