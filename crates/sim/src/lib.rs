@@ -2,9 +2,9 @@
 //!
 //! A [`World`](world::World) holds one server, clients, and between them [paths](path::Path) made of [hops](hop::Hop): a
 //! bottleneck, a delay, loss, a NAT. Hosts run the production [`Endpoint`](warpline_proto::Endpoint), one or several as the
-//! [workers](workers) of an engine, with an [application](app) on top. Time is virtual: it jumps from event to event, so an hour of a slow link costs what its
-//! packets cost. All randomness comes from one seed; the same seed gives the same run, which the hash of its event log
-//! shows.
+//! [workers] of an engine, with an [application](app) on top. Time is virtual: it jumps from event to event, so an hour of
+//! a slow link costs what its packets cost. All randomness comes from one seed; the same seed gives the same run, which
+//! the hash of its event log shows.
 //!
 //! [Checkers](check) watch from outside: content, delivery, liveness, flow control, buffers, amplification.
 //! [Scenarios](scenario) put hosts, hops and checkers together, and [`run`](run::run) runs one with a seed.

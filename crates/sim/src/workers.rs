@@ -1,7 +1,7 @@
 //! What a host has connections on: one endpoint, or several that share them as the workers of an engine do.
 //!
 //! Several endpoints have one address, the same keys and the same configuration. Each owns some of the slots that connection
-//! IDs fall into; a datagram goes to the owner of its slot. Slots, and the connections in them, [move](moving) between the
+//! IDs fall into; a datagram goes to the owner of its slot. Slots, and the connections in them, move between the
 //! endpoints while everything goes on. The application does not see it: it names its connections by [`ConnectionKey`], which
 //! stays the same wherever the connection is.
 
