@@ -135,8 +135,8 @@ impl Io {
         }
     }
 
-    /// What has arrived and was not received yet has at most so many bytes of payload: who receives as many from here on has
-    /// received all of it. `None` where only a look in vain tells.
+    /// What has arrived and was not received yet takes at most so many bytes: once [`taken_bytes`](Self::taken_bytes) has grown by as
+    /// many, all of it has been received. `None` where only a look in vain tells.
     pub fn waiting_bytes(&mut self) -> Option<usize> {
         match self {
             #[cfg(target_os = "linux")]
@@ -147,6 +147,22 @@ impl Io {
             Io::Xdp(xdp) => xdp.waiting_bytes(),
             Io::Portable(_) => None,
             Io::Memory(port) => Some(port.waiting_bytes()),
+        }
+    }
+
+    /// The bytes that [`recv`](Self::recv) has taken out so far, those of dropped messages included. Each message counts
+    /// [`MESSAGE_COST_MIN`](crate::limits::MESSAGE_COST_MIN) at least, so that messages without content count as well. Not counted
+    /// where [`waiting_bytes`](Self::waiting_bytes) does not tell.
+    pub fn taken_bytes(&self) -> u64 {
+        match self {
+            #[cfg(target_os = "linux")]
+            Io::Uring(uring) => uring.taken_bytes(),
+            #[cfg(target_os = "linux")]
+            Io::Udp(udp) => udp.taken_bytes(),
+            #[cfg(target_os = "linux")]
+            Io::Xdp(xdp) => xdp.taken_bytes(),
+            Io::Portable(_) => 0,
+            Io::Memory(port) => port.taken_bytes(),
         }
     }
 

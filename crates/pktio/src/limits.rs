@@ -41,6 +41,9 @@ pub const GSO_SEGMENTS_NEW: usize = 128;
 /// Datagrams that wait in a memory port before further ones are dropped, as a socket buffer would.
 pub const MEMORY_QUEUE_MAX: usize = 4096;
 
+/// Memory that a message in a socket takes at least, whatever its length: the kernel's own record of it is as large.
+pub const MESSAGE_COST_MIN: usize = 256;
+
 /// Entries of each AF_XDP ring: with fewer than 4,096 in the fill ring, bursts of 64-byte packets outrun its refilling
 /// (4 to 19 % lost on veth). All four rings together take 160 KiB a queue.
 pub const XDP_RING_LEN: u32 = 4096;

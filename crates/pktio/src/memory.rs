@@ -16,7 +16,7 @@ use warpline_ring::Lock;
 use crate::Io;
 use crate::bell::{Doorbell, Waker};
 use crate::kind::IoKind;
-use crate::limits::{MEMORY_QUEUE_MAX, RECV_BATCH};
+use crate::limits::{MEMORY_QUEUE_MAX, MESSAGE_COST_MIN, RECV_BATCH};
 use crate::meta::{Received, TxMeta};
 use crate::stats::{Stat, StatsHandle};
 use crate::tx::TxQueue;
@@ -53,7 +53,14 @@ impl Hub {
         }
         let queue = TxQueue::new(None)?;
         ports.insert(addr, inbox.clone());
-        Ok(Io::Memory(Port { hub: self.clone(), addr, inbox, queue, stats: StatsHandle::new(IoKind::Memory) }))
+        Ok(Io::Memory(Port {
+            hub: self.clone(),
+            addr,
+            inbox,
+            queue,
+            taken_bytes: 0,
+            stats: StatsHandle::new(IoKind::Memory),
+        }))
     }
 }
 
@@ -69,6 +76,7 @@ pub struct Port {
     addr: SocketAddr,
     inbox: Arc<Inbox>,
     queue: TxQueue,
+    taken_bytes: u64,
     stats: StatsHandle,
 }
 
@@ -82,6 +90,7 @@ impl Port {
             self.stats.add(Stat::RxTrains, 1);
             self.stats.add(Stat::RxDatagrams, train.count());
             self.stats.add(Stat::RxBytes, train.frame.len());
+            self.taken_bytes += cost(&train) as u64;
             out.push(train);
         }
         queue.datagrams -= out.iter().map(Received::count).sum::<usize>();
@@ -89,7 +98,11 @@ impl Port {
     }
 
     pub(crate) fn waiting_bytes(&self) -> usize {
-        self.inbox.queue.lock().trains.iter().map(|train| train.frame.len()).sum()
+        self.inbox.queue.lock().trains.iter().map(cost).sum()
+    }
+
+    pub(crate) fn taken_bytes(&self) -> u64 {
+        self.taken_bytes
     }
 
     pub(crate) fn tx_buffer(&mut self) -> Option<&mut [u8]> {
@@ -158,6 +171,11 @@ impl Port {
     pub(crate) fn stats(&self) -> StatsHandle {
         self.stats.clone()
     }
+}
+
+/// What a train counts of what waits and of what was taken.
+fn cost(train: &Received) -> usize {
+    train.frame.len().max(MESSAGE_COST_MIN)
 }
 
 impl Drop for Port {

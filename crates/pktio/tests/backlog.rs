@@ -11,6 +11,7 @@ use warpline_pktio::{Backend, Io, limits};
 
 on_each_backend! {
     what_waits_is_at_least_what_is_received,
+    messages_without_content_count,
     the_time_of_arrival_is_told_to_who_falls_behind,
 }
 
@@ -35,6 +36,23 @@ fn what_waits_is_at_least_what_is_received(backend: Backend) {
         waiting -= batch.iter().map(|received| received.frame.len()).sum::<usize>();
     }
     assert_eq!((waiting, io.waiting_bytes()), (0, Some(0)));
+}
+
+fn messages_without_content_count(backend: Backend) {
+    let Some(mut io) = socket(backend, "127.0.0.1:0") else { return };
+    let sender = UdpSocket::bind("127.0.0.1:0").expect("loopback is there");
+    for _ in 0..200 {
+        sender.send_to(&[], io.local_addr()).expect("loopback takes it");
+    }
+    let waiting = io.waiting_bytes().expect("these sockets know") as u64;
+    assert!(waiting >= 200 * limits::MESSAGE_COST_MIN as u64, "{waiting}");
+    // A request of io_uring ends with each of them.
+    for _ in 0..4 * LOOKS {
+        assert_eq!(io.recv(&mut Vec::new()).expect("the socket is usable"), 0, "there is nothing in them");
+    }
+    let taken = io.taken_bytes();
+    assert!((200 * limits::MESSAGE_COST_MIN as u64..=waiting).contains(&taken), "{taken} of {waiting}");
+    assert_eq!(io.waiting_bytes(), Some(0));
 }
 
 fn the_time_of_arrival_is_told_to_who_falls_behind(backend: Backend) {

@@ -18,14 +18,13 @@ impl Loop {
         match duty {
             Duty::None => return false,
             Duty::Drain if !self.is_drained() => return true,
-            Duty::Drain => self.drain = None,
             Duty::Give => {
                 self.take_over(now);
                 self.hand_over();
                 self.share.member.done();
                 return true;
             }
-            Duty::Flush => {}
+            Duty::Drain | Duty::Flush => {}
             Duty::Start => {
                 self.take_over(now);
                 self.start_slots(now);
@@ -33,6 +32,7 @@ impl Loop {
         }
         if self.links.flush() {
             self.share.member.done();
+            self.drain = None;
             self.links.ring_all();
             if duty == Duty::Start {
                 self.settled();
@@ -44,7 +44,7 @@ impl Loop {
     /// Whether all has been handled that was in the socket when this was asked first: until then each turn takes a batch as ever.
     fn is_drained(&mut self) -> bool {
         if let Some(offset) = self.drain
-            && self.received_bytes >= offset
+            && self.io.taken_bytes() >= offset
         {
             return true;
         }
@@ -56,7 +56,7 @@ impl Loop {
             // A look in vain is all that this back end offers.
             None => self.found_nothing,
             Some(waiting) => {
-                self.drain.get_or_insert(self.received_bytes + waiting as u64);
+                self.drain.get_or_insert(self.io.taken_bytes() + waiting as u64);
                 false
             }
         }

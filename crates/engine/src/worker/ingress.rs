@@ -184,7 +184,6 @@ impl Loop {
         for at in 0.. {
             ahead.look(&self.cx.core.borrow(), at, rest.as_slice());
             let Some(received) = rest.next() else { break };
-            self.received_bytes += received.frame.len() as u64;
             if self.handle(latest, received, &mut fates) {
                 latest = self.send_early(latest);
             }

@@ -68,11 +68,9 @@ pub(crate) struct Loop {
     pub(super) messages: Vec<Message>,
     /// Datagrams that came together, on their way to the endpoint; kept for its memory.
     pub(super) together: Vec<Frame>,
-    /// Bytes that came out of the socket.
-    pub(super) received_bytes: u64,
     /// The last look at the socket was in vain.
     pub(super) found_nothing: bool,
-    /// In a change: how far `received_bytes` is to come before the worker has handled what arrived before it.
+    /// In a change: how far [`Io::taken_bytes`] is to come before the worker has handled what arrived before it.
     pub(super) drain: Option<u64>,
     pub(super) tally: WorkerStats,
     published: WorkerStats,
@@ -145,7 +143,6 @@ impl Loop {
             batch: Vec::with_capacity(warpline_pktio::limits::RECV_BATCH * 4),
             messages: Vec::new(),
             together: Vec::with_capacity(BATCH_MAX),
-            received_bytes: 0,
             found_nothing: false,
             drain: None,
             tally: WorkerStats::default(),

@@ -101,6 +101,10 @@ impl Udp {
         waiting_bytes(&self.bound).ok()
     }
 
+    pub(crate) fn taken_bytes(&self) -> u64 {
+        self.receive.taken_bytes()
+    }
+
     pub(crate) fn tx_buffer(&mut self) -> Option<&mut [u8]> {
         if self.queue.buffer().is_none() && self.flush().is_err() {
             // The caller's own flush meets the same error and reports it.

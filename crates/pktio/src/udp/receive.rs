@@ -12,7 +12,7 @@ use super::address::Name;
 use super::control::{self, CONTROL_LEN, Control};
 use super::lateness::Lateness;
 use super::socket::Bound;
-use crate::limits::RECV_BATCH;
+use crate::limits::{MESSAGE_COST_MIN, RECV_BATCH};
 use crate::meta::Received;
 use crate::pools::{Arrival, Pools};
 use crate::stats::{Stat, StatsHandle};
@@ -27,6 +27,7 @@ pub(super) struct ReceiveRing {
     controls: Box<[Control]>,
     /// Headers below this were used by the last call and have to be made ready.
     used: usize,
+    taken_bytes: u64,
     lateness: Lateness,
 }
 
@@ -45,6 +46,7 @@ impl ReceiveRing {
             names: vec![Name::empty(); RECV_BATCH].into(),
             controls: vec![Control([0; CONTROL_LEN]); RECV_BATCH].into(),
             used: RECV_BATCH,
+            taken_bytes: 0,
             lateness: Lateness::default(),
         };
         let parts = ring.vectors.iter_mut().zip(&mut ring.names).zip(&mut ring.controls);
@@ -87,6 +89,11 @@ impl ReceiveRing {
         Ok(out.len())
     }
 
+    /// See [`Io::taken_bytes`](crate::Io::taken_bytes).
+    pub(super) fn taken_bytes(&self) -> u64 {
+        self.taken_bytes
+    }
+
     pub(super) fn waited(&self) -> Option<Duration> {
         self.lateness.waited()
     }
@@ -112,6 +119,7 @@ impl ReceiveRing {
     ) {
         let message = &self.headers[index];
         let len = message.msg_len as usize;
+        self.taken_bytes += len.max(MESSAGE_COST_MIN) as u64;
         let truncated = message.msg_hdr.msg_flags & (libc::MSG_TRUNC | libc::MSG_CTRUNC) != 0;
         let (false, Some(remote)) = (truncated, self.names[index].read()) else {
             stats.add(Stat::DropRxTruncated, 1);

@@ -11,6 +11,7 @@ use std::net::IpAddr;
 use std::ptr;
 use std::time::Duration;
 
+use crate::limits::MESSAGE_COST_MIN;
 use crate::pools::Arrival;
 use crate::udp::address::Name;
 use crate::udp::control;
@@ -23,6 +24,7 @@ const NAME_LEN: usize = 32;
 const CONTROL_AT: usize = OUT_LEN + NAME_LEN;
 const CONTROL_LEN: usize = HEAD - CONTROL_AT;
 
+const _: () = assert!(HEAD >= MESSAGE_COST_MIN);
 const _: () = assert!(NAME_LEN >= Name::LEN as usize);
 const _: () = assert!(CONTROL_LEN >= control::CONTROL_LEN);
 const _: () = assert!(CONTROL_AT.is_multiple_of(align_of::<libc::cmsghdr>()));

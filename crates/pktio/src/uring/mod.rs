@@ -101,6 +101,7 @@ pub struct Uring {
     stats: StatsHandle,
     /// An error of the socket that a completion told; the next call reports it.
     failure: Option<io::Error>,
+    taken_bytes: u64,
     lateness: Lateness,
 }
 
@@ -137,6 +138,7 @@ impl Uring {
             busy_poll: config.busy_poll,
             stats,
             failure: None,
+            taken_bytes: 0,
             lateness: Lateness::default(),
         })
     }
@@ -219,8 +221,15 @@ impl Uring {
         Some(waiting + self.filled.iter().map(|filled| filled.len).sum::<usize>())
     }
 
+    /// See [`Io::taken_bytes`](crate::Io::taken_bytes).
+    pub(crate) fn taken_bytes(&self) -> u64 {
+        self.taken_bytes
+    }
+
     /// Hands a message on and its buffer, or another one, back.
     fn deliver(&mut self, Filled { id, len }: Filled, first: bool, out: &mut Vec<Received>) {
+        // With what lies before the payload no message is shorter than one counts at least.
+        self.taken_bytes += len as u64;
         let Some(frame) = self.buffers.frame(id) else { return };
         match message::parse(frame, len, self.bound.local_ip()) {
             Some((arrival, arrived)) => {

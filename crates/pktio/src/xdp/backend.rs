@@ -62,6 +62,8 @@ pub struct Xdp {
     pub(super) busy_poll: Duration,
     /// The number of the interface that the queues belong to.
     opened_on: u32,
+    /// Packets that came out of the rings.
+    taken: u64,
     pub(super) stats: StatsHandle,
 }
 
@@ -150,6 +152,7 @@ impl Xdp {
             bell: Doorbell::new(Waker::event()?),
             busy_poll: io_config.busy_poll,
             opened_on: attachment.ifindex,
+            taken: 0,
             stats,
         };
         xdp.open(&attachment, &link)?;
@@ -276,6 +279,7 @@ impl Xdp {
             }
             let (packets, low) = lane.packets();
             for packet in packets {
+                self.taken += 1;
                 if let Some(received) = take(packet, &self.router, &self.stats) {
                     deliver(received, low, &mut self.copies, out, &self.stats);
                 }
@@ -300,6 +304,11 @@ impl Xdp {
         // Full rings, that of a guest among them: they are short.
         let rings = (self.lanes.len() + 1) * XDP_RING_LEN as usize * self.copies.frame_size();
         Some(rings + self.kernel.waiting_bytes()?)
+    }
+
+    /// See [`Io::taken_bytes`](crate::Io::taken_bytes).
+    pub(crate) fn taken_bytes(&self) -> u64 {
+        self.taken * self.copies.frame_size() as u64 + self.kernel.taken_bytes()
     }
 
     /// Takes in what netlink says, and drops what has waited too long.
