@@ -1,22 +1,17 @@
-//! Many sockets that echo: one thread serves, another one keeps one message of 64 bytes going on every connection. The
-//! client is the same for all servers: a plain epoll loop would be the least of it, but a client that is slower than the
-//! servers would hide them, so it is the fibers' own with `io_uring`, on a thread of its own.
+//! Many sockets that echo: one thread serves, and a process of its own ([`load`](crate::load)) keeps one message of 64 bytes going on every
+//! connection.
 
 use crate::Options;
+use crate::load::{Load, fibers};
 use crate::report::Report;
 use std::cell::Cell;
 use std::io;
-use std::net::{SocketAddr, TcpListener as StdListener};
+use std::net::TcpListener as StdListener;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
-use warpline_fiber::reactor::{ReactorConfig, TcpListener, TcpStream, UringConfig};
-use warpline_fiber::{Builder, Config, Scheduler, StackClass, spawn};
-
-const MESSAGE: usize = 64;
+use warpline_fiber::reactor::{ReactorConfig, TcpListener, UringConfig};
+use warpline_fiber::spawn;
 
 /// Serves a listener until the process ends.
 type Server = fn(StdListener);
@@ -63,12 +58,15 @@ struct Round {
 /// Raises the limit of descriptors, and says how many sockets it allows.
 fn allowed(sockets: usize) -> usize {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
-    let wanted = 2 * sockets as u64 + 200;
+    let wanted = sockets as u64 + 200;
+    if limit.current.is_none_or(|current| current >= wanted) {
+        return sockets;
+    }
     let raised = rustix::process::Rlimit { current: Some(wanted), maximum: limit.maximum.map(|max| max.max(wanted)) };
     match rustix::process::setrlimit(rustix::process::Resource::Nofile, raised) {
         Ok(()) => sockets,
         Err(error) => {
-            let fit = sockets.min(limit.current.map_or(sockets, |current| current as usize / 2 - 100));
+            let fit = sockets.min(limit.current.map_or(sockets, |current| (current as usize).saturating_sub(200)));
             println!("\n{fit} of {sockets} sockets: the limit of descriptors cannot be raised to {wanted} ({error})");
             fit
         }
@@ -84,23 +82,13 @@ fn measure(server: Server, sockets: usize, length: Duration) -> io::Result<(f64,
     thread::Builder::new().name("server".into()).spawn(move || server(listener))?;
     thread::sleep(Duration::from_millis(100));
     let served_by: Vec<_> = threads()?.into_iter().filter(|thread| !before.contains(thread)).collect();
-    let (connected, wait_connected) = mpsc::channel();
-    let (count, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
-    let client = {
-        let (count, stop) = (count.clone(), stop.clone());
-        thread::Builder::new()
-            .name("client".into())
-            .spawn(move || client(address, sockets, &connected, &count, &stop))?
-    };
-    let ready = wait_connected.recv_timeout(Duration::from_secs(60)).map_err(io::Error::other)?;
-    ready?;
+    let mut load = Load::start(address, sockets)?;
     thread::sleep(length / 4);
-    let (before, start, used) = (count.load(Ordering::Relaxed), Instant::now(), processor_time(&served_by));
+    let (before, start, used) = (load.count()?, Instant::now(), processor_time(&served_by));
     thread::sleep(length);
-    let messages = (count.load(Ordering::Relaxed) - before) as f64;
+    let messages = (load.count()? - before) as f64;
     let (took, used) = (start.elapsed(), processor_time(&served_by).saturating_sub(used));
-    stop.store(true, Ordering::Relaxed);
-    client.join().map_err(|_| io::Error::other("the client panicked"))?;
+    load.stop()?;
     Ok((messages / took.as_secs_f64() / 1e3, used.as_secs_f64() * 1e6 / messages))
 }
 
@@ -117,57 +105,6 @@ fn processor_time(threads: &[std::ffi::OsString]) -> Duration {
         text.split(' ').next()?.parse().ok().map(Duration::from_nanos)
     });
     used.sum()
-}
-
-fn client(
-    address: SocketAddr,
-    sockets: usize,
-    connected: &mpsc::Sender<io::Result<()>>,
-    count: &Arc<AtomicU64>,
-    stop: &Arc<AtomicBool>,
-) {
-    let scheduler = fibers(ReactorConfig::Auto(UringConfig { entries: 1024, ..UringConfig::default() }));
-    let (count, stop) = (count.clone(), stop.clone());
-    let result = scheduler.run(move || {
-        let mut streams = Vec::with_capacity(sockets);
-        for _ in 0..sockets {
-            let stream = TcpStream::connect(address)?;
-            stream.set_nodelay(true)?;
-            streams.push(stream);
-        }
-        Ok(streams)
-    });
-    let streams = match result {
-        Ok(streams) => streams,
-        Err(error) => return drop(connected.send(Err(error))),
-    };
-    if connected.send(Ok(())).is_err() {
-        return;
-    }
-    scheduler.run(move || {
-        let echoed = Rc::new(Cell::new(0u64));
-        let fibers: Vec<_> = streams
-            .into_iter()
-            .map(|stream| {
-                let (count, stop, echoed) = (count.clone(), stop.clone(), echoed.clone());
-                let body = move || {
-                    let mut buffer = [7; MESSAGE];
-                    while !stop.load(Ordering::Relaxed) {
-                        stream.write_all(&buffer).expect("the server is there");
-                        stream.read_exact(&mut buffer).expect("the server is there");
-                        echoed.set(echoed.get() + 1);
-                        count.store(echoed.get(), Ordering::Relaxed);
-                    }
-                };
-                Builder::new().stack(StackClass::Small).spawn(body).expect("there are fibers enough")
-            })
-            .collect();
-        fibers.into_iter().for_each(|fiber| fiber.join().expect("the fiber does not panic"));
-    });
-}
-
-fn fibers(reactor: ReactorConfig) -> Scheduler {
-    Scheduler::new(Config { reactor, ..Config::default() }).expect("this thread has no scheduler yet")
 }
 
 fn uring(listener: StdListener) {

@@ -6,18 +6,20 @@
 
 mod clock;
 mod echo;
+mod load;
 mod micro;
 mod report;
 
 use clap::Parser;
 use report::Report;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// Measures fibers beside their peers.
 #[derive(Debug, Parser)]
 struct Options {
-    /// Sockets of the echo test; each takes two descriptors.
+    /// Sockets of the echo test, a descriptor of both processes each.
     #[arg(long, default_value_t = 10_000)]
     sockets: usize,
     /// Rounds per figure, of which the median is shown.
@@ -42,6 +44,9 @@ struct Options {
     /// Measures for so many seconds how far the clock drifts from the system's.
     #[arg(long, default_value_t = 0)]
     drift: u64,
+    /// Is the clients of the echo test instead, to a server at this address.
+    #[arg(long, hide = true)]
+    load: Option<SocketAddr>,
     /// Also writes everything to this file.
     #[arg(long)]
     json: Option<PathBuf>,
@@ -89,6 +94,9 @@ fn compare(options: &Options, report: &mut Report, title: &str, operations: u64,
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let options = Options::parse();
+    if let Some(address) = options.load {
+        return Ok(load::run(address, options.sockets)?);
+    }
     let mut report = Report::new();
     let tests: [Test; 9] = [
         ("yield to another fiber", 1_000_000, micro::switch),
