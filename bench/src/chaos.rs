@@ -1,7 +1,7 @@
 //! Connections that transfer while workers come and go: every byte verified, no connection lost.
 //!
 //! One process with a server whose number of workers changes every second (1, 3, 2, 5, 1 and so on) and a client. Each
-//! connection has blocks echoed on one stream, one after the other, with a pause in between; every byte is a function of its
+//! connection has blocks echoed on one stream, one after the other, with a pause in between, all of them spread evenly; every byte is a function of its
 //! place. What is reported: how long a connection went without an answer at most, how many connections moved, what was
 //! dropped between workers, and whether memory grew.
 //!
@@ -131,11 +131,23 @@ async fn serve(connection: Connection) {
     }
 }
 
+/// What a connection is to do.
+#[derive(Clone, Copy)]
+struct Work {
+    /// Bytes.
+    block: usize,
+    /// Between two blocks.
+    pause: Duration,
+    /// How much later than the first connection this one begins: together they are as even a load as can be.
+    delay: Duration,
+}
+
 /// Has blocks echoed until told to stop. An error says what went wrong.
-async fn exchange(connection: Connection, seed: u64, args: (usize, Duration), account: Arc<Account>) -> Result<()> {
+async fn exchange(connection: Connection, seed: u64, work: Work, account: Arc<Account>) -> Result<()> {
     let (mut send, mut recv) = connection.open_bi().await?;
-    let (mut sent, mut back) = (vec![0; args.0], vec![0; args.0]);
+    let (mut sent, mut back) = (vec![0; work.block], vec![0; work.block]);
     let mut offset = 0;
+    tokio::time::sleep(work.delay).await;
     while !account.stop.load(Ordering::Relaxed) {
         fill(&mut sent, seed, offset);
         let asked = Instant::now();
@@ -149,13 +161,14 @@ async fn exchange(connection: Connection, seed: u64, args: (usize, Duration), ac
         account.blocks.fetch_add(1, Ordering::Relaxed);
         account.bytes.fetch_add(2 * sent.len() as u64, Ordering::Relaxed);
         offset += sent.len() as u64;
-        tokio::time::sleep(args.1).await;
+        tokio::time::sleep(work.pause).await;
         let mut rest = account.rest.subscribe();
         if *rest.borrow_and_update() {
             account.resting.fetch_add(1, Ordering::Release);
             // The account has the other end.
             let _ = rest.wait_for(|rest| !rest).await;
             account.resting.fetch_sub(1, Ordering::Release);
+            tokio::time::sleep(work.delay).await;
         }
     }
     Ok(())
@@ -179,7 +192,7 @@ async fn chaos(args: &ChaosArgs) -> Result<()> {
     let account = Arc::new(Account::default());
     let mut tasks = Vec::new();
     let mut pending = tokio::task::JoinSet::new();
-    let work = (args.block, Duration::from_millis(args.pause));
+    let pause = Duration::from_millis(args.pause);
     let mut connected = Vec::new();
     for _ in 0..args.connections {
         if pending.len() >= CONNECTING
@@ -194,6 +207,7 @@ async fn chaos(args: &ChaosArgs) -> Result<()> {
         connected.push(done??);
     }
     for (seed, connection) in (0..).zip(connected) {
+        let work = Work { block: args.block, pause, delay: pause.mul_f64(seed as f64 / args.connections as f64) };
         tasks.push(tokio::spawn(exchange(connection, seed, work, Arc::clone(&account))));
     }
     println!(
