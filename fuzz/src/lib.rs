@@ -10,5 +10,5 @@ mod parsers;
 mod quic;
 
 pub use files::{client_memory, manifest, share_messages};
-pub use parsers::{frames, http3_stream, net_headers, packet_header, transport_parameters};
+pub use parsers::{client_hello, frames, http3_stream, net_headers, packet_header, transport_parameters};
 pub use quic::{connection_frames, two_connections};

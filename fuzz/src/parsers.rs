@@ -1,9 +1,10 @@
 //! Parsers of what comes from the network: what they accept is checked against what writes it.
 
+use warpline_wire::client_hello::{self, Scan};
 use warpline_wire::frame::{self, Frame};
 use warpline_wire::header::{self, HeaderError, LongHeader, PacketKind};
 use warpline_wire::net::{self, Peer, Template};
-use warpline_wire::{Reader, Side, TransportParameters, Writer};
+use warpline_wire::{Reader, Side, TransportParameters, Version, Writer};
 
 /// Packet headers: whatever is accepted lies within the datagram, the ways to read one agree, and a long header that is
 /// written again reads back the same.
@@ -94,6 +95,33 @@ pub fn transport_parameters(data: &[u8]) {
         let mut bytes = Vec::new();
         parsed.encode(&mut bytes, from);
         assert_eq!(TransportParameters::decode(&bytes, from).as_ref(), Ok(&parsed));
+    }
+}
+
+/// What a server reads of a ClientHello: until the message is whole more must come, what follows it changes nothing, and the version
+/// that is chosen is one that both sides speak or the one that the client began with.
+pub fn client_hello(data: &[u8]) {
+    const LEN_MAX: u64 = 64 * 1024;
+    let scan = |bytes| client_hello::scan(bytes, LEN_MAX);
+    let whole = scan(data);
+    let mut longer = data.to_vec();
+    longer.push(0);
+    match &whole {
+        Scan::Incomplete => {}
+        Scan::Foreign => assert_eq!(scan(&longer), Scan::Foreign),
+        Scan::Hello(offer) => {
+            let len = 4 + u32::from_be_bytes([0, data[1], data[2], data[3]]) as usize;
+            for cut in [0, 1, 3, 4, len / 2, len - 1] {
+                assert_eq!(scan(&data[..cut.min(len - 1)]), Scan::Incomplete, "{cut} of {len}");
+            }
+            assert_eq!(scan(&longer), whole);
+            let spoken = [Version::V2, Version::V1];
+            let chosen = offer.choose(data, Version::V1, &spoken);
+            let offered = offer.versions(data).map(|info| info.available).unwrap_or_default();
+            assert!(chosen == Version::V1 || offered.contains(&chosen) && spoken.contains(&chosen));
+            assert!(!offer.early_data || chosen == Version::V1, "early data stays in its version");
+            assert!(offered.is_empty() || offer.has_params());
+        }
     }
 }
 

@@ -36,6 +36,11 @@ fn transport_parameters() {
 }
 
 #[test]
+fn client_hello() {
+    replay("client_hello", true, warpline_fuzz::client_hello);
+}
+
+#[test]
 fn manifest() {
     replay("manifest", true, warpline_fuzz::manifest);
 }

@@ -27,6 +27,7 @@
 extern crate alloc;
 
 pub mod cid;
+pub mod client_hello;
 mod cursor;
 mod error_code;
 pub mod frame;

@@ -4,7 +4,6 @@
 
 mod address_token;
 mod batch;
-mod client_hello;
 mod device;
 mod fleet;
 mod keys;

@@ -9,14 +9,15 @@ use rustls::quic::{
 };
 use rustls::time_provider::TimeProvider;
 use rustls_pki_types::{CertificateDer, ServerName};
+use warpline_wire::client_hello::{Scan, scan};
 use warpline_wire::{Side, TransportErrorCode, TransportParameters, Version};
 
-use super::client_hello::{Offer, Scan, scan};
 use super::keys::LevelKeys;
 use super::portable::{Messages, listen};
 use super::schedule::{Exporter, SuiteParts, TrafficSecrets};
 use super::tap::{Tap, Wanted};
 use crate::config::{ClientConfig, ServerConfig};
+use crate::limits::CRYPTO_BUFFER_MAX;
 use crate::resume::{SavedSession, SessionView};
 
 /// A level of encryption, which is also a packet number space (0-RTT shares the last one).
@@ -156,11 +157,11 @@ impl Session {
     /// (Server) What the client offers, once the ClientHello is complete: the choice of a version, which `begin` takes.
     pub(crate) fn choose_version(&self, original: Version, spoken: &[Version]) -> Option<Version> {
         let Self::Hello(hello) = self else { return None };
-        match scan(&hello.bytes) {
+        match scan(&hello.bytes, CRYPTO_BUFFER_MAX) {
             Scan::Incomplete => None,
             // TLS says what is wrong with it.
             Scan::Foreign => Some(original),
-            Scan::Hello(offer) => Some(Offer::choose(&offer, &hello.bytes, original, spoken)),
+            Scan::Hello(offer) => Some(offer.choose(&hello.bytes, original, spoken)),
         }
     }
 
@@ -172,7 +173,7 @@ impl Session {
         let mut params = Vec::with_capacity(256);
         hello.params.encode(&mut params, Side::Server);
         let bytes = std::mem::take(&mut hello.bytes);
-        if matches!(scan(&bytes), Scan::Hello(offer) if !offer.has_params()) {
+        if matches!(scan(&bytes, CRYPTO_BUFFER_MAX), Scan::Hello(offer) if !offer.has_params()) {
             // RFC 9001 section 8.2; TLS would also take the extension's type of the drafts, 0xffa5. 109 is missing_extension.
             return Err((TransportErrorCode::crypto(109), "TLS: no transport parameters".into()));
         }

@@ -3,7 +3,7 @@
 
 use core::ops::Range;
 
-use warpline_wire::{Reader, Side, TransportParameters, Version, VersionInformation};
+use crate::{Reader, Side, TransportParameters, Version, VersionInformation};
 
 /// Type and length in front of a handshake message.
 const HEADER_LEN: usize = 4;
@@ -14,7 +14,7 @@ const EXT_QUIC_TRANSPORT_PARAMETERS: u16 = 57;
 
 /// What the bytes are so far.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Scan {
+pub enum Scan {
     /// More must come.
     Incomplete,
     /// Something that TLS will refuse.
@@ -25,29 +25,29 @@ pub(crate) enum Scan {
 
 /// What a ClientHello offers.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Offer {
+pub struct Offer {
     /// Where the transport parameters are.
     params: Option<Range<usize>>,
     /// Early data follows.
-    pub(crate) early_data: bool,
+    pub early_data: bool,
 }
 
 impl Offer {
     /// Transport parameters are there, under the type that RFC 9001 section 8.2 gives them.
-    pub(crate) fn has_params(&self) -> bool {
+    pub fn has_params(&self) -> bool {
         self.params.is_some()
     }
 
     /// The versions that the client's first flight suits; `bytes` are those that were scanned. Transport parameters that cannot be
     /// read say nothing here, and end the connection when they are taken into use.
-    pub(crate) fn versions(&self, bytes: &[u8]) -> Option<VersionInformation> {
+    pub fn versions(&self, bytes: &[u8]) -> Option<VersionInformation> {
         let params = bytes.get(self.params.clone()?)?;
         TransportParameters::decode(params, Side::Client).ok()?.version_information
     }
 
     /// The version to go on with: the client's favourite among those that this side speaks (RFC 9368 section 2.3). Early data is
     /// sealed for the version that the client began with, and stays there.
-    pub(crate) fn choose(&self, bytes: &[u8], original: Version, spoken: &[Version]) -> Version {
+    pub fn choose(&self, bytes: &[u8], original: Version, spoken: &[Version]) -> Version {
         if self.early_data {
             return original;
         }
@@ -58,8 +58,9 @@ impl Offer {
     }
 }
 
-/// Looks for a whole ClientHello at the front of `bytes`.
-pub(crate) fn scan(bytes: &[u8]) -> Scan {
+/// Looks for a whole ClientHello of `len_max` bytes at most at the front of `bytes`, which are those of a CRYPTO stream from its
+/// beginning (RFC 9001 section 4.1.3).
+pub fn scan(bytes: &[u8], len_max: u64) -> Scan {
     let Some((head, body)) = bytes.split_first_chunk::<HEADER_LEN>() else {
         return match bytes.first() {
             None | Some(&CLIENT_HELLO) => Scan::Incomplete,
@@ -67,7 +68,7 @@ pub(crate) fn scan(bytes: &[u8]) -> Scan {
         };
     };
     let len = u32::from_be_bytes([0, head[1], head[2], head[3]]) as usize;
-    if head[0] != CLIENT_HELLO || len as u64 > crate::limits::CRYPTO_BUFFER_MAX {
+    if head[0] != CLIENT_HELLO || len as u64 > len_max {
         return Scan::Foreign;
     }
     match body.get(..len) {
@@ -105,6 +106,10 @@ fn offer(body: &[u8]) -> Option<Offer> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::vec;
+    use alloc::vec::Vec;
+
+    const LEN_MAX: u64 = 1 << 16;
 
     fn hello(extensions: &[(u16, &[u8])]) -> Vec<u8> {
         let mut ext = Vec::new();
@@ -128,7 +133,7 @@ mod tests {
     fn params(available: &[Version]) -> Vec<u8> {
         let params = TransportParameters {
             version_information: Some(VersionInformation { chosen: Version::V1, available: available.to_vec() }),
-            initial_source_connection_id: warpline_wire::ConnectionId::new(&[]),
+            initial_source_connection_id: crate::ConnectionId::new(&[]),
             ..TransportParameters::default()
         };
         let mut raw = Vec::new();
@@ -146,7 +151,7 @@ mod tests {
                 extensions.push((EXT_EARLY_DATA, b""));
             }
             let bytes = hello(&extensions);
-            let Scan::Hello(offer) = scan(&bytes) else { panic!("not seen") };
+            let Scan::Hello(offer) = scan(&bytes, LEN_MAX) else { panic!("not seen") };
             offer.choose(&bytes, Version::V1, spoken)
         };
         assert_eq!(choose(&[Version::V2, Version::V1], false, &both), Version::V2);
@@ -160,13 +165,13 @@ mod tests {
     fn parts_of_a_hello_are_no_hello() {
         let bytes = hello(&[(EXT_QUIC_TRANSPORT_PARAMETERS, &params(&[Version::V1])), (0, b"x")]);
         for len in 0..bytes.len() {
-            assert_eq!(scan(&bytes[..len]), Scan::Incomplete, "{len}");
+            assert_eq!(scan(&bytes[..len], LEN_MAX), Scan::Incomplete, "{len}");
         }
-        assert!(matches!(scan(&bytes), Scan::Hello(_)));
-        assert_eq!(scan(&[2]), Scan::Foreign);
-        assert_eq!(scan(&[1, 1, 0, 1, 0]), Scan::Foreign, "longer than any hello");
+        assert!(matches!(scan(&bytes, LEN_MAX), Scan::Hello(_)));
+        assert_eq!(scan(&[2], LEN_MAX), Scan::Foreign);
+        assert_eq!(scan(&[1, 1, 0, 1, 0], LEN_MAX), Scan::Foreign, "longer than any hello");
         let mut short = bytes.clone();
         short[3] -= 1;
-        assert_eq!(scan(&short), Scan::Foreign, "the last extension is cut");
+        assert_eq!(scan(&short, LEN_MAX), Scan::Foreign, "the last extension is cut");
     }
 }
