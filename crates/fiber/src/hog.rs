@@ -6,7 +6,6 @@
 //! at every switch instead would cost more than the switch. Where there are no signals (Windows) the report has the
 //! name and no backtrace.
 
-use crate::limits;
 use crate::sched::FiberCell;
 use std::cell::Cell;
 use std::fmt;
@@ -136,6 +135,7 @@ mod probe {
     //! Looking at a thread from outside, with a signal.
 
     use super::*;
+    use crate::limits;
     use crate::sched::Inner;
     use crate::stack::overflow::set_action;
     use std::fmt::Write as _;

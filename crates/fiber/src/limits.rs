@@ -34,6 +34,7 @@ pub const INJECTED_MAX: usize = 1024;
 pub const GUARD_BYTES: usize = 64 << 10;
 
 /// Stacks are mapped in regions of so many bytes, so that a hundred thousand stacks are a few hundred system calls.
+#[cfg(unix)]
 pub(crate) const REGION_BYTES: usize = 16 << 20;
 
 /// Free stacks of a class that keep their pages. Those beyond it give them back with `MADV_DONTNEED`: 1,024 stacks of
@@ -48,9 +49,11 @@ pub(crate) const SHUTDOWN_PASSES_MAX: usize = 64;
 pub(crate) const SHUTDOWN_PATIENCE: std::time::Duration = std::time::Duration::from_millis(50);
 
 /// Frames of a fiber that holds its thread that are shown.
+#[cfg(unix)]
 pub(crate) const HOG_FRAMES_MAX: usize = 64;
 
 /// Bytes of a fiber's name that signal handlers copy.
+#[cfg(unix)]
 pub(crate) const NAME_BYTES_MAX: usize = 64;
 
 /// The wheel's resolution as a power of two of nanoseconds: 131 µs. A timer in the wheel is late by up to one tick; finer
@@ -68,4 +71,5 @@ pub const OFFLOAD_THREADS: usize = 4;
 pub const OFFLOAD_JOBS_MAX: usize = 1024;
 
 /// The smallest ring that is tried when memory is short.
+#[cfg(target_os = "linux")]
 pub(crate) const RING_ENTRIES_MIN: u32 = 8;

@@ -24,6 +24,7 @@ impl<'a> Job<'a> {
 
     /// Header, payload and tag; `None` if the packet is too short.
     #[inline]
+    #[cfg(target_arch = "x86_64")]
     pub(crate) fn parts(&mut self) -> Option<(&[u8], &mut [u8], &mut [u8; TAG_LEN])> {
         let (header, rest) = self.packet.split_at_mut_checked(self.header_len)?;
         let (text, tag) = rest.split_last_chunk_mut()?;

@@ -103,6 +103,10 @@ impl Io {
 
     /// Goes over to a new socket at `addr`; the old one is closed, and what waits to be sent leaves by the new one. Fails as
     /// binding does, and with `Unsupported` where the back end's socket cannot be replaced; the old one stays in use then.
+    #[cfg_attr(
+        not(target_os = "linux"),
+        expect(unused_variables, reason = "only these back ends replace their socket")
+    )]
     pub fn rebind(&mut self, addr: SocketAddr, config: &IoConfig) -> io::Result<()> {
         match self {
             #[cfg(target_os = "linux")]

@@ -80,6 +80,7 @@ impl StatsHandle {
     }
 
     /// Says why the backend was taken; the first reason counts.
+    #[cfg(target_os = "linux")]
     pub(crate) fn explain(&self, why: &str) {
         self.0.why.get_or_init(|| why.to_owned());
     }

@@ -21,6 +21,7 @@ pub(crate) struct Train {
     /// The kernel refused it as a train.
     pub(crate) singles: bool,
     /// It is with the kernel, whose answer is not known yet.
+    #[cfg(target_os = "linux")]
     pub(crate) staged: bool,
 }
 
@@ -60,7 +61,14 @@ impl TxQueue {
         assert!((1..=TRAIN_BYTES_MAX).contains(&meta.len), "a train has 1 to {TRAIN_BYTES_MAX} bytes");
         assert!(meta.segment_size > 0, "a datagram has at least one byte");
         assert!(self.buffer().is_some(), "a train is built in a buffer");
-        self.trains.push(Train { meta, at: self.end, sent: 0, singles: false, staged: false });
+        self.trains.push(Train {
+            meta,
+            at: self.end,
+            sent: 0,
+            singles: false,
+            #[cfg(target_os = "linux")]
+            staged: false,
+        });
         self.end += meta.len.next_multiple_of(ALIGN);
     }
 
@@ -74,21 +82,25 @@ impl TxQueue {
     }
 
     /// Where in the queue [`pending`](Self::pending) begins. Places stay as they are until all trains are sent.
+    #[cfg(target_os = "linux")]
     pub(crate) fn first(&self) -> usize {
         self.first
     }
 
     /// The train at a place.
+    #[cfg(target_os = "linux")]
     pub(crate) fn at(&self, place: usize) -> Option<&Train> {
         self.trains.get(place)
     }
 
     /// The train at a place, to change its fate.
+    #[cfg(target_os = "linux")]
     pub(crate) fn at_mut(&mut self, place: usize) -> Option<&mut Train> {
         self.trains.get_mut(place)
     }
 
     /// The first of them, to change its fate.
+    #[cfg(target_os = "linux")]
     pub(crate) fn front_mut(&mut self) -> Option<&mut Train> {
         self.trains.get_mut(self.first)
     }

@@ -2,6 +2,7 @@
 
 use super::readiness::Watched;
 use super::{Interest, Reactor, retry, wait_for_socket, with_reactor};
+#[cfg(target_os = "linux")]
 use crate::sched::Inner;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 #[cfg(target_os = "linux")]
