@@ -127,8 +127,8 @@ impl Io {
     }
 
     /// How long the oldest message of the last [`recv`](Self::recv) had waited in the socket, by the kernel's clock. `None` unless the
-    /// last looks have all found more than they took ([`LATE_LOOKS`](crate::limits::LATE_LOOKS)), and on AF_XDP, whose rings hold some
-    /// milliseconds at most.
+    /// last looks have all found more than they took ([`LATE_LOOKS`](crate::limits::LATE_LOOKS)), and on AF_XDP, whose rings have no
+    /// times but [tell how much waits](Self::left_behind).
     pub fn waited(&self) -> Option<Duration> {
         match self {
             #[cfg(target_os = "linux")]
@@ -140,7 +140,8 @@ impl Io {
     }
 
     /// What has arrived and was not received yet takes at most so many bytes: once [`taken_bytes`](Self::taken_bytes) has grown by as
-    /// many, all of it has been received. `None` where only a look in vain tells.
+    /// many, all of it has been received. `None` where only a look in vain tells. On AF_XDP it is about the kernel's socket beside the
+    /// queues only: what a queue brings arrives here whatever steers the others.
     pub fn waiting_bytes(&mut self) -> Option<usize> {
         match self {
             #[cfg(target_os = "linux")]
@@ -167,6 +168,16 @@ impl Io {
             Io::Xdp(xdp) => xdp.taken_bytes(),
             Io::Portable(_) => 0,
             Io::Memory(port) => port.taken_bytes(),
+        }
+    }
+
+    /// How many packets the last [`recv`](Self::recv) has left, where rings tell: on AF_XDP. `None` for sockets, which note
+    /// [times](Self::waited) instead.
+    pub fn left_behind(&self) -> Option<usize> {
+        match self {
+            #[cfg(target_os = "linux")]
+            Io::Xdp(xdp) => Some(xdp.left_behind()),
+            _ => None,
         }
     }
 

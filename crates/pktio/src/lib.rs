@@ -74,4 +74,6 @@ pub use io::Io;
 pub use kind::IoKind;
 pub use meta::{Datagrams, Ecn, Received, TxMeta};
 pub use select::Choice;
+#[cfg(target_os = "linux")]
+pub use select::{Growing, growing};
 pub use stats::{IoStats, StatsHandle};

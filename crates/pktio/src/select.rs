@@ -17,6 +17,8 @@ use std::io;
 #[cfg(target_os = "linux")]
 use std::net::SocketAddr;
 #[cfg(target_os = "linux")]
+use std::ops::RangeInclusive;
+#[cfg(target_os = "linux")]
 use std::sync::Arc;
 
 #[cfg(target_os = "linux")]
@@ -80,38 +82,79 @@ pub(crate) fn open_group(
     steering: Option<&Steering>,
 ) -> io::Result<Vec<Io>> {
     check(config)?;
-    let mut slower = String::new();
-    match (config.backend, config.xdp) {
-        (Backend::Xdp, None) => {
-            let what = "AF_XDP needs the name of an interface";
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
-        }
-        (Backend::Xdp | Backend::Auto, Some(xdp)) => {
-            match queues(
-                addr,
-                workers,
-                config,
-                xdp,
-                steering.unwrap_or(&Steering::ALONE),
-                config.backend == Backend::Auto,
-            ) {
-                Ok(ios) => return Ok(ios),
-                Err(error) if config.backend == Backend::Auto && !is_passing(&error) => {
-                    slower = format!("no {}: {error}; ", IoKind::Xdp)
-                }
-                Err(error) => {
-                    let what = format!("AF_XDP on {}: {error}", xdp.interface.as_str());
-                    return Err(io::Error::new(error.kind(), what));
-                }
-            }
-        }
-        (Backend::Auto | Backend::Udp | Backend::Uring, _) => (),
-    }
+    let slower = match on_interface(config, |xdp, try_out| {
+        queues(addr, workers, config, xdp, steering.unwrap_or(&Steering::ALONE), try_out)
+    })? {
+        Tried::Taken(ios) => return Ok(ios),
+        Tried::Passed(slower) => slower,
+    };
     let bounds = match steering {
         Some(steering) => Bound::group(addr, workers, config, steering)?,
         None => vec![Bound::new(addr, config, false)?],
     };
     select(bounds, config, steering, slower)
+}
+
+/// A group of back ends on one port that can grow: as many workers as the range begins with, and up to as many as it ends with.
+/// AF_XDP if it is named, or nothing is and an interface is; otherwise sockets, which are bound when they are asked for.
+///
+/// Fails if what was named does not work, saying why.
+#[cfg(target_os = "linux")]
+pub fn growing(
+    addr: SocketAddr,
+    workers: RangeInclusive<u16>,
+    config: &IoConfig,
+    steering: &Steering,
+) -> io::Result<Growing> {
+    check(config)?;
+    let open = |xdp, try_out| crate::xdp::Group::new(addr, workers, config, xdp, steering, try_out);
+    Ok(match on_interface(config, open)? {
+        Tried::Taken(group) => Growing::Queues(Box::new(group)),
+        Tried::Passed(slower) => {
+            let group = crate::udp::Group::new(addr, config, *steering).instead(slower);
+            Growing::Sockets(Box::new(group))
+        }
+    })
+}
+
+/// A group that can grow.
+#[cfg(target_os = "linux")]
+#[derive(Debug)]
+pub enum Growing {
+    /// Sockets of the kernel's.
+    Sockets(Box<crate::udp::Group>),
+    /// Queues of an interface, and guests of their owners.
+    Queues(Box<crate::xdp::Group>),
+}
+
+/// What became of an attempt at AF_XDP.
+#[cfg(target_os = "linux")]
+enum Tried<T> {
+    Taken(T),
+    /// It was not asked for, or is not to be had and nobody insists: why, in the words of [`Choice::why`].
+    Passed(String),
+}
+
+/// Opens AF_XDP if the configuration has an interface for it. `open` is told whether to try it out.
+#[cfg(target_os = "linux")]
+fn on_interface<T>(config: &IoConfig, open: impl FnOnce(XdpConfig, bool) -> io::Result<T>) -> io::Result<Tried<T>> {
+    let is_auto = config.backend == Backend::Auto;
+    let xdp = match (config.backend, config.xdp) {
+        (Backend::Xdp, None) => {
+            let what = "AF_XDP needs the name of an interface";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+        }
+        (Backend::Xdp | Backend::Auto, Some(xdp)) => xdp,
+        (Backend::Auto | Backend::Udp | Backend::Uring, _) => return Ok(Tried::Passed(String::new())),
+    };
+    match open(xdp, is_auto) {
+        Ok(opened) => Ok(Tried::Taken(opened)),
+        Err(error) if is_auto && !is_passing(&error) => Ok(Tried::Passed(format!("no {}: {error}; ", IoKind::Xdp))),
+        Err(error) => {
+            let what = format!("AF_XDP on {}: {error}", xdp.interface.as_str());
+            Err(io::Error::new(error.kind(), what))
+        }
+    }
 }
 
 /// AF_XDP on an interface, each worker's queue tried out first if nobody insists on it.
@@ -125,7 +168,14 @@ pub(crate) fn queues(
     try_out: bool,
 ) -> io::Result<Vec<Io>> {
     let mut group = Xdp::group(addr, workers, config, xdp, steering)?;
-    for xdp in &mut group {
+    explain_queues(&mut group, try_out)?;
+    Ok(group.into_iter().map(|xdp| Io::Xdp(Box::new(xdp))).collect())
+}
+
+/// Tries each worker's queue out if nobody insists on it, and says how it came to it.
+#[cfg(target_os = "linux")]
+pub(crate) fn explain_queues(group: &mut [Xdp], try_out: bool) -> io::Result<()> {
+    for xdp in group {
         let verdict = if try_out { Some(xdp.try_out()?) } else { None };
         xdp.explain(match verdict {
             None => "asked for",
@@ -134,7 +184,7 @@ pub(crate) fn queues(
             Some(Verdict::NotReached) => NOT_TRIED,
         });
     }
-    Ok(group.into_iter().map(|xdp| Io::Xdp(Box::new(xdp))).collect())
+    Ok(())
 }
 
 /// Whether an error says that something is used up at the moment, and not that the back end is not to be had here: descriptors

@@ -32,6 +32,8 @@ pub struct Group {
     /// The socket of each slot.
     table: Vec<u16>,
     neighbour: Option<Neighbour>,
+    /// What was tried before, and why it is not to be had.
+    slower: String,
 }
 
 /// The other process that has sockets in the group.
@@ -62,7 +64,8 @@ impl Group {
     /// A group at `addr`, which may leave the port to the system; nothing is bound yet.
     pub fn new(addr: SocketAddr, config: &IoConfig, steering: Steering) -> Group {
         let (sockets, places, table) = (Vec::new(), Vec::new(), Vec::new());
-        Group { addr, config: *config, steering, sockets, places, table, neighbour: None }
+        let slower = String::new();
+        Group { addr, config: *config, steering, sockets, places, table, neighbour: None, slower }
     }
 
     /// Joins the group of another process, all of whose sockets these are, in their order. The kernel goes on to steer as it did until
@@ -77,8 +80,12 @@ impl Group {
         if sockets.iter().any(|socket| socket.local_addr() != addr) {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "the sockets of a group have one address"));
         }
-        let neighbour = None;
-        Ok(Group { addr, config: *config, steering, sockets, places: Vec::new(), table: Vec::new(), neighbour })
+        Ok(Group { addr, sockets, ..Group::new(addr, config, steering) })
+    }
+
+    /// The same, which says of its back ends that something else was tried before.
+    pub(crate) fn instead(self, slower: String) -> Group {
+        Group { slower, ..self }
     }
 
     /// What another process needs to join. Fails if descriptors cannot be copied.
@@ -121,18 +128,23 @@ impl Group {
         Ok(place)
     }
 
+    /// Socket `number`, which is one that nobody uses, or the next one. Fails as [`open`](Self::open).
+    pub(crate) fn bound(&mut self, number: u16) -> io::Result<Arc<Bound>> {
+        let place = self.place(number)?;
+        Ok(Arc::clone(&self.sockets[usize::from(place)]))
+    }
+
     /// A back end on socket `number`, which is one that nobody uses, or the next one. It is an io_uring if the
     /// configuration asks for that, otherwise plain system calls. Fails as binding does, and with `InvalidInput` for a
     /// number beyond the next one.
     pub fn open(&mut self, number: u16) -> io::Result<Io> {
         crate::select::check(&self.config)?;
-        let place = self.place(number)?;
-        let bound = Arc::clone(&self.sockets[usize::from(place)]);
+        let bound = self.bound(number)?;
         let (io, why) = match self.config.backend {
             Backend::Uring => (Io::Uring(Box::new(Uring::new(bound, &self.config)?)), "asked for"),
             Backend::Udp => (Io::Udp(Box::new(Udp::new(bound, &self.config, IoKind::Udp)?)), "asked for"),
             Backend::Xdp => {
-                let why = "workers that come and go cannot own queues of an interface: use another back end";
+                let why = "AF_XDP has no readers, and its queues do not go to another process: use another back end";
                 return Err(io::Error::new(io::ErrorKind::Unsupported, why));
             }
             Backend::Auto => {
@@ -140,7 +152,7 @@ impl Group {
                 (io, "the fastest of those that workers can be added to")
             }
         };
-        io.stats().explain(why);
+        io.stats().explain(&format!("{}{why}", self.slower));
         Ok(io)
     }
 

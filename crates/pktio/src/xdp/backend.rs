@@ -6,30 +6,30 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use warpline_frame::{Frame, Pages, Pool, PoolConfig};
+use warpline_ring::spsc::Consumer;
 use warpline_wire::net;
 
 use crate::bell::{Doorbell, Waker};
 use crate::config::IoConfig;
-use crate::kind::IoKind;
-use crate::limits::{
-    SMALL_FRAME, XDP_BURST, XDP_COUNTERS_EVERY, XDP_LOOK_AROUND, XDP_PUT_OFF_TURNS, XDP_RETRY, XDP_RING_LEN,
-};
+use crate::limits::{SMALL_FRAME, XDP_BURST, XDP_COUNTERS_EVERY, XDP_LOOK_AROUND, XDP_PUT_OFF_TURNS, XDP_RETRY};
 use crate::meta::{Ecn, Received, TxMeta};
 use crate::pools::place;
 use crate::select::is_passing;
 use crate::stats::{Stat, StatsHandle};
+use crate::udp::Udp;
 use crate::udp::socket::Bound;
-use crate::udp::{Steering, Udp};
 
 use super::bpf::Hook;
 use super::checksums;
-use super::config::{InterfaceName, XdpConfig, XdpCounters, XdpFrames, XdpMode, XdpStatus};
-use super::device::{Attachment, Device, Service};
-use super::guest::{self, Guest};
+use super::config::{InterfaceName, XdpCounters, XdpFrames, XdpMode, XdpStatus};
+use super::device::{Attachment, Device};
+use super::group::Seat;
+use super::guest::{Guest, GuestLink};
 use super::inlet::{deliver, take};
 use super::lane::{Lane, Opened, Outbound, PAYLOAD_AT, Plot};
 use super::netlink::LinkInfo;
 use super::outlet::{Outlet, View};
+use super::reception::Reception;
 use super::router::{Router, Verdict};
 use super::sleep::Sleep;
 use super::waiting::{Datagram, Waiting};
@@ -40,6 +40,10 @@ pub struct Xdp {
     pub(super) lanes: Vec<Lane>,
     /// The way out of a worker that has no queue of its own.
     guest: Option<Guest>,
+    /// The way in for guests, until somebody who opens back ends takes it.
+    pub(super) reception: Option<Reception>,
+    /// Guests that are to be taken in.
+    arrivals: Option<Consumer<GuestLink>>,
     status: XdpStatus,
     pub(super) router: Router,
     pub(super) kernel: Udp,
@@ -62,8 +66,6 @@ pub struct Xdp {
     pub(super) busy_poll: Duration,
     /// The number of the interface that the queues belong to.
     opened_on: u32,
-    /// Packets that came out of the rings.
-    taken: u64,
     pub(super) stats: StatsHandle,
 }
 
@@ -77,44 +79,9 @@ struct Build {
 }
 
 impl Xdp {
-    /// One backend per worker, in the order of the workers: worker `i` owns the queues `i`, `i + workers`, …. Those beyond
-    /// the number of queues are guests of the others in turn.
-    pub(crate) fn group(
-        addr: SocketAddr,
-        workers: u16,
-        io_config: &IoConfig,
-        config: XdpConfig,
-        steering: &Steering,
-    ) -> io::Result<Vec<Xdp>> {
-        config.validate()?;
-        let sockets = match workers {
-            // A port of its own, which nobody else joins.
-            1 => vec![Bound::new(addr, io_config, false)?],
-            _ => Bound::group(addr, workers, io_config, steering)?,
-        };
-        let Some(first) = sockets.first() else { return Ok(Vec::new()) };
-        let bound = first.local_addr();
-        let device = Arc::new(Device::new(config, Service { bound, workers, steering: *steering }));
-        let mut group = Vec::with_capacity(sockets.len());
-        for (socket, index) in sockets.into_iter().zip(0..) {
-            let kernel = Udp::new(Arc::new(socket), io_config, IoKind::Xdp)?;
-            group.push(Xdp::new(Arc::clone(&device), kernel, (index, workers.into()), io_config)?);
-        }
-        let owners = group.iter().take_while(|xdp| !xdp.lanes.is_empty()).count();
-        let (owners, guests) = group.split_at_mut(owners);
-        for (guest, index) in guests.iter_mut().zip((0..owners.len()).cycle()) {
-            owners[index].take_in(guest, index, io_config)?;
-        }
-        Ok(group)
-    }
-
-    /// The worker's number and how many there are.
-    fn new(
-        device: Arc<Device>,
-        kernel: Udp,
-        (index, workers): (usize, usize),
-        io_config: &IoConfig,
-    ) -> io::Result<Xdp> {
+    /// The back end of one worker beside the kernel's socket. With a seat that has queues it owns them; otherwise it is to be a
+    /// [guest](Self::stay_with).
+    pub(super) fn new(device: Arc<Device>, kernel: Udp, seat: Option<Seat>, io_config: &IoConfig) -> io::Result<Xdp> {
         let device_config = *device.config();
         let name = device_config.interface;
         let router = Router::new(name.as_str(), kernel.local_addr().port())?;
@@ -123,20 +90,31 @@ impl Xdp {
             return Err(io::Error::new(io::ErrorKind::NotFound, what));
         };
         let attachment = device.attach(&link)?;
-        let queues: Vec<u32> = attachment.queues.iter().copied().skip(index).step_by(workers).collect();
+        let queues = seat.map_or_else(Vec::new, |seat| seat.queues(&attachment.queues));
         let node = io_config.numa_node.or_else(|| device_node(&name));
-        // The guests are those of `queues.len()..workers` that are as far from its beginning as this worker is from 0.
-        let guests = (attachment.queues.len()..workers).skip(index).step_by(attachment.queues.len()).count();
-        let lane = |&queue| Lane::new(Plot { queue, guests, node, mtu: link.mtu }, device.config());
-        let lanes = queues.iter().map(lane).collect::<io::Result<Vec<Lane>>>()?;
+        // Guests send by the first one.
+        let guests = seat.map_or(0, |seat| seat.guests(attachment.queues.len()));
+        let lane = |(at, &queue)| {
+            let guests = if at == 0 { guests } else { 0 };
+            Lane::new(Plot { queue, guests, node, mtu: link.mtu }, device.config())
+        };
+        let lanes = queues.iter().enumerate().map(lane).collect::<io::Result<Vec<Lane>>>()?;
+        let bell = Doorbell::new(Waker::event()?);
+        let (reception, arrivals) = match &lanes[..] {
+            [first, ..] if guests > 0 => Some(Reception::new(first, bell.clone(), guests, node)).unzip(),
+            _ => (None, None),
+        };
         let frame_size = lanes.iter().map(Lane::frame_size).max().unwrap_or(SMALL_FRAME);
         let copies = PoolConfig { frame_size, frames: io_config.small_frames.max(1), huge_pages: false };
         let stats = kernel.stats();
-        let status = XdpStatus { interface: name.as_str().to_owned(), queues, mode: None, reason: String::new() };
+        let interface = name.as_str().to_owned();
+        let status = XdpStatus { interface, queues, guest_of: None, mode: None, reason: String::new() };
         let mut xdp = Xdp {
             device,
             lanes,
             guest: None,
+            reception,
+            arrivals,
             status,
             router,
             kernel,
@@ -149,39 +127,32 @@ impl Xdp {
             retry: None,
             told: Instant::now(),
             aside: Vec::new(),
-            bell: Doorbell::new(Waker::event()?),
+            bell,
             busy_poll: io_config.busy_poll,
             opened_on: attachment.ifindex,
-            taken: 0,
             stats,
         };
         xdp.open(&attachment, &link)?;
         Ok(xdp)
     }
 
-    /// Sends for a worker that has no queue. `index` is the own number.
-    fn take_in(&mut self, guest: &mut Xdp, index: usize, io_config: &IoConfig) -> io::Result<()> {
-        let node = io_config.numa_node.or_else(|| device_node(&self.device.config().interface));
-        let premises = self.lanes[0].premises(node)?;
-        let (link, end) = guest::link(self.bell.clone(), guest.bell.clone(), premises);
-        link.tell(self.status.mode, self.lanes[0].finishes_checksums());
-        self.lanes[0].take_in(link);
-        guest.status.reason = format!(
-            "worker {index} receives and sends for it, on queue {}: {}",
-            self.lanes[0].queue(),
-            self.status.reason
-        );
-        guest.guest = Some(end);
-        guest.follow_owner();
-        if let Some(link) = guest.router.link().cloned() {
-            guest.set_mtu(&link);
+    /// Becomes a guest of the worker with number `owner`, whose `reception` that is, and whose status was this when it began.
+    pub(super) fn stay_with(&mut self, reception: &mut Reception, owner: usize, host: &XdpStatus) -> io::Result<()> {
+        self.guest = Some(reception.admit(self.bell.clone())?);
+        self.status.guest_of = Some(owner);
+        let queue = host.queues.first().copied().unwrap_or_default();
+        self.status.reason = format!("worker {owner} receives and sends for it, on queue {queue}: {}", host.reason);
+        self.stats.set_xdp_status(&self.status);
+        self.follow_owner();
+        if let Some(link) = self.router.link().cloned() {
+            self.set_mtu(&link);
         }
         Ok(())
     }
 
     /// Says for good how the worker came to its back end, and whether its queue was tried.
     pub(crate) fn explain(&self, tried: &str) {
-        let XdpStatus { interface, queues, mode, reason } = self.status();
+        let XdpStatus { interface, queues, mode, reason, .. } = self.status();
         let mode = mode.map_or("no", XdpMode::name);
         self.stats.explain(&format!("{interface}, queues {queues:?}, {mode} mode: {reason}; {tried}"));
     }
@@ -199,7 +170,17 @@ impl Xdp {
     /// Tells the guests how the queue works now.
     fn tell_guests(&self) {
         for lane in &self.lanes {
-            lane.guests().iter().for_each(|guest| guest.tell(self.status.mode, lane.finishes_checksums()));
+            lane.host().tell(self.status.mode, lane.finishes_checksums());
+        }
+    }
+
+    /// Takes guests in that have come since the last turn.
+    #[inline]
+    fn welcome(&mut self) {
+        if let (Some(arrivals), [lane, ..]) = (&mut self.arrivals, &mut self.lanes[..]) {
+            while let Some(guest) = arrivals.pop() {
+                lane.take_in(guest);
+            }
         }
     }
 
@@ -272,6 +253,7 @@ impl Xdp {
 
     pub(crate) fn recv(&mut self, out: &mut Vec<Received>) -> io::Result<usize> {
         out.clear();
+        self.welcome();
         for lane in &mut self.lanes {
             lane.serve_guests(&self.stats);
             if lane.receive(&self.stats) == 0 {
@@ -279,7 +261,6 @@ impl Xdp {
             }
             let (packets, low) = lane.packets();
             for packet in packets {
-                self.taken += 1;
                 if let Some(received) = take(packet, &self.router, &self.stats) {
                     deliver(received, low, &mut self.copies, out, &self.stats);
                 }
@@ -299,16 +280,23 @@ impl Xdp {
         Ok(out.len())
     }
 
-    /// See [`Io::waiting_bytes`](crate::Io::waiting_bytes).
-    pub(crate) fn waiting_bytes(&self) -> Option<usize> {
-        // Full rings, that of a guest among them: they are short.
-        let rings = (self.lanes.len() + 1) * XDP_RING_LEN as usize * self.copies.frame_size();
-        Some(rings + self.kernel.waiting_bytes()?)
+    /// See [`Io::waiting_bytes`](crate::Io::waiting_bytes): of the kernel's socket, which is looked at next.
+    pub(crate) fn waiting_bytes(&mut self) -> Option<usize> {
+        let waiting = self.kernel.waiting_bytes()?;
+        if waiting > 0 {
+            self.look_around = 1;
+        }
+        Some(waiting)
+    }
+
+    /// See [`Io::left_behind`](crate::Io::left_behind).
+    pub(crate) fn left_behind(&self) -> usize {
+        self.lanes.iter().map(Lane::waiting).sum()
     }
 
     /// See [`Io::taken_bytes`](crate::Io::taken_bytes).
     pub(crate) fn taken_bytes(&self) -> u64 {
-        self.taken * self.copies.frame_size() as u64 + self.kernel.taken_bytes()
+        self.kernel.taken_bytes()
     }
 
     /// Takes in what netlink says, and drops what has waited too long.

@@ -71,6 +71,8 @@ pub struct XdpStatus {
     /// The queues that this worker owns; none if there are more workers than queues and another one receives and sends for
     /// it.
     pub queues: Vec<u32>,
+    /// The number of the worker that does so.
+    pub guest_of: Option<usize>,
     /// The mode; `None` while the interface does not exist and the kernel's socket does everything.
     pub mode: Option<XdpMode>,
     /// Why it is that mode.

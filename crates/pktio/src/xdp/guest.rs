@@ -12,6 +12,9 @@
 //! Frames move as values, so none is ever at two places; nothing is copied. Only packets of several frames, which are cut
 //! up on their way out in any case, are built in memory of the guest's own. When the owner has ended, its guests send by
 //! the kernel's socket.
+//!
+//! Guests come and go while the owner works (`reception`). One that goes says so after its last packet; the owner sends
+//! what is left in the ring, and the frames that the guest had go home by themselves.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
@@ -25,16 +28,49 @@ use super::lane::{Outbound, PAYLOAD_AT};
 use crate::bell::Doorbell;
 use crate::limits::XDP_GUEST_FRAMES;
 
-/// What both sides see.
-struct Shared {
-    /// The guest has no frame to build in, and waits for one.
-    starved: Flag,
+/// What the owner of a queue says to all its guests.
+#[derive(Default)]
+pub(super) struct Host {
     /// The owner is gone.
     ended: AtomicBool,
-    /// How the owner's queue works now, as [`encode`] says it.
+    /// How the queue works now, as [`encode`] says it.
     mode: AtomicU8,
     /// Whether packets may be given away with their checksums unfinished.
     finishes_checksums: AtomicBool,
+}
+
+impl Host {
+    /// Says how the queue works now, `None` while the interface is gone; and whether checksums may be left unfinished.
+    pub(super) fn tell(&self, mode: Option<XdpMode>, finishes_checksums: bool) {
+        self.mode.store(encode(mode), Ordering::Relaxed);
+        self.finishes_checksums.store(finishes_checksums, Ordering::Relaxed);
+    }
+
+    /// Has the guests send by the kernel's socket from now on.
+    pub(super) fn end(&self) {
+        self.ended.store(true, Ordering::Release);
+    }
+
+    /// Whether the owner of the queue has ended.
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+}
+
+/// What a guest says to its owner.
+pub(super) struct Signs {
+    /// It has no frame to build in, and waits for one.
+    starved: Flag,
+    /// It is gone.
+    left: AtomicBool,
+}
+
+impl Signs {
+    /// Whether the guest is gone; what it gave before is in the ring.
+    #[inline]
+    pub(super) fn has_left(&self) -> bool {
+        self.left.load(Ordering::Acquire)
+    }
 }
 
 /// The owner's end.
@@ -42,7 +78,7 @@ pub(super) struct GuestLink {
     supply: Producer<Frame>,
     ready: Consumer<Outbound>,
     bell: Doorbell,
-    shared: Arc<Shared>,
+    signs: Arc<Signs>,
     /// Frames that the guest has.
     out: usize,
 }
@@ -52,7 +88,8 @@ pub(super) struct Guest {
     supply: Consumer<Frame>,
     ready: Producer<Outbound>,
     owner: Doorbell,
-    shared: Arc<Shared>,
+    host: Arc<Host>,
+    signs: Arc<Signs>,
     /// Frames that were not used after all.
     unused: Vec<Frame>,
     /// Where packets of several frames are built.
@@ -65,30 +102,35 @@ pub(super) struct Guest {
 
 /// What a guest has to know of its queue.
 pub(super) struct Premises {
+    pub(super) host: Arc<Host>,
+    /// Wakes the owner.
+    pub(super) owner: Doorbell,
     /// Where packets are built that take several frames; `None` if each fits one.
     pub(super) jumbo: Option<Pool>,
     /// Bytes of the longest payload that a frame has room for.
     pub(super) payload_max: usize,
 }
 
-/// Links a guest, woken by `guest`, to the owner of a queue, woken by `owner`.
-pub(super) fn link(owner: Doorbell, guest: Doorbell, premises: Premises) -> (GuestLink, Guest) {
-    let Premises { jumbo, payload_max } = premises;
+/// Links a guest, woken by `guest`, to the owner of a queue.
+pub(super) fn link(guest: Doorbell, premises: Premises) -> (GuestLink, Guest) {
+    let Premises { host, owner, jumbo, payload_max } = premises;
     let (give, supply) = spsc::channel(XDP_GUEST_FRAMES);
     let (send, ready) = spsc::channel(XDP_GUEST_FRAMES);
-    let shared = Arc::new(Shared {
-        starved: Flag::new(false),
-        ended: AtomicBool::default(),
-        mode: AtomicU8::default(),
-        finishes_checksums: AtomicBool::default(),
-    });
-    let link = GuestLink { supply: give, ready, bell: guest, shared: Arc::clone(&shared), out: 0 };
+    let signs = Arc::new(Signs { starved: Flag::new(false), left: AtomicBool::default() });
+    let link = GuestLink { supply: give, ready, bell: guest, signs: Arc::clone(&signs), out: 0 };
     let unused = Vec::with_capacity(XDP_GUEST_FRAMES);
-    let guest = Guest { supply, ready: send, owner, shared, unused, jumbo, payload_max, unrung: false, starved: false };
+    let guest =
+        Guest { supply, ready: send, owner, host, signs, unused, jumbo, payload_max, unrung: false, starved: false };
     (link, guest)
 }
 
 impl GuestLink {
+    /// Whether there is no packet to be sent.
+    #[inline]
+    pub(super) fn is_done(&mut self) -> bool {
+        self.ready.is_empty()
+    }
+
     /// The next packet to be sent.
     #[inline]
     pub(super) fn next(&mut self) -> Option<Outbound> {
@@ -123,20 +165,18 @@ impl GuestLink {
     #[inline]
     pub(super) fn wake_if_starved(&self) {
         // Taken after the push that it tells of; a guest that raises it later finds what was pushed.
-        if self.shared.starved.take() {
+        if self.signs.starved.take() {
             self.bell.ring();
         }
     }
 
-    /// Says how the queue works now, `None` while the interface is gone; and whether checksums may be left unfinished.
-    pub(super) fn tell(&self, mode: Option<XdpMode>, finishes_checksums: bool) {
-        self.shared.mode.store(encode(mode), Ordering::Relaxed);
-        self.shared.finishes_checksums.store(finishes_checksums, Ordering::Relaxed);
+    /// What the guest says.
+    pub(super) fn signs(&self) -> &Arc<Signs> {
+        &self.signs
     }
 
-    /// Has the guest send by the kernel's socket from now on.
-    pub(super) fn end(&self) {
-        self.shared.ended.store(true, Ordering::Release);
+    /// Wakes the guest, whatever it waits for.
+    pub(super) fn wake(&self) {
         self.bell.ring();
     }
 }
@@ -162,7 +202,7 @@ impl Guest {
             return Some(Frame::from_vec(vec![0; PAYLOAD_AT + self.payload_max]));
         }
         self.flush();
-        self.shared.starved.raise();
+        self.signs.starved.raise();
         match &mut self.jumbo {
             Some(pool) => pool.take(),
             None => self.supply.pop(),
@@ -210,24 +250,31 @@ impl Guest {
     /// Whether the owner of the queue has ended.
     #[inline]
     pub(super) fn has_ended(&self) -> bool {
-        self.shared.ended.load(Ordering::Acquire)
+        self.host.has_ended()
     }
 
     /// How the owner's queue works now; `None` while the interface is gone, and once the owner has ended.
     pub(super) fn mode(&self) -> Option<XdpMode> {
-        let mode = decode(self.shared.mode.load(Ordering::Relaxed));
+        let mode = decode(self.host.mode.load(Ordering::Relaxed));
         mode.filter(|_| !self.has_ended())
     }
 
     /// Whether packets may be given away with their checksums unfinished.
     #[inline]
     pub(super) fn finishes_checksums(&self) -> bool {
-        self.shared.finishes_checksums.load(Ordering::Relaxed)
+        self.host.finishes_checksums.load(Ordering::Relaxed)
     }
 
     /// Bytes of the longest payload that a frame has room for.
     pub(super) fn payload_max(&self) -> usize {
         self.payload_max
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        self.signs.left.store(true, Ordering::Release);
+        self.owner.ring();
     }
 }
 
@@ -246,10 +293,11 @@ fn decode(byte: u8) -> Option<XdpMode> {
 mod tests {
     use super::*;
     use crate::bell::Waker;
+    use warpline_frame::PoolConfig;
 
     fn linked() -> (GuestLink, Guest) {
         let bell = || Doorbell::new(Waker::thread());
-        link(bell(), bell(), Premises { jumbo: None, payload_max: 100 })
+        link(bell(), Premises { host: Arc::default(), owner: bell(), jumbo: None, payload_max: 100 })
     }
 
     fn frame(n: u8) -> Frame {
@@ -285,11 +333,32 @@ mod tests {
         guest.put_tx(frame);
         assert_eq!(guest.take_tx().map(|frame| frame[0]), Some(5));
         assert!(guest.take_tx().is_none());
-        link.tell(Some(XdpMode::Copy), true);
+        guest.host.tell(Some(XdpMode::Copy), true);
         assert!(guest.mode() == Some(XdpMode::Copy) && guest.finishes_checksums());
-        link.end();
+        guest.host.end();
         assert!(guest.has_ended() && guest.mode().is_none());
         assert_eq!(guest.take_tx().map(|frame| frame.len()), Some(PAYLOAD_AT + 100));
+    }
+
+    #[test]
+    fn a_guest_that_goes_leaves_what_it_gave_and_takes_nothing_along() {
+        let (mut link, mut guest) = linked();
+        let mut pool = Pool::new(PoolConfig { frame_size: 256, frames: 8, huge_pages: false }).expect("memory");
+        while let Some(frame) = pool.take() {
+            assert!(link.give(frame).is_ok());
+        }
+        let frames: Vec<Frame> = std::iter::from_fn(|| guest.take_tx()).take(3).collect();
+        let [sent, unused, held] = frames.try_into().expect("it was given more");
+        assert!(guest.send(Outbound { frame: sent, start: 0, len: 9, unfinished: false }));
+        guest.put_tx(unused);
+        assert!(!link.signs().has_left());
+        drop(guest);
+        assert!(link.signs().has_left() && link.out() == 8);
+        assert_eq!(link.next().map(|packet| packet.len), Some(9), "what was given before");
+        link.settle();
+        assert!(link.next().is_none() && link.out() == 7);
+        drop((link, held));
+        assert_eq!(pool.available(), 8, "none is lost");
     }
 
     #[test]

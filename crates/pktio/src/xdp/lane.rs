@@ -1,19 +1,19 @@
 //! One queue of the interface: its socket, its memory, and the frames that are kept for sending.
 
 use std::io;
+use std::sync::Arc;
 
-use warpline_frame::{Frame, Pages, Pool};
+use warpline_frame::{Frame, Pages, PoolConfig};
 use warpline_wire::net::HEADERS_MAX;
 
 use super::checksums::{self, Demand, Offload};
 use super::config::{XdpChecksums, XdpConfig, XdpFrames, XdpMode, XdpModes};
 use super::device::SINGLE_BUFFER_MTU;
-use super::guest::{GuestLink, Premises};
+use super::guest::{GuestLink, Host};
 use super::jumbo::{Jumbo, Partial, join};
 use super::socket::{BindTo, Socket, until_released};
 use super::umem::{KERNEL_HEADROOM, Places, Umem};
 use crate::limits::{XDP_GUEST_FRAMES, XDP_RECV_BATCH, XDP_RING_LEN, XDP_TX_FRAMES};
-use crate::pools::place;
 use crate::stats::{Stat, StatsHandle};
 
 /// Where payloads are built in their frames: behind the longest headers, on a cache line.
@@ -42,11 +42,19 @@ pub(super) struct Lane {
     batch: Vec<Frame>,
     /// Workers without a queue of their own, for which this one sends.
     guests: Vec<GuestLink>,
+    /// What they are told.
+    host: Arc<Host>,
+    /// How many guests the memory has frames for.
+    guests_max: usize,
+    /// Frames for sending that are to be taken from the pool again: those that guests had when they went, as they come home.
+    owed: usize,
     busy_poll: bool,
     /// The kernel could not take everything.
     blocked: bool,
     /// All frames for sending are on their way.
     starved: bool,
+    /// Guests have packets for which there was no room.
+    held_back: bool,
 }
 
 /// A packet to be sent: with its headers, in a frame from `start` on.
@@ -62,7 +70,7 @@ pub(super) struct Outbound {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Plot {
     pub(super) queue: u32,
-    /// Workers without a queue of their own, for which this queue's worker will send.
+    /// Workers without a queue of their own, for which this queue's worker may have to send at a time.
     pub(super) guests: usize,
     /// The NUMA node to take memory from.
     pub(super) node: Option<u32>,
@@ -115,9 +123,13 @@ impl Lane {
             tx_free,
             batch: Vec::with_capacity(XDP_RECV_BATCH),
             guests: Vec::with_capacity(guests),
+            host: Arc::default(),
+            guests_max: guests,
+            owed: 0,
             busy_poll: false,
             blocked: false,
             starved: false,
+            held_back: false,
         })
     }
 
@@ -202,26 +214,24 @@ impl Lane {
         self.blocked = false;
         let lent = self.guests.iter().map(GuestLink::out).sum::<usize>();
         let kept = self.tx_frames().saturating_sub(lent + elsewhere);
-        while self.tx_free.len() < kept
-            && let Some(frame) = self.umem.take()
-        {
-            self.tx_free.push(frame);
-        }
+        self.owed = kept.saturating_sub(self.tx_free.len());
+        self.take_owed();
     }
 
-    /// How many frames are for sending, the guests' included.
+    /// How many frames are for sending, those of all guests that there may be included.
     fn tx_frames(&self) -> usize {
-        let lent = if self.is_jumbo() { 0 } else { self.guests.len() * XDP_GUEST_FRAMES };
+        let lent = if self.is_jumbo() { 0 } else { self.guests_max * XDP_GUEST_FRAMES };
         XDP_TX_FRAMES + lent
     }
 
-    /// Where a guest builds its packets. Fails as mapping does.
-    pub(super) fn premises(&self, node: Option<u32>) -> io::Result<Premises> {
-        let jumbo = match &self.jumbo {
-            Some(jumbo) => Some(place(Pool::new(jumbo.tx_config())?, node)?),
-            None => None,
-        };
-        Ok(Premises { jumbo, payload_max: self.payload_max() })
+    /// The shape of the pool that a guest builds packets of several frames in; `None` if each fits one.
+    pub(super) fn jumbo_config(&self) -> Option<PoolConfig> {
+        self.jumbo.as_ref().map(Jumbo::tx_config)
+    }
+
+    /// What all guests are told.
+    pub(super) fn host(&self) -> &Arc<Host> {
+        &self.host
     }
 
     /// Sends for another worker from now on. The memory was made for so many.
@@ -230,36 +240,61 @@ impl Lane {
         self.supply_guests();
     }
 
-    /// The workers that this one sends for.
-    pub(super) fn guests(&self) -> &[GuestLink] {
-        &self.guests
-    }
-
     /// Enters in the TX ring what the guests have ready.
     #[inline]
     pub(super) fn serve_guests(&mut self, stats: &StatsHandle) {
         if !self.guests.is_empty() {
             self.serve_all_guests(stats);
         }
+        if self.owed > 0 {
+            self.take_owed();
+        }
     }
 
     fn serve_all_guests(&mut self, stats: &StatsHandle) {
         let mut guests = std::mem::take(&mut self.guests);
-        for guest in &mut guests {
-            while self.has_room_for_guests()
-                && let Some(packet) = guest.next()
-            {
-                if !self.is_jumbo() {
-                    guest.settle();
-                    self.umem.take_over();
-                }
-                if !self.send(packet) {
-                    stats.add(Stat::DropTxRefused, 1);
-                }
+        self.held_back = false;
+        guests.retain_mut(|guest| {
+            // Asked before the look into its ring: what it gave before it went is there.
+            let left = guest.signs().has_left();
+            let all = self.serve(guest, stats);
+            self.held_back |= !all;
+            if left && all {
+                self.owed += guest.out();
             }
-        }
+            !(left && all)
+        });
         self.guests = guests;
         self.supply_guests();
+    }
+
+    /// Enters in the TX ring what a guest has ready; `false` if there was no room for all of it.
+    fn serve(&mut self, guest: &mut GuestLink, stats: &StatsHandle) -> bool {
+        while !guest.is_done() {
+            if !self.has_room_for_guests() {
+                return false;
+            }
+            let Some(packet) = guest.next() else { break };
+            if !self.is_jumbo() {
+                guest.settle();
+                self.umem.take_over();
+            }
+            if !self.send(packet) {
+                stats.add(Stat::DropTxRefused, 1);
+            }
+        }
+        true
+    }
+
+    /// Takes those frames for sending from the pool that came home there.
+    #[cold]
+    fn take_owed(&mut self) {
+        while self.owed > 0
+            && let Some(frame) = self.umem.take()
+        {
+            self.tx_free.push(frame);
+            self.owed -= 1;
+        }
     }
 
     /// Whether a guest's packet can be sent and leaves room in the rings for the own ones.
@@ -379,14 +414,21 @@ impl Lane {
             self.starved = self.tx_free.len() < pieces;
             return if self.starved { None } else { jumbo.tx.take() };
         }
-        if self.tx_free.is_empty() {
+        if self.is_short() {
             self.reap();
         }
-        if self.tx_free.is_empty() {
+        if self.is_short() {
             self.flush(stats);
         }
-        self.starved = self.tx_free.is_empty();
-        self.tx_free.pop()
+        self.starved = self.is_short();
+        if self.starved { None } else { self.tx_free.pop() }
+    }
+
+    /// Whether there is no frame to build in, or no place for it in the TX ring: where guests send too there may be more frames than
+    /// places.
+    #[inline]
+    fn is_short(&mut self) -> bool {
+        self.tx_free.is_empty() || self.socket.as_mut().is_some_and(|socket| !socket.tx.has_room())
     }
 
     /// Takes a frame for sending back unused.
@@ -517,12 +559,17 @@ impl Lane {
 
     /// Whether the kernel could not take everything, or has not given back what it took.
     pub(super) fn is_blocked(&self) -> bool {
-        self.blocked || self.starved
+        self.blocked || self.starved || self.held_back
     }
 
     /// Whether there is something to receive.
     pub(super) fn is_ready(&self) -> bool {
         self.socket.as_ref().is_some_and(|socket| !socket.rx.is_empty())
+    }
+
+    /// Packets that have arrived and were not received.
+    pub(super) fn waiting(&self) -> usize {
+        self.socket.as_ref().map_or(0, |socket| socket.rx.len() as usize)
     }
 
     /// Where the frames are. `elsewhere` of those for sending are neither here nor with the kernel: in the making, or
@@ -536,9 +583,8 @@ impl Lane {
 
 impl Drop for Lane {
     fn drop(&mut self) {
-        for guest in &self.guests {
-            guest.end();
-        }
+        self.host.end();
+        self.guests.iter().for_each(GuestLink::wake);
         // What the guests gave so far is on its way; an error would have shown before, and nobody is left to tell.
         if self.socket.is_some() && !self.guests.is_empty() {
             let stats = StatsHandle::new(crate::IoKind::Xdp);
@@ -555,4 +601,38 @@ impl Drop for Lane {
 fn lacks_zero_copy(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::Unsupported
         || matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENXIO | libc::ENOENT))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::config::InterfaceName;
+    use super::super::reception::Reception;
+    use super::*;
+    use crate::IoKind;
+    use crate::bell::{Doorbell, Waker};
+
+    /// Nothing else wakes a worker that sleeps while the kernel has all that fits the ring.
+    #[test]
+    fn what_guests_have_to_send_and_there_is_no_room_for_keeps_the_owner_looking() {
+        let config = XdpConfig::new(InterfaceName::new("eth0").expect("a short name"));
+        let (guests, stats) = (7, StatsHandle::new(IoKind::Xdp));
+        let mut lane = Lane::new(Plot { queue: 0, guests, node: None, mtu: 1500 }, &config).expect("there is memory");
+        let bell = || Doorbell::new(Waker::thread());
+        let (mut reception, mut arrivals) = Reception::new(&lane, bell(), guests, None);
+        let mut guest = reception.admit(bell()).expect("there is room");
+        lane.take_in(arrivals.pop().expect("it was admitted"));
+        let mut lent = Vec::new();
+        while lane.umem.sending() < XDP_RING_LEN as usize - XDP_TX_FRAMES {
+            let frame = lane.tx_free.pop().expect("there are so many");
+            lent.push(lane.umem.lend_to_send(frame, 0).expect("nobody else has it"));
+        }
+        let frame = guest.take_tx().expect("it was given some");
+        assert!(guest.send(Outbound { frame, start: PAYLOAD_AT, len: 100, unfinished: false }));
+        assert!(!lane.is_blocked());
+        lane.serve_guests(&stats);
+        assert!(lane.is_blocked(), "its packet waits");
+        lane.tx_free.push(lane.umem.sent(lent[0]).expect("it was lent"));
+        lane.serve_guests(&stats);
+        assert!(!lane.is_blocked() && lane.frames(0).add_up());
+    }
 }

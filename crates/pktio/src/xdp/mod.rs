@@ -31,6 +31,8 @@ pub mod ethtool;
 #[cfg(target_os = "linux")]
 mod features;
 #[cfg(target_os = "linux")]
+mod group;
+#[cfg(target_os = "linux")]
 mod guest;
 #[cfg(target_os = "linux")]
 mod inlet;
@@ -46,6 +48,8 @@ mod netlink;
 mod outlet;
 #[cfg(target_os = "linux")]
 mod program;
+#[cfg(target_os = "linux")]
+mod reception;
 #[cfg(target_os = "linux")]
 mod rings;
 #[cfg(target_os = "linux")]
@@ -67,3 +71,5 @@ mod waiting;
 pub use backend::Xdp;
 #[cfg(target_os = "linux")]
 pub use features::{Features, features};
+#[cfg(target_os = "linux")]
+pub use group::Group;

@@ -194,6 +194,12 @@ impl<T: Copy> Consumer<T> {
         self.shared.consumer().store(self.tail, Ordering::Release);
     }
 
+    /// How many entries can be read now.
+    #[inline]
+    pub(super) fn len(&self) -> u32 {
+        self.shared.producer().load(Ordering::Relaxed).wrapping_sub(self.tail)
+    }
+
     /// Whether there is something to read.
     #[inline]
     pub(super) fn is_empty(&self) -> bool {
