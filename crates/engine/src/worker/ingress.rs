@@ -6,6 +6,7 @@ use crate::worker::Core;
 use crate::worker::ahead::Ahead;
 use crate::worker::links::{Links, Message, Packet, Stray};
 use crate::worker::run::Loop;
+use crate::worker::signals::Backlog;
 use crate::worker::strays::Strays;
 use std::collections::VecDeque;
 use warpline_frame::Frame;
@@ -175,7 +176,7 @@ impl Loop {
             }
             return taken > 0;
         }
-        let waited = self.io.waited();
+        let backlog = self.backlog();
         let mut batch = std::mem::take(&mut self.batch);
         let mut fates = Fates::default();
         let mut latest = now;
@@ -191,8 +192,18 @@ impl Loop {
         drop(rest);
         self.batch = batch;
         self.count(&fates);
-        self.signals.looked(now, self.setup.clock.now(), waited, taken + fates.handled + fates.passed_on);
+        self.signals.looked(now, self.setup.clock.now(), backlog, taken + fates.handled + fates.passed_on);
         true
+    }
+
+    /// What waits behind the batch that was taken last, if the worker does not keep up.
+    #[inline]
+    fn backlog(&self) -> Option<Backlog> {
+        match self.io.left_behind() {
+            None => self.io.waited().map(Backlog::Waited),
+            Some(0) => None,
+            Some(left) => Some(Backlog::Left(left as u64)),
+        }
     }
 
     /// Handles what came as one message of the socket; whether a datagram of a handshake was among it.

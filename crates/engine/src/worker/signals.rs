@@ -17,24 +17,38 @@ pub(crate) struct Signals {
     asked: Option<Instant>,
 }
 
+/// What a worker that does not keep up finds behind what it takes at a look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Backlog {
+    /// What it took had waited for so long.
+    Waited(Duration),
+    /// It left so many datagrams.
+    Left(u64),
+}
+
 /// A running average with one more sample.
 fn follow(average: Duration, sample: Duration) -> Duration {
     average - average / AVERAGE_SHARE + sample / AVERAGE_SHARE
 }
 
 impl Signals {
-    /// A look at `began` found `count` datagrams, which were handled by `ended`. The first of them had waited for `waited`, if
-    /// that is known. It is where a worker does not keep up; one that takes everything at each look finds what came since the look
+    /// A look at `began` found `count` datagrams, which were handled by `ended`. Where a worker does not keep up the `backlog` is known:
+    /// how long they had waited or how many wait behind them, each of which says the other. One that takes everything at each look finds what came since the look
     /// before, and that has waited half of the time since then, on average. What is handled waits for half of what is handled with it.
     #[inline]
-    pub(crate) fn looked(&mut self, began: Instant, ended: Instant, waited: Option<Duration>, count: u64) {
+    pub(crate) fn looked(&mut self, began: Instant, ended: Instant, backlog: Option<Backlog>, count: u64) {
         let since = self.last_look.map_or(Duration::ZERO, |(last, _)| began - last);
         if let Some((_, before @ 1..)) = self.last_look {
             self.each = follow(self.each, since / u32::try_from(before).unwrap_or(u32::MAX));
         }
-        let sample = waited.unwrap_or(since / 2) + (ended - began) / 2;
-        self.delay = follow(self.delay, sample);
-        let behind = waited.map_or(0, |waited| waited.as_nanos() / self.each.as_nanos().max(1));
+        let (waited, behind) = match backlog {
+            None => (since / 2, 0),
+            Some(Backlog::Waited(waited)) => (waited, waited.as_nanos() / self.each.as_nanos().max(1)),
+            Some(Backlog::Left(left)) => {
+                (self.each.saturating_mul(u32::try_from(left).unwrap_or(u32::MAX)), left.into())
+            }
+        };
+        self.delay = follow(self.delay, waited + (ended - began) / 2);
         self.queue = count.max(u64::try_from(behind).unwrap_or(u64::MAX));
         self.last_look = Some((began, count));
     }
@@ -106,7 +120,7 @@ mod tests {
         // Short turns of 16 datagrams each, 10 µs a datagram, and a socket in which they wait for 50 ms.
         for turn in 0..200 {
             let (began, ended) = (at(turn * 160), at(turn * 160 + 100));
-            signals.looked(began, ended, Some(Duration::from_millis(50)), 16);
+            signals.looked(began, ended, Some(Backlog::Waited(Duration::from_millis(50))), 16);
         }
         let delay = signals.delay();
         assert!(delay > Duration::from_millis(49) && delay < Duration::from_millis(51), "{delay:?}");
@@ -114,6 +128,20 @@ mod tests {
         assert!(signals.queue() >= policy.grow_queue && signals.asks(Some(&policy), at(1_000_000)));
         assert_eq!(signals.pressure(Duration::from_millis(60)), Pressure::Validate);
         assert_eq!(signals.pressure(Duration::from_millis(40)), Pressure::Shed);
+    }
+
+    #[test]
+    fn what_is_left_in_a_ring_tells_how_long_it_waits() {
+        let (mut signals, policy) = (Signals::default(), ScalingPolicy::default());
+        // 10 µs a datagram, and 3,000 in the ring: 30 ms.
+        for turn in 0..200 {
+            let (began, ended) = (at(turn * 640), at(turn * 640 + 600));
+            signals.looked(began, ended, Some(Backlog::Left(3_000)), 64);
+        }
+        let delay = signals.delay();
+        assert!(delay > Duration::from_millis(29) && delay < Duration::from_millis(31), "{delay:?}");
+        assert_eq!(signals.queue(), 3_000);
+        assert!(signals.asks(Some(&policy), at(1_000_000)));
     }
 
     #[test]
