@@ -127,7 +127,17 @@ fn bind_group(address: SocketAddr, config: &EngineConfig) -> Result<Vec<Io>, Sta
 
 #[cfg(target_os = "linux")]
 fn group(address: SocketAddr, config: &EngineConfig) -> Result<Box<dyn Ports>, StartError> {
-    Ok(Box::new(warpline_pktio::udp::Group::new(address, &config.io, steering(config))))
+    use warpline_pktio::{Growing, udp};
+    if config.readers > 0 || config.restart.is_some() {
+        return Ok(Box::new(udp::Group::new(address, &config.io, steering(config))));
+    }
+    let number = |workers| u16::try_from(workers).expect("there are at most WORKERS_MAX workers");
+    let workers = number(config.workers)..=number(config.workers_max());
+    match warpline_pktio::growing(address, workers, &config.io, &steering(config)) {
+        Ok(Growing::Sockets(group)) => Ok(group),
+        Ok(Growing::Queues(group)) => Ok(group),
+        Err(error) => Err(StartError::io("binding the sockets of the workers", error)),
+    }
 }
 
 #[cfg(not(target_os = "linux"))]

@@ -28,9 +28,10 @@ pub struct EngineConfig {
     /// arrive at readers then and go to their workers by ring. Linux only, on UDP sockets or an io_uring.
     pub readers: usize,
     /// Number of workers that there may be at a time, at least `workers`, if their number is to be changed while traffic
-    /// flows ([`Engine::scale_to`](crate::Engine::scale_to)); 0 if it is not.
+    /// flows ([`Engine::scale_to`](crate::Engine::scale_to)); 0 if it is not. On AF_XDP packet memory has room for so many
+    /// from the start, 1 MiB for each that has no queue (2 MiB above an MTU of 1,770).
     pub workers_max: usize,
-    /// When the number of workers changes by itself, within 1 and `workers_max`. `None`: only when asked to.
+    /// When the number of workers changes by itself, within 1 (on AF_XDP as many as own queues) and `workers_max`. `None`: only when asked to.
     pub scaling: Option<ScalingPolicy>,
     /// A Unix socket by which the next process takes over the port without a dropped connection: it is started with the same
     /// path while this one runs. Linux only, on UDP sockets or an io_uring.

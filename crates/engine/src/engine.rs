@@ -305,8 +305,9 @@ impl Engine {
     /// that are removed finish what they have; connections that can move have moved when this returns.
     ///
     /// # Errors
-    /// [`ScaleError`]: the number is out of range, the number of workers is fixed, or what the machine refused. After
-    /// an error there may be more workers than before.
+    /// [`ScaleError`]: the number is out of range, the number of workers is fixed, or what the machine refused. On AF_XDP the
+    /// range begins with the number of workers that own queues: as many of [`EngineConfig::workers`] as there are queues. There, removed
+    /// workers that still finish what they have count until they end. After an error there may be more workers than before.
     pub async fn scale_to(&self, workers: usize) -> Result<(), ScaleError> {
         let (reply, answer) = oneshot::oneshot();
         if !self.coordinator.tell(Signal::Scale(workers, reply)) {

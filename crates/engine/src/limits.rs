@@ -83,6 +83,10 @@ pub const HOPS_MAX: u8 = 4;
 /// their connections over (below a microsecond each); with 100,000 connections these are about 12,500.
 pub const SLOTS_PER_CHANGE: usize = 128;
 
+/// How long the coordinator waits for a removed worker to end where only that makes room for a new one (AF_XDP). One without
+/// connections of its own takes some milliseconds; one that programs keep may take any time.
+pub const ROOM_WAIT: Duration = Duration::from_secs(1);
+
 /// How long one process waits for the other's answer when it takes over a port. The answers take microseconds; the workers of
 /// the other one may be in the middle of a change.
 pub const RESTART_ANSWER: Duration = Duration::from_secs(10);

@@ -3,8 +3,8 @@
 //! missing. Needs root; without it the story says that it was skipped.
 //!
 //! The link has two queues, the client two workers and the server three: so packets come to other workers' queues and move
-//! on as frames, and one worker, a guest, builds its packets in frames that another one lends it. The interface goes down
-//! again and again, and away at times.
+//! on as frames, and one worker, a guest, builds its packets in frames that another one lends it. More guests come and go. The
+//! interface goes down again and again, and away at times.
 //!
 //! It takes some seconds; `WARPLINE_SOAK_SECONDS` makes it longer. With `--nocapture` it says every minute how it stands.
 #![cfg(target_os = "linux")]
@@ -36,6 +36,8 @@ const QUEUES: usize = 2;
 const GUEST_FRAMES: usize = 512;
 /// One more than there are queues: a guest.
 const SERVER_WORKERS: usize = 3;
+/// The server's workers from one disturbance to the next. Two own queues.
+const CHANGES: [usize; 4] = [5, 2, 4, SERVER_WORKERS];
 /// Between two times that the interface goes down for a moment.
 const DOWN_EVERY: Duration = Duration::from_secs(3);
 /// Every so often it does not go down, but away.
@@ -146,13 +148,26 @@ fn churn_on(client: &Engine, worker: usize, config: Arc<ClientConfig>, stop: Arc
     })
 }
 
-/// Takes the interface down again and again, and away at times, and says how it stands.
-fn disturb(net: &netns::Pair, engines: [&Engine; 2], time: Duration) {
-    let (start, mut told) = (Instant::now(), Instant::now());
-    for round in 1.. {
+/// Has the server so many workers, if there is room for them: those that were removed take a while to finish what they have.
+fn scale(server: &Arc<Engine>, client: &Engine, workers: usize) -> bool {
+    let server = Arc::clone(server);
+    match on_worker_number(client, 0, move |_| async move { server.scale_to(workers).await }) {
+        Ok(()) => true,
+        Err(error) => {
+            assert!(error.to_string().contains("still finishing"), "{error}");
+            false
+        }
+    }
+}
+
+/// Takes the interface down again and again, and away at times, changes the number of the server's workers, and says how it
+/// stands. Returns how many changes there were.
+fn disturb(net: &netns::Pair, server: &Arc<Engine>, client: &Engine, time: Duration) -> usize {
+    let (start, mut told, mut changes) = (Instant::now(), Instant::now(), 0);
+    for (round, workers) in (1..).zip(CHANGES.into_iter().cycle()) {
         let left = time.saturating_sub(start.elapsed());
         if left.is_zero() {
-            return;
+            break;
         }
         std::thread::sleep(DOWN_EVERY.min(left));
         if round % AWAY_EVERY == 0 {
@@ -164,12 +179,14 @@ fn disturb(net: &netns::Pair, engines: [&Engine; 2], time: Duration) {
             std::thread::sleep(Duration::from_millis(200));
             net.ip(0, "link set wl0 up");
         }
+        changes += usize::from(scale(server, client, workers));
         if told.elapsed() >= TELL_EVERY {
             told = Instant::now();
             println!("after {} s:", start.elapsed().as_secs());
-            engines.into_iter().for_each(tell);
+            [server, client].into_iter().for_each(tell);
         }
     }
+    changes
 }
 
 /// How an engine stands now: it works, so the numbers of frames are of slightly different moments.
@@ -183,13 +200,13 @@ fn tell(engine: &Engine) {
     }
 }
 
-/// All frames of an engine that has nothing to do, queue by queue, once as many are with the program as `lent` says.
-fn frames_at_rest(engine: &Engine, lent: [usize; QUEUES]) -> [XdpFrames; QUEUES] {
+/// All frames of an engine that has nothing to do, queue by queue, once as many are with programs as are `lent` to guests.
+fn frames_at_rest(engine: &Engine, lent: usize) -> [XdpFrames; QUEUES] {
     let look = |queue: usize| engine.workers()[queue].xdp_frames().expect("it is AF_XDP");
-    let rests = |frames: XdpFrames, lent| frames.add_up() && frames.with_program == lent && frames.sending == 0;
     for _ in 0..600 {
-        let frames = std::array::from_fn(look);
-        if frames.iter().zip(lent).all(|(&frames, lent)| rests(frames, lent)) {
+        let frames: [XdpFrames; QUEUES] = std::array::from_fn(look);
+        let out: usize = frames.iter().map(|frames| frames.with_program).sum();
+        if out == lent && frames.iter().all(|frames| frames.add_up() && frames.sending == 0) {
             return frames;
         }
         std::thread::sleep(Duration::from_millis(50));
@@ -204,35 +221,45 @@ fn connections_that_come_and_go_leak_no_frame() {
     let transport = || TransportConfig { max_idle_timeout: Some(Duration::from_secs(4)), ..TransportConfig::default() };
     let pair = pair_with(transport(), transport());
     let bound = |config: EngineConfig, bind: &str| EngineConfig { bind: bind.parse().expect("a literal"), ..config };
-    let server = start(&net, 0, bound(server_config(&pair, SERVER_WORKERS), SERVER));
+    let most = CHANGES.into_iter().max().unwrap_or_default();
+    let growing = EngineConfig { workers_max: most, ..server_config(&pair, SERVER_WORKERS) };
+    let server = Arc::new(start(&net, 0, bound(growing, SERVER)));
     let client = start(&net, 1, bound(config(QUEUES), "10.77.0.2:5000"));
-    // The guest of the first worker has its frames from the beginning.
-    let ends = [(&server, [GUEST_FRAMES, 0]), (&client, [0, 0])];
+    // The guest has its frames from the beginning.
+    let ends = [(&*server, GUEST_FRAMES), (&client, 0)];
     let fresh = ends.map(|(engine, lent)| frames_at_rest(engine, lent));
     let stop = Arc::new(AtomicBool::new(false));
-    let churn = std::thread::scope(|scope| {
+    let (churn, changes) = std::thread::scope(|scope| {
         let workers: Vec<_> = (0..QUEUES)
             .map(|worker| {
                 let (client, config, stop) = (&client, Arc::clone(&pair.client), Arc::clone(&stop));
                 scope.spawn(move || churn_on(client, worker, config, stop))
             })
             .collect();
-        disturb(&net, [&server, &client], Duration::from_secs(seconds));
+        let changes = disturb(&net, &server, &client, Duration::from_secs(seconds));
         stop.store(true, Ordering::Relaxed);
         let churns = workers.into_iter().map(|worker| worker.join().expect("no worker panics"));
-        churns.fold(Churn::default(), Add::add)
+        (churns.fold(Churn::default(), Add::add), changes)
     });
-    println!("{seconds} s, frames counted in every turn: {}: {churn:?}", cfg!(debug_assertions));
+    // Those that were removed end with their last connections.
+    while !scale(&server, &client, SERVER_WORKERS) || server.running().len() > SERVER_WORKERS {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    println!("{seconds} s, {changes} changes, frames counted in every turn: {}: {churn:?}", cfg!(debug_assertions));
+    assert!(changes > 0, "there was no room for any other number of workers");
     assert!(churn.complete > 0 && churn.abandoned > 0, "{churn:?}");
     assert!(churn.cut_off < churn.connections / 4, "{churn:?}");
     for ((engine, lent), fresh) in ends.into_iter().zip(fresh) {
         let frames = frames_at_rest(engine, lent);
         tell(engine);
         for (frames, fresh) in frames.into_iter().zip(fresh) {
-            assert_eq!((frames.capacity, frames.kept), (fresh.capacity, fresh.kept), "{frames:?} {fresh:?}");
+            // Which owner has the guest may have changed.
+            let all = |frames: XdpFrames| (frames.capacity, frames.kept + frames.with_program);
+            assert_eq!(all(frames), all(fresh), "{frames:?} {fresh:?}");
         }
         let stats = engine.stats();
         assert!(stats.handed_over > 0 && stats.taken_over > 0, "frames move between workers: {stats:?}");
-        assert!(engine.workers().iter().all(|worker| worker.io_stats().tx_datagrams > 0), "every worker sends");
+        let owners = engine.workers().into_iter().take(QUEUES);
+        assert!(owners.map(|worker| worker.io_stats().tx_datagrams).all(|sent| sent > 0), "every owner sends");
     }
 }

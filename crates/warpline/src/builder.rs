@@ -64,14 +64,16 @@ impl EndpointBuilder {
         self
     }
 
-    /// Makes the number of workers changeable while traffic flows, up to this many ([`Endpoint::scale_to`]). Linux only.
+    /// Makes the number of workers changeable while traffic flows, up to this many ([`Endpoint::scale_to`]). Linux only. On AF_XDP
+    /// the first [`workers`](Self::workers) keep the queues, and others receive and send by way of them.
     #[must_use]
     pub fn max_workers(mut self, workers: usize) -> Self {
         self.workers_max = Some(workers);
         self
     }
 
-    /// Has the number of workers change by itself, between 1 and [`max_workers`](Self::max_workers).
+    /// Has the number of workers change by itself, between 1 (on AF_XDP as many as own queues) and
+    /// [`max_workers`](Self::max_workers).
     #[must_use]
     pub fn scaling(mut self, policy: ScalingPolicy) -> Self {
         self.scaling = Some(policy);

@@ -136,7 +136,8 @@ impl Endpoint {
     ///
     /// # Errors
     /// [`ScaleError`]: the number is not within 1 to [`EndpointBuilder::max_workers`], that was not set, or what the
-    /// machine refused.
+    /// machine refused. On AF_XDP the workers of the beginning that own queues stay, so the least is their number; and removed
+    /// workers that still have connections count until they end.
     pub async fn scale_to(&self, workers: usize) -> Result<(), ScaleError> {
         self.0.engine.scale_to(workers).await
     }

@@ -2,7 +2,7 @@
 
 use crate::engine::WorkerHandle;
 use crate::error::{EngineError, ScaleError, StartError};
-use crate::limits::{SLOTS_PER_CHANGE, WORKER_NUMBERS};
+use crate::limits::{ROOM_WAIT, SLOTS_PER_CHANGE, WORKER_NUMBERS};
 use crate::scaling::Role;
 use crate::scaling::judge::{Judge, Verdict};
 use crate::scaling::ports::Ports;
@@ -13,10 +13,12 @@ use crate::worker::LinkChange;
 #[cfg(target_os = "linux")]
 use crate::{restart::Heir, worker::Order};
 use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 #[cfg(target_os = "linux")]
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
+use warpline_pktio::Io;
 #[cfg(target_os = "linux")]
 use warpline_pktio::udp::{Export, Neighbour};
 use warpline_ring::oneshot::Reply;
@@ -27,6 +29,9 @@ const LOOK: Duration = Duration::from_micros(200);
 
 /// How often it looks otherwise.
 const SLOW_LOOK: Duration = Duration::from_secs(1);
+
+/// Why there can be no more workers now.
+const STILL_FINISHING: &str = "too many workers are still finishing their work";
 
 /// What the coordinator is told.
 pub(crate) enum Signal {
@@ -216,9 +221,9 @@ impl Chief {
         let busy = (workers as u64 * 100).saturating_sub(u64::try_from(share).unwrap_or(u64::MAX));
         self.seen = (now, asleep);
         let asked = std::mem::take(&mut self.asked);
-        let max = self.starter.config.workers_max();
+        let range = self.range();
         let Some(judge) = &mut self.judge else { return };
-        let target = match judge.judge(now, !asked.is_empty(), workers, max, busy) {
+        let target = match judge.judge(now, !asked.is_empty(), workers, range, busy) {
             Verdict::Stay => return,
             Verdict::Grow => workers + 1,
             Verdict::Shrink => workers - 1,
@@ -268,6 +273,11 @@ impl Chief {
         }
     }
 
+    /// How many workers there may be.
+    fn range(&self) -> RangeInclusive<usize> {
+        self.ports.least()..=self.starter.config.workers_max()
+    }
+
     fn scale(&mut self, workers: usize) -> Result<(), ScaleError> {
         if !self.starter.config.is_scalable() {
             let why = "the number of workers is fixed; set workers_max to change it";
@@ -276,9 +286,11 @@ impl Chief {
         if self.retired {
             return Err(StartError::config("workers", "another process has taken over the port").into());
         }
-        let max = self.starter.config.workers_max();
-        if !(1..=max).contains(&workers) {
-            return Err(StartError::config("workers", format!("takes 1 to {max}")).into());
+        let range = self.range();
+        if !range.contains(&workers) {
+            let (least, most) = range.into_inner();
+            let why = if least > 1 { ": those that own queues of the interface stay" } else { "" };
+            return Err(StartError::config("workers", format!("takes {least} to {most}{why}")).into());
         }
         let before = self.plan.active.len();
         let began = Instant::now();
@@ -300,13 +312,34 @@ impl Chief {
     fn add(&mut self) -> Result<u16, ScaleError> {
         let taken = |number: &u16| self.present.contains(number) || self.broken.contains(number);
         let number = (0..).find(|number| !taken(number)).filter(|number| usize::from(*number) < WORKER_NUMBERS);
-        let why = "too many workers are still finishing their work";
-        let number = number.ok_or_else(|| StartError::config("workers", why))?;
-        let io = self.ports.open(number).map_err(|error| StartError::io("opening a worker's socket", error))?;
+        let number = number.ok_or_else(|| StartError::config("workers", STILL_FINISHING))?;
+        let io = self.open(number)?;
         self.starter.progress.reset(number.into());
         self.starter.start(number.into(), io, Role::Worker)?;
         self.present.insert(number);
         Ok(number)
+    }
+
+    /// Opens the back end of a new worker. One that is about to end may have to make room first.
+    fn open(&mut self, number: u16) -> Result<Io, ScaleError> {
+        let began = Instant::now();
+        loop {
+            match self.ports.open(number) {
+                Ok(io) => return Ok(io),
+                Err(error) if error.kind() != std::io::ErrorKind::ResourceBusy => {
+                    return Err(StartError::io("opening a worker's socket", error).into());
+                }
+                Err(_) if self.stopping => return Err(EngineError::Stopped.into()),
+                Err(_) if began.elapsed() > ROOM_WAIT => {
+                    return Err(StartError::config("workers", STILL_FINISHING).into());
+                }
+                Err(_) => {
+                    if let Ok(signal) = self.signals.recv_timeout(LOOK) {
+                        self.note(signal);
+                    }
+                }
+            }
+        }
     }
 
     /// Spreads the slots over the active workers, some at a time.

@@ -1,5 +1,6 @@
 //! Whether there should be more workers, or fewer.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// When the number of workers changes by itself. Any worker may ask for growth; only the coordinator shrinks.
@@ -77,16 +78,23 @@ impl Judge {
         self.calm_since = None;
     }
 
-    /// Judges at `now`: `pressed` says that a worker has asked for growth since the last time; the workers together were at
-    /// work `busy_percent` of one worker's time (so `workers` × 100 at most).
-    pub(crate) fn judge(&mut self, now: Duration, pressed: bool, workers: usize, max: usize, busy: u64) -> Verdict {
+    /// Judges at `now`: `pressed` says that a worker has asked for growth since the last time; there may be as many `workers` as the
+    /// range says; together they were at work `busy_percent` of one worker's time (so `workers` × 100 at most).
+    pub(crate) fn judge(
+        &mut self,
+        now: Duration,
+        pressed: bool,
+        workers: usize,
+        range: RangeInclusive<usize>,
+        busy: u64,
+    ) -> Verdict {
         let others = (workers as u64).saturating_sub(1);
-        let calm = !pressed && others > 0 && busy < others * u64::from(self.policy.shrink_percent);
+        let calm = !pressed && workers > *range.start() && busy < others * u64::from(self.policy.shrink_percent);
         self.calm_since = if calm { self.calm_since.or(Some(now)) } else { None };
         if !self.is_due(now) {
             return Verdict::Stay;
         }
-        if pressed && workers < max {
+        if pressed && workers < *range.end() {
             return Verdict::Grow;
         }
         match self.calm_since {
@@ -115,10 +123,10 @@ mod tests {
     fn growth_waits_for_the_last_change_to_show_and_ends_at_the_most() {
         let mut judge = Judge::new(ScalingPolicy::default());
         judge.changed(at(10));
-        assert_eq!(judge.judge(at(11), true, 1, 4, 100), Verdict::Stay);
-        assert_eq!(judge.judge(at(12), true, 1, 4, 100), Verdict::Grow);
-        assert_eq!(judge.judge(at(12), true, 4, 4, 400), Verdict::Stay);
-        assert_eq!(judge.judge(at(12), false, 1, 4, 100), Verdict::Stay);
+        assert_eq!(judge.judge(at(11), true, 1, 1..=4, 100), Verdict::Stay);
+        assert_eq!(judge.judge(at(12), true, 1, 1..=4, 100), Verdict::Grow);
+        assert_eq!(judge.judge(at(12), true, 4, 1..=4, 400), Verdict::Stay);
+        assert_eq!(judge.judge(at(12), false, 1, 1..=4, 100), Verdict::Stay);
     }
 
     #[test]
@@ -127,18 +135,22 @@ mod tests {
         judge.changed(at(0));
         // Three workers at work 99 % of one: two would be so for less than 50 %.
         for second in 5..15 {
-            assert_eq!(judge.judge(at(second), false, 3, 4, 99), Verdict::Stay, "second {second}");
+            assert_eq!(judge.judge(at(second), false, 3, 1..=4, 99), Verdict::Stay, "second {second}");
         }
-        assert_eq!(judge.judge(at(15), false, 3, 4, 99), Verdict::Shrink);
+        assert_eq!(judge.judge(at(15), false, 3, 1..=4, 99), Verdict::Shrink);
         judge.changed(at(15));
         // Two at work 60 %: one would be so for more than 50 %.
-        assert!((16..40).all(|second| judge.judge(at(second), false, 2, 4, 60) == Verdict::Stay));
+        assert!((16..40).all(|second| judge.judge(at(second), false, 2, 1..=4, 60) == Verdict::Stay));
         // A moment of load begins the wait anew, and the last one stays.
-        assert!((40..49).all(|second| judge.judge(at(second), false, 2, 4, 10) == Verdict::Stay));
-        assert_eq!(judge.judge(at(49), false, 2, 4, 80), Verdict::Stay);
-        assert_eq!(judge.judge(at(50), false, 2, 4, 10), Verdict::Stay);
-        assert_eq!(judge.judge(at(60), false, 2, 4, 10), Verdict::Shrink);
+        assert!((40..49).all(|second| judge.judge(at(second), false, 2, 1..=4, 10) == Verdict::Stay));
+        assert_eq!(judge.judge(at(49), false, 2, 1..=4, 80), Verdict::Stay);
+        assert_eq!(judge.judge(at(50), false, 2, 1..=4, 10), Verdict::Stay);
+        assert_eq!(judge.judge(at(60), false, 2, 1..=4, 10), Verdict::Shrink);
         judge.changed(at(60));
-        assert!((61..99).all(|second| judge.judge(at(second), false, 1, 4, 0) == Verdict::Stay));
+        assert!((61..99).all(|second| judge.judge(at(second), false, 1, 1..=4, 0) == Verdict::Stay));
+        assert!(
+            (61..99).all(|second| judge.judge(at(second), false, 2, 2..=4, 0) == Verdict::Stay),
+            "both have to stay"
+        );
     }
 }

@@ -11,7 +11,7 @@ pub trait Ports: Send {
     /// nothing until a table names it.
     ///
     /// # Errors
-    /// What the machine refused.
+    /// What the machine refused; `ResourceBusy` if there is no room before another one goes.
     fn open(&mut self, number: u16) -> io::Result<Io>;
 
     /// From now on packets of slot `i` go to back end `owners[i]`, as far as it is in the hands of the system. What
@@ -20,6 +20,11 @@ pub trait Ports: Send {
     /// # Errors
     /// What the machine refused; the table before stays in force.
     fn steer(&mut self, owners: &[u16]) -> io::Result<()>;
+
+    /// How many back ends have to stay: those with the lowest numbers.
+    fn least(&self) -> usize {
+        1
+    }
 
     /// What another process needs to take over the address.
     ///
@@ -37,6 +42,21 @@ pub trait Ports: Send {
     #[cfg(target_os = "linux")]
     fn share(&mut self, _neighbour: Option<Neighbour>) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl Ports for warpline_pktio::xdp::Group {
+    fn open(&mut self, number: u16) -> io::Result<Io> {
+        Self::open(self, number)
+    }
+
+    fn steer(&mut self, owners: &[u16]) -> io::Result<()> {
+        Self::steer(self, owners)
+    }
+
+    fn least(&self) -> usize {
+        self.owners()
     }
 }
 

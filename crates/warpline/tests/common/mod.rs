@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test file uses its own part")]
 
+pub mod transfers;
+
 use std::net::SocketAddr;
 use warpline::{ClientConfig, Endpoint, EndpointBuilder, Identity, IoConfig, ServerConfig, TransportConfig};
 

@@ -1,0 +1,404 @@
+//! Workers come and go over AF_XDP, at both ends of a veth pair between namespaces: nothing is lost, repeated or reordered, and
+//! every frame comes home. Needs root; without it each story says that it was skipped, and
+//! fails with `CI` set.
+#![cfg(target_os = "linux")]
+
+mod common;
+#[path = "../../pktio/tests/common/netns.rs"]
+mod netns;
+
+use common::transfers::{all_get_on, connect_all, serve_all, setup};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use warpline::engine::WorkerHandle;
+use warpline::{
+    Backend, Chunk, Connection, Endpoint, EndpointBuilder, Fault, InterfaceName, IoConfig, IoKind, ScalingPolicy,
+    XdpConfig, XdpFrames, local,
+};
+
+const SERVER: &str = "10.77.0.1:4433";
+/// Frames for sending that the first queue of an owner has for itself, and for each guest that there may be (`XDP_TX_FRAMES`,
+/// `XDP_GUEST_FRAMES`).
+const OWN_FRAMES: usize = 1_024;
+const GUEST_FRAMES: usize = 512;
+
+/// A builder for AF_XDP at one end, with the usual pools.
+fn at(end: usize) -> EndpointBuilder {
+    let interface = InterfaceName::new(&format!("wl{end}")).expect("a short name");
+    let io = IoConfig { backend: Backend::Xdp, xdp: Some(XdpConfig::new(interface)), ..IoConfig::default() };
+    let client: SocketAddr = "10.77.0.2:5000".parse().expect("a literal");
+    Endpoint::builder().bind(if end == 0 { address() } else { client }).io(io)
+}
+
+/// Namespaces with a link of so many queues. Where everything is to be installed (`CI`) a story that is not told is none.
+fn namespaces(story: &str, queues: u32) -> Option<netns::Pair> {
+    let pair = netns::Pair::with_queues(story, queues);
+    assert!(pair.is_some() || std::env::var_os("CI").is_none_or(|ci| ci.is_empty()), "there are no namespaces");
+    pair
+}
+
+fn address() -> SocketAddr {
+    SERVER.parse().expect("a literal")
+}
+
+fn start(net: &netns::Pair, end: usize, builder: EndpointBuilder) -> Endpoint {
+    // The runtime's handle goes along to the thread in the namespace.
+    let runtime = tokio::runtime::Handle::current();
+    net.inside(end, || {
+        let _entered = runtime.enter();
+        builder.start().expect("AF_XDP on veth")
+    })
+}
+
+/// UDP datagrams that the kernel has received and sent in a namespace.
+fn by_kernel(net: &netns::Pair, end: usize) -> Vec<u64> {
+    let text = net.exec(end, "cat /proc/net/snmp").expect("proc is there");
+    let mut lines = text.lines().filter(|line| line.starts_with("Udp:")).map(|line| line.split(' '));
+    let (names, values) = (lines.next().expect("the names"), lines.next().expect("the values"));
+    let counted = names.zip(values).filter(|(name, _)| matches!(*name, "InDatagrams" | "OutDatagrams"));
+    counted.map(|(_, value)| value.parse().expect("a number")).collect()
+}
+
+/// The frames of each owner of queues once nothing is under way and no guest is left.
+async fn frames_at_rest(endpoint: &Endpoint) -> Vec<XdpFrames> {
+    let look = || -> Vec<XdpFrames> {
+        let workers = endpoint.workers();
+        let owners = workers.iter().filter(|worker| worker.xdp_status().is_some_and(|xdp| !xdp.queues.is_empty()));
+        owners.map(|worker| worker.xdp_frames().expect("it is AF_XDP")).collect()
+    };
+    for _ in 0..600 {
+        let frames = look();
+        if frames.iter().all(|frames| frames.add_up() && frames.with_program == 0 && frames.sending == 0) {
+            return frames;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("frames are missing: {:?}", look());
+}
+
+/// Changes the numbers of workers at both ends again and again while 24 connections transfer.
+async fn scale_under_load(net: netns::Pair, least: usize, steps: &[(usize, usize)]) {
+    let (server_config, client_config) = setup();
+    let server = start(&net, 0, at(0).workers(least).max_workers(5).server(server_config));
+    let client = start(&net, 1, at(1).workers(least).max_workers(3));
+    let fresh = (frames_at_rest(&server).await, frames_at_rest(&client).await);
+    // Finding out what the kernel's sockets can may have taken one.
+    let before = [0, 1].map(|end| by_kernel(&net, end));
+    serve_all(&server);
+    let stop = Arc::new(AtomicBool::new(false));
+    let (accounts, tasks) = connect_all(&client, address(), &client_config, 24, &stop).await;
+    for &(server_workers, client_workers) in steps {
+        server.scale_to(server_workers).await.expect("there may be so many");
+        client.scale_to(client_workers).await.expect("there may be so many");
+        assert_eq!((server.workers().len(), client.workers().len()), (server_workers, client_workers));
+        all_get_on(&accounts, &tasks).await;
+        look_at_guests(&server, least);
+    }
+    for endpoint in [&server, &client] {
+        let error = endpoint.scale_to(least - 1).await.expect_err("owners stay");
+        assert!(error.fault() == Fault::Caller && error.to_string().contains(&format!("{least} to ")), "{error}");
+    }
+    stop.store(true, Ordering::Relaxed);
+    for task in tasks {
+        task.await.expect("no connection fails");
+    }
+    for endpoint in [&server, &client] {
+        let stats = endpoint.stats();
+        assert!(stats.moved_out >= 6 && stats.moved_in == stats.moved_out, "{stats:?}");
+        assert_eq!((stats.handover_dropped, stats.panics, stats.task_panics), (0, 0, 0));
+    }
+    assert_eq!([0, 1].map(|end| by_kernel(&net, end)), before, "nothing went another way");
+    // The connections go, and with them what lies in frames.
+    client.scale_to(least).await.expect("as at the beginning");
+    server.scale_to(least).await.expect("as at the beginning");
+    drop(accounts);
+    while server.running_workers() > least || client.running_workers() > least || server.stats().connections > 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let kept = |frames: Vec<XdpFrames>| frames.iter().map(|frames| (frames.capacity, frames.kept)).collect::<Vec<_>>();
+    let rest = (frames_at_rest(&server).await, frames_at_rest(&client).await);
+    assert_eq!((kept(rest.0), kept(rest.1)), (kept(fresh.0), kept(fresh.1)), "every frame is where it was");
+    server.shutdown(0, b"").await;
+    client.shutdown(0, b"").await;
+}
+
+/// Which workers receive and which have others do it, as their status says.
+fn look_at_guests(server: &Endpoint, owners: usize) {
+    let workers = server.workers();
+    let sent = workers[owners..].iter().map(|guest| guest.io_stats().tx_datagrams).max();
+    assert!(sent.is_none_or(|sent| sent > 0), "no guest has sent anything");
+    for worker in workers {
+        let (number, io) = (worker.index(), worker.io_stats());
+        let status = worker.xdp_status().expect("AF_XDP");
+        assert_eq!(status.queues.is_empty(), number >= owners, "worker {number}: {status:?}");
+        assert_eq!(status.guest_of, (number >= owners).then(|| (number - owners) % owners), "worker {number}");
+        assert_eq!((io.rx_by_kernel, io.tx_by_kernel), (0, 0), "worker {number}: {io:?}");
+        assert_eq!(io.rx_datagrams > 0, number < owners, "worker {number}: {io:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_move_whole_between_the_owner_of_a_queue_and_guests() {
+    let Some(net) = namespaces("move1", 1) else { return };
+    scale_under_load(net, 1, &[(3, 1), (2, 3), (5, 2), (1, 1), (4, 3), (1, 1)]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_move_whole_between_two_owners_and_guests_of_both() {
+    let Some(net) = namespaces("move2", 2) else { return };
+    scale_under_load(net, 2, &[(3, 2), (5, 3), (2, 2), (4, 3), (2, 2)]).await;
+}
+
+/// One worker owns all queues, and sends for guests by the first.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_move_whole_between_the_owner_of_two_queues_and_guests() {
+    let Some(net) = namespaces("move3", 2) else { return };
+    scale_under_load(net, 1, &[(3, 2), (1, 1)]).await;
+}
+
+/// Packets of several frames, which guests build in memory of their own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_move_whole_where_packets_take_several_frames() {
+    let Some(net) = namespaces("jumbo", 1) else { return };
+    for end in [0, 1] {
+        net.ip(end, &format!("link set wl{end} mtu 9000"));
+    }
+    scale_under_load(net, 1, &[(3, 2), (1, 1), (2, 3)]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_guests_come_and_go_and_nothing_grows() {
+    let Some(net) = namespaces("churn", 1) else { return };
+    let (server_config, client_config) = setup();
+    let server = start(&net, 0, at(0).max_workers(2).server(server_config));
+    let client = start(&net, 1, at(1));
+    serve_all(&server);
+    let stop = Arc::new(AtomicBool::new(false));
+    let (accounts, tasks) = connect_all(&client, address(), &client_config, 2, &stop).await;
+    let mut at_rest: Option<(usize, usize)> = None;
+    for round in 0..1_000 {
+        server.scale_to(2).await.expect("there is room for one guest at a time");
+        server.scale_to(1).await.expect("the guest may go");
+        if round % 100 == 99 {
+            all_get_on(&accounts, &tasks).await;
+            let frames = server.workers()[0].xdp_frames().expect("AF_XDP");
+            let (descriptors, capacity) = (open_descriptors(), frames.capacity);
+            let (before, _) = *at_rest.get_or_insert((descriptors, capacity));
+            assert!(descriptors <= before + 8, "round {round}: {before} descriptors before, {descriptors} now");
+        }
+    }
+    stop.store(true, Ordering::Relaxed);
+    for task in tasks {
+        task.await.expect("no connection fails");
+    }
+    drop(accounts);
+    while server.running_workers() > 1 || server.stats().connections > 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    for frames in frames_at_rest(&server).await {
+        assert_eq!(frames.kept, OWN_FRAMES + GUEST_FRAMES, "{frames:?}");
+    }
+    server.shutdown(0, b"").await;
+    client.shutdown(0, b"").await;
+}
+
+fn open_descriptors() -> usize {
+    std::fs::read_dir("/proc/self/fd").expect("proc is there").count()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn guests_come_with_load_and_go_without() {
+    let Some(net) = namespaces("policy", 2) else { return };
+    let (server_config, client_config) = setup();
+    // Any traffic at all is pressure, and any rest calls for fewer.
+    let policy = ScalingPolicy {
+        grow_queue: 1,
+        shrink_percent: 99,
+        patience: Duration::ZERO,
+        cooldown: Duration::from_millis(50),
+        ..ScalingPolicy::default()
+    };
+    // An interface that is named is taken without insisting on it.
+    let auto = |interface: &str| {
+        let interface = InterfaceName::new(interface).expect("a short name");
+        let io = IoConfig { xdp: Some(XdpConfig::new(interface)), ..IoConfig::default() };
+        at(0).io(io).workers(2).max_workers(4)
+    };
+    let elsewhere = start(&net, 0, auto("wl9"));
+    let choice = elsewhere.workers()[1].io_choice();
+    assert!(choice.kind == IoKind::Udp && choice.why.contains("there is no interface wl9"), "{}", choice.why);
+    elsewhere.shutdown(0, b"").await;
+    let server = start(&net, 0, auto("wl0").scaling(policy).server(server_config));
+    assert!(server.workers().iter().all(|worker| worker.io_choice().kind == IoKind::Xdp));
+    let client = start(&net, 1, at(1));
+    serve_all(&server);
+    let stop = Arc::new(AtomicBool::new(false));
+    let (accounts, tasks) = connect_all(&client, address(), &client_config, 6, &stop).await;
+    while server.workers().len() < 4 {
+        all_get_on(&accounts, &tasks).await;
+    }
+    assert!(server.stats().growth_asked >= 2);
+    stop.store(true, Ordering::Relaxed);
+    for task in tasks {
+        task.await.expect("no connection fails");
+    }
+    while server.workers().len() > 2 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // The owners of the queues stay, however little there is to do.
+    for _ in 0..10 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        assert_eq!(server.workers().len(), 2);
+    }
+    server.shutdown(0, b"").await;
+}
+
+/// A worker that was removed keeps its place as long as a program inside it keeps a connection.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn there_is_room_for_as_many_guests_as_were_asked_for() {
+    let Some(net) = namespaces("room", 1) else { return };
+    let (server_config, client_config) = setup();
+    let server = at(0).max_workers(3).server(server_config);
+    let server = net.inside(0, || {
+        let kept = |connection: local::Connection| async move { while connection.accept_bi().await.is_ok() {} };
+        server.serve_local(kept).expect("AF_XDP on veth")
+    });
+    let client = start(&net, 1, at(1));
+    server.scale_to(3).await.expect("there is room");
+    let mut connections = Vec::new();
+    while server.workers().iter().any(|worker| worker.stats().connections == 0) {
+        let connected = client.connect(address(), "localhost", Arc::clone(&client_config)).await;
+        connections.push(connected.expect("an answer"));
+    }
+    server.scale_to(1).await.expect("guests may go");
+    assert_eq!((server.workers().len(), server.running_workers()), (1, 3));
+    let error = server.scale_to(2).await.expect_err("there are two guests");
+    assert!(error.to_string().contains("still finishing"), "{error}");
+    drop(connections);
+    client.shutdown(0, b"").await;
+    // The two are about to end: it is waited for them.
+    server.scale_to(3).await.expect("there is room again");
+    server.shutdown(0, b"").await;
+}
+
+/// Has a worker sleep more than it works until dropped: 10 ms at the beginning of each turn.
+struct HoldUp(Arc<AtomicBool>);
+
+impl HoldUp {
+    fn new(worker: WorkerHandle) -> HoldUp {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        std::thread::spawn(move || {
+            while !stopped.load(Ordering::Relaxed) {
+                let (napped, wait) = std::sync::mpsc::channel();
+                let nap = move || {
+                    std::thread::sleep(Duration::from_millis(10));
+                    let _ = napped.send(());
+                };
+                // One at a time, so that each turn has one.
+                if worker.post(Box::new(nap)).is_err() || wait.recv().is_err() {
+                    return;
+                }
+            }
+        });
+        HoldUp(stop)
+    }
+}
+
+impl Drop for HoldUp {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Packets of no connection, for every slot, until told to stop.
+fn flood(net: &netns::Pair, stop: &AtomicBool) {
+    let socket = net.inside(1, || std::net::UdpSocket::bind("10.77.0.2:0").expect("the address is there"));
+    let mut packet = [0; 200];
+    packet[0] = 0x40;
+    for key in (0..u16::MAX).cycle().take_while(|_| !stop.load(Ordering::Relaxed)) {
+        packet[7..9].copy_from_slice(&key.to_be_bytes());
+        // A full queue of the device is no error of the sender's.
+        let _ = socket.send_to(&packet, SERVER);
+    }
+}
+
+/// A worker never takes more than 64 packets at a look: it is what it leaves in the ring that tells.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waits_in_the_ring_of_a_queue_brings_a_guest_by_the_policy_as_it_is() {
+    let Some(net) = namespaces("backlog", 1) else { return };
+    // A delay of a millisecond would do for the naps alone.
+    let policy = ScalingPolicy { grow_delay: Duration::MAX, ..ScalingPolicy::default() };
+    let server = start(&net, 0, at(0).max_workers(2).scaling(policy).server(setup().0));
+    let held_up = HoldUp::new(server.workers().remove(0));
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| flood(&net, &stop));
+        while server.workers().len() < 2 {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    drop(held_up);
+    assert!(server.stats().growth_asked > 0);
+    assert_eq!(server.workers()[1].xdp_status().expect("AF_XDP").guest_of, Some(0));
+    server.shutdown(0, b"").await;
+}
+
+/// Sends numbered datagrams until told to stop.
+async fn number(connection: Connection, stop: Arc<AtomicBool>) {
+    for n in (0_u64..).take_while(|_| !stop.load(Ordering::Relaxed)) {
+        let datagram = Chunk::copy_from_slice(&n.to_be_bytes());
+        connection.send_datagram(datagram).await.expect("the connection lives");
+    }
+}
+
+/// Receives numbered datagrams: how many came, none of them before one that was sent earlier.
+async fn count(connection: Connection) -> u64 {
+    let (mut last, mut count) = (None, 0);
+    while let Ok(datagram) = connection.recv_datagram().await {
+        let number = u64::from_be_bytes(datagram[..].try_into().expect("eight bytes"));
+        assert!(last < Some(number), "{number} came after {last:?}");
+        (last, count) = (Some(number), count + 1);
+    }
+    count
+}
+
+/// Packets wait in the ring of the queue, in rings between workers and in those to guests when slots move; each is handled after
+/// those of its connection that came before it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_reordered_by_a_change() {
+    let Some(net) = namespaces("order", 1) else { return };
+    let (server_config, client_config) = setup();
+    let server = start(&net, 0, at(0).max_workers(4).server(server_config));
+    let client = start(&net, 1, at(1));
+    let stop = Arc::new(AtomicBool::new(false));
+    let (mut senders, mut receivers) = (Vec::new(), Vec::new());
+    for _ in 0..16 {
+        let config = Arc::clone(&client_config);
+        let (connected, accepted) = tokio::join!(client.connect(address(), "localhost", config), server.accept());
+        senders.push(tokio::spawn(number(connected.expect("an answer"), Arc::clone(&stop))));
+        receivers.push(tokio::spawn(count(accepted.expect("the server goes on"))));
+    }
+    for workers in [3, 2, 4, 1, 4, 1] {
+        let held_up: Vec<HoldUp> = server.workers().into_iter().map(HoldUp::new).collect();
+        server.scale_to(workers).await.expect("there may be so many");
+        drop(held_up);
+        server.scale_to(workers % 4 + 1).await.expect("as above");
+        assert!(receivers.iter().all(|receiver| !receiver.is_finished()), "a connection failed");
+    }
+    stop.store(true, Ordering::Relaxed);
+    for sender in senders {
+        sender.await.expect("no connection fails");
+    }
+    client.shutdown(0, b"").await;
+    let mut handled = 0;
+    for receiver in receivers {
+        handled += receiver.await.expect("all came in order");
+    }
+    let stats = server.stats();
+    assert!(handled > 1_000 && stats.moved_out >= 16 && stats.handed_over > 500, "{handled}: {stats:?}");
+    server.shutdown(0, b"").await;
+}
