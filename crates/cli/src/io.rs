@@ -244,8 +244,10 @@ fn one_worker(worker: &WorkerHandle) -> Option<Value> {
     let (status, io) = (worker.xdp_status()?, worker.io_stats());
     let (frames, kernel) = (worker.xdp_frames().unwrap_or_default(), worker.xdp_counters());
     Some(json!({
+        "worker": worker.index(),
         "interface": status.interface,
         "queues": status.queues,
+        "guest_of": status.guest_of,
         "mode": status.mode.map(warpline::XdpMode::name),
         "reason": status.reason,
         "kernel": {

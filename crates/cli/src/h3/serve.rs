@@ -53,7 +53,7 @@ pub struct ServeArgs {
     /// Number of workers for HTTP/3.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
     workers: u16,
-    /// Add workers under load, up to this many, and remove them again without; not on AF_XDP.
+    /// Add workers under load, up to this many, and remove them again without; on AF_XDP those that own queues stay.
     #[arg(long, value_name = "WORKERS")]
     max_workers: Option<usize>,
     /// Serve the same over HTTP/1.1 on this TCP port, and tell clients there of HTTP/3 (Alt-Svc); 0 takes a free one.

@@ -46,7 +46,7 @@ pub struct ServerArgs {
     /// Worker threads.
     #[arg(long, default_value_t = 1)]
     pub workers: usize,
-    /// Add workers under load, up to this many, and remove them again without; not on AF_XDP.
+    /// Add workers under load, up to this many, and remove them again without; on AF_XDP those that own queues stay.
     #[arg(long, value_name = "WORKERS")]
     pub max_workers: Option<usize>,
     /// Threads that receive for the workers; 0 has each worker receive for itself.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::stage::{CLIENT, ENDS, SERVER, Server, Stage, check_io, report};
+use crate::stage::{CLIENT, ENDS, Io, SERVER, Server, Stage, check_io, report};
 
 #[test]
 fn perf_measures_over_every_way() {
@@ -37,6 +37,26 @@ fn perf_measures_over_every_way() {
         let datagrams = report["datagrams"].as_u64().unwrap();
         assert!(datagrams > moved / 2, "the server saw {datagrams}, the clients {moved}");
     }
+}
+
+/// Handshakes take long enough for one worker to fall behind. The second has no queue: it is a guest, and the report says whose.
+#[test]
+fn a_server_under_load_has_as_many_workers_as_it_may() {
+    let Some(stage) = Stage::new("grow") else { return };
+    let mut command = stage.warpline(SERVER, Io::Xdp);
+    let server = Server::start(command.args(["perf", "server", "--bind", "[::]:4433", "--max-workers", "2"]));
+    let (_, address) = &stage.ways[0];
+    let mut command = stage.warpline(CLIENT, Io::Udp);
+    command.args(["perf", "client", &format!("{address}:4433"), "--insecure", "--scenario", "connect"]);
+    // The first change comes after two seconds at the earliest.
+    report(&command.args(["--duration", "4", "--warmup", "0.1", "--in-flight", "32"]).output().unwrap());
+    let said = server.end();
+    let report: serde_json::Value = serde_json::from_str(said.lines().last().unwrap()).unwrap();
+    assert_eq!(report["workers"], 2, "{report}");
+    assert!(report["growth_asked"].as_u64().is_some_and(|times| times > 0), "{report}");
+    let guests = [0, 1].map(|at| &report["xdp"][at]).map(|one| (&one["worker"], &one["queues"], &one["guest_of"]));
+    let expected = serde_json::json!([[0, [0], null], [1, [], 0]]);
+    assert_eq!(serde_json::json!(guests), expected, "{report}");
 }
 
 /// Some files of sizes that matter.
