@@ -4,53 +4,16 @@
 #![cfg(target_os = "linux")]
 
 mod common;
-#[path = "../../pktio/tests/common/netns.rs"]
-mod netns;
 
 use common::transfers::{all_get_on, connect_all, serve_all, setup};
-use std::net::SocketAddr;
+use common::xdp::{SERVER, address, at, frames_at_rest, namespaces, netns, start};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use warpline::engine::WorkerHandle;
 use warpline::{
-    Backend, Chunk, Connection, Endpoint, EndpointBuilder, Fault, InterfaceName, IoConfig, IoKind, ScalingPolicy,
-    XdpConfig, XdpFrames, local,
+    Chunk, Connection, Endpoint, Fault, InterfaceName, IoConfig, IoKind, ScalingPolicy, XdpConfig, XdpFrames, local,
 };
-
-const SERVER: &str = "10.77.0.1:4433";
-/// Frames for sending that the first queue of an owner has for itself, and for each guest that there may be (`XDP_TX_FRAMES`,
-/// `XDP_GUEST_FRAMES`).
-const OWN_FRAMES: usize = 1_024;
-const GUEST_FRAMES: usize = 512;
-
-/// A builder for AF_XDP at one end, with the usual pools.
-fn at(end: usize) -> EndpointBuilder {
-    let interface = InterfaceName::new(&format!("wl{end}")).expect("a short name");
-    let io = IoConfig { backend: Backend::Xdp, xdp: Some(XdpConfig::new(interface)), ..IoConfig::default() };
-    let client: SocketAddr = "10.77.0.2:5000".parse().expect("a literal");
-    Endpoint::builder().bind(if end == 0 { address() } else { client }).io(io)
-}
-
-/// Namespaces with a link of so many queues. Where everything is to be installed (`CI`) a story that is not told is none.
-fn namespaces(story: &str, queues: u32) -> Option<netns::Pair> {
-    let pair = netns::Pair::with_queues(story, queues);
-    assert!(pair.is_some() || std::env::var_os("CI").is_none_or(|ci| ci.is_empty()), "there are no namespaces");
-    pair
-}
-
-fn address() -> SocketAddr {
-    SERVER.parse().expect("a literal")
-}
-
-fn start(net: &netns::Pair, end: usize, builder: EndpointBuilder) -> Endpoint {
-    // The runtime's handle goes along to the thread in the namespace.
-    let runtime = tokio::runtime::Handle::current();
-    net.inside(end, || {
-        let _entered = runtime.enter();
-        builder.start().expect("AF_XDP on veth")
-    })
-}
 
 /// UDP datagrams that the kernel has received and sent in a namespace.
 fn by_kernel(net: &netns::Pair, end: usize) -> Vec<u64> {
@@ -59,23 +22,6 @@ fn by_kernel(net: &netns::Pair, end: usize) -> Vec<u64> {
     let (names, values) = (lines.next().expect("the names"), lines.next().expect("the values"));
     let counted = names.zip(values).filter(|(name, _)| matches!(*name, "InDatagrams" | "OutDatagrams"));
     counted.map(|(_, value)| value.parse().expect("a number")).collect()
-}
-
-/// The frames of each owner of queues once nothing is under way and no guest is left.
-async fn frames_at_rest(endpoint: &Endpoint) -> Vec<XdpFrames> {
-    let look = || -> Vec<XdpFrames> {
-        let workers = endpoint.workers();
-        let owners = workers.iter().filter(|worker| worker.xdp_status().is_some_and(|xdp| !xdp.queues.is_empty()));
-        owners.map(|worker| worker.xdp_frames().expect("it is AF_XDP")).collect()
-    };
-    for _ in 0..600 {
-        let frames = look();
-        if frames.iter().all(|frames| frames.add_up() && frames.with_program == 0 && frames.sending == 0) {
-            return frames;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    panic!("frames are missing: {:?}", look());
 }
 
 /// Changes the numbers of workers at both ends again and again while 24 connections transfer.
@@ -106,7 +52,7 @@ async fn scale_under_load(net: netns::Pair, least: usize, steps: &[(usize, usize
     }
     for endpoint in [&server, &client] {
         let stats = endpoint.stats();
-        assert!(stats.moved_out >= 6 && stats.moved_in == stats.moved_out, "{stats:?}");
+        assert!(stats.moved_out > 0 && stats.moved_in == stats.moved_out, "{stats:?}");
         assert_eq!((stats.handover_dropped, stats.panics, stats.task_panics), (0, 0, 0));
     }
     assert_eq!([0, 1].map(|end| by_kernel(&net, end)), before, "nothing went another way");
@@ -133,7 +79,8 @@ fn look_at_guests(server: &Endpoint, owners: usize) {
         let (number, io) = (worker.index(), worker.io_stats());
         let status = worker.xdp_status().expect("AF_XDP");
         assert_eq!(status.queues.is_empty(), number >= owners, "worker {number}: {status:?}");
-        assert_eq!(status.guest_of, (number >= owners).then(|| (number - owners) % owners), "worker {number}");
+        let host = status.guest_of;
+        assert_eq!(host.is_some_and(|host| host < owners), number >= owners, "worker {number}: {status:?}");
         assert_eq!((io.rx_by_kernel, io.tx_by_kernel), (0, 0), "worker {number}: {io:?}");
         assert_eq!(io.rx_datagrams > 0, number < owners, "worker {number}: {io:?}");
     }
@@ -166,46 +113,6 @@ async fn connections_move_whole_where_packets_take_several_frames() {
         net.ip(end, &format!("link set wl{end} mtu 9000"));
     }
     scale_under_load(net, 1, &[(3, 2), (1, 1), (2, 3)]).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_thousand_guests_come_and_go_and_nothing_grows() {
-    let Some(net) = namespaces("churn", 1) else { return };
-    let (server_config, client_config) = setup();
-    let server = start(&net, 0, at(0).max_workers(2).server(server_config));
-    let client = start(&net, 1, at(1));
-    serve_all(&server);
-    let stop = Arc::new(AtomicBool::new(false));
-    let (accounts, tasks) = connect_all(&client, address(), &client_config, 2, &stop).await;
-    let mut at_rest: Option<(usize, usize)> = None;
-    for round in 0..1_000 {
-        server.scale_to(2).await.expect("there is room for one guest at a time");
-        server.scale_to(1).await.expect("the guest may go");
-        if round % 100 == 99 {
-            all_get_on(&accounts, &tasks).await;
-            let frames = server.workers()[0].xdp_frames().expect("AF_XDP");
-            let (descriptors, capacity) = (open_descriptors(), frames.capacity);
-            let (before, _) = *at_rest.get_or_insert((descriptors, capacity));
-            assert!(descriptors <= before + 8, "round {round}: {before} descriptors before, {descriptors} now");
-        }
-    }
-    stop.store(true, Ordering::Relaxed);
-    for task in tasks {
-        task.await.expect("no connection fails");
-    }
-    drop(accounts);
-    while server.running_workers() > 1 || server.stats().connections > 0 {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    for frames in frames_at_rest(&server).await {
-        assert_eq!(frames.kept, OWN_FRAMES + GUEST_FRAMES, "{frames:?}");
-    }
-    server.shutdown(0, b"").await;
-    client.shutdown(0, b"").await;
-}
-
-fn open_descriptors() -> usize {
-    std::fs::read_dir("/proc/self/fd").expect("proc is there").count()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -278,8 +185,10 @@ async fn there_is_room_for_as_many_guests_as_were_asked_for() {
     assert!(error.to_string().contains("still finishing"), "{error}");
     drop(connections);
     client.shutdown(0, b"").await;
-    // The two are about to end: it is waited for them.
-    server.scale_to(3).await.expect("there is room again");
+    // Once they have ended there is room again. It is waited for them, on a slow machine not long enough.
+    while let Err(error) = server.scale_to(3).await {
+        assert!(error.to_string().contains("still finishing"), "{error}");
+    }
     server.shutdown(0, b"").await;
 }
 

@@ -3,6 +3,8 @@
 #![allow(dead_code, reason = "each test file uses its own part")]
 
 pub mod transfers;
+#[cfg(target_os = "linux")]
+pub mod xdp;
 
 use std::net::SocketAddr;
 use warpline::{ClientConfig, Endpoint, EndpointBuilder, Identity, IoConfig, ServerConfig, TransportConfig};
