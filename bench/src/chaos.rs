@@ -1,5 +1,7 @@
 //! Connections that transfer while workers come and go: every byte verified, no connection lost.
 //!
+//! With `--io xdp` both are on AF_XDP, in namespaces of their own: workers that come are guests of the one that owns the queue.
+//!
 //! One process with a server whose number of workers changes every second (1, 3, 2, 5, 1 and so on) and a client. Each
 //! connection has blocks echoed on one stream, one after the other, with a pause in between, all of them spread evenly; every byte is a function of its
 //! place. What is reported: how long a connection went without an answer at most, how many connections moved, what was
@@ -8,17 +10,22 @@
 //! Memory is the heap in use as the allocator counts it, when nothing is under way: after the first round of changes, and
 //! after the last. Between the two every connection has moved many times, so what stays behind of each move adds up.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
 use tokio::sync::watch;
-use warpline::{ClientConfig, Connection, Endpoint, Identity, IoStats, ServerConfig, TransportConfig};
+use warpline::{
+    Backend, ClientConfig, Connection, Endpoint, EndpointBuilder, Identity, InterfaceName, IoConfig, IoStats,
+    ServerConfig, TransportConfig, XdpConfig,
+};
 
 use warpline_frame::heap_in_use;
 
 use crate::Result;
+use crate::namespaces::{Pair, SERVER};
 
 /// The numbers of workers, in turn, from one on. Each is a change.
 const WORKERS: [usize; 4] = [3, 2, 5, 1];
@@ -54,6 +61,10 @@ pub(crate) struct ChaosArgs {
     /// serve some 19,000 blocks of 4 KiB a second on both sides, and what is beyond that waits.
     #[arg(long, default_value_t = 1000)]
     pause: u64,
+    /// The back end of both ends: auto, udp, uring or xdp. The last puts them into namespaces with a virtual link in between, which takes
+    /// root.
+    #[arg(long, default_value_t)]
+    io: Backend,
 }
 
 /// What all connections have done together.
@@ -100,7 +111,8 @@ fn resident() -> u64 {
     pages * 4096
 }
 
-fn endpoints() -> Result<(Endpoint, Endpoint, Arc<ClientConfig>)> {
+/// Both ends, what to connect with, and the link if it is not the loopback.
+fn endpoints(backend: Backend) -> Result<(Option<Pair>, Endpoint, Endpoint, Arc<ClientConfig>)> {
     let id = Identity::generate(["localhost"])?;
     // What all connections have under way fits into the pools.
     let transport = TransportConfig {
@@ -114,9 +126,20 @@ fn endpoints() -> Result<(Endpoint, Endpoint, Arc<ClientConfig>)> {
     let client = ClientConfig::with_pinned_fingerprint(&id.fingerprint().0, &[b"chaos"])?;
     let (server, client) = (server.transport(transport.clone())?, client.transport(transport)?);
     let most = WORKERS.into_iter().max().unwrap_or(1);
-    let loopback = ([127, 0, 0, 1], 0);
-    let server = Endpoint::builder().bind(loopback).workers(1).max_workers(most).server(server).start()?;
-    Ok((server, Endpoint::builder().bind(loopback).start()?, Arc::new(client)))
+    let link = (backend == Backend::Xdp).then(Pair::new).transpose()?;
+    let server = start(link.as_ref(), 0, backend, Endpoint::builder().workers(1).max_workers(most).server(server))?;
+    let connecting = start(link.as_ref(), 1, backend, Endpoint::builder())?;
+    Ok((link, server, connecting, Arc::new(client)))
+}
+
+/// Starts one end on the loopback or at its end of the link.
+fn start(link: Option<&Pair>, end: usize, backend: Backend, builder: EndpointBuilder) -> Result<Endpoint> {
+    let io = IoConfig { backend, ..IoConfig::default() };
+    let Some(link) = link else { return Ok(builder.bind(([127, 0, 0, 1], 0)).io(io).start()?) };
+    let xdp = XdpConfig::new(InterfaceName::new(&format!("wl{end}"))?);
+    let address: SocketAddr = if end == 0 { SERVER.parse()? } else { ([0, 0, 0, 0], 0).into() };
+    let builder = builder.bind(address).io(IoConfig { xdp: Some(xdp), ..io });
+    link.inside(end, || Ok(builder.start()?))
 }
 
 async fn serve(connection: Connection) {
@@ -181,7 +204,8 @@ pub(crate) fn run(args: &ChaosArgs) -> Result<()> {
 }
 
 async fn chaos(args: &ChaosArgs) -> Result<()> {
-    let (server, client, config) = endpoints()?;
+    // The link goes last.
+    let (_link, server, client, config) = endpoints(args.io)?;
     let to = server.local_addr();
     let accepting = server.clone();
     tokio::spawn(async move {

@@ -1,7 +1,11 @@
 //! Two network namespaces with a virtual link between them.
 
+use std::fs::File;
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::Command;
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::Result;
 use crate::process::Process;
@@ -38,6 +42,18 @@ impl Pair {
             run("tc", &format!("-n {name} qdisc replace dev wl{index} root tbf {shaper}"))?;
         }
         Ok(())
+    }
+
+    /// Runs code on a thread in namespace `end` (0 or 1): sockets that are made there stay there.
+    pub fn inside<T: Send>(&self, end: usize, code: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+        let file = File::open(format!("/run/netns/{}", self.names[end]))?;
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(move || {
+                move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))?;
+                code()
+            });
+            thread.join().unwrap_or_else(|_| Err("a panic".into()))
+        })
     }
 
     /// Starts `program` in namespace `end` (0 or 1) on `core`.
