@@ -1,7 +1,15 @@
 //! Where there are no such instructions: keys of which there are none.
 
+use core::ops::Range;
+
 use crate::job::Job;
 use crate::{BLOCK_LEN, NONCE_LEN, TAG_LEN};
+
+/// Nothing.
+pub(crate) const SHORT: Range<usize> = 0..0;
+
+/// Nothing.
+pub(crate) const SHORT_MASK: Range<usize> = 0..0;
 
 /// No key.
 #[derive(Clone)]
@@ -26,6 +34,7 @@ impl Aead {
 }
 
 /// No key.
+#[derive(Clone)]
 pub(crate) enum Mask {}
 
 impl Mask {

@@ -6,7 +6,7 @@
 
 use core::arch::x86_64::*;
 
-use crate::vector::{QUAD, Quad, alone, load, store, store_block};
+use crate::vector::{QUAD, Quad, alone, load, load_block, load_part, store, store_block};
 
 /// The field's polynomial without its highest and lowest term, in the order of bits that products have.
 const POLYNOMIAL: i64 = 0xc200_0000_0000_0000_u64.cast_signed();
@@ -14,8 +14,13 @@ const POLYNOMIAL: i64 = 0xc200_0000_0000_0000_u64.cast_signed();
 /// Powers of the hash key that are kept. A pass ends with up to 16 blocks and the lengths.
 const POWERS: usize = 17;
 
-/// Room for the powers in quads; what is left over stays zero.
+/// Room for the powers in quads; what is left over, before the first of them, stays zero.
 const TABLE: usize = POWERS.next_multiple_of(4) * 16;
+
+/// Bytes from the eighth power on: all that a packet of up to six blocks and a header of one needs.
+pub(crate) const LOW: usize = 8 * 16;
+
+const _: () = assert!((TABLE - LOW).is_multiple_of(QUAD), "the lower powers are on two cache lines");
 
 /// A sum of products that is not reduced yet: low, middle and high parts.
 #[derive(Clone, Copy)]
@@ -61,7 +66,7 @@ impl Product {
     }
 }
 
-/// The powers of a hash key.
+/// The powers of a hash key, the highest first and the first at the end.
 #[derive(Clone)]
 #[repr(align(64))]
 pub(crate) struct Powers([u8; TABLE]);
@@ -98,24 +103,41 @@ impl Powers {
 
     /// Where a power is, and the next lower ones.
     fn place<const LEN: usize>(&mut self, power: usize) -> &mut [u8; LEN] {
-        let place = self.0[(POWERS - power) * 16..].first_chunk_mut();
-        place.expect("the table goes three places beyond the first power")
+        let place = self.0[TABLE - power * 16..].first_chunk_mut();
+        place.expect("whoever writes more than one power begins at the fourth or above")
     }
 
     /// The four powers from the given one down; those below the first are zero.
     #[inline]
-    #[target_feature(enable = "avx512f")]
+    #[target_feature(enable = "avx512f,avx512bw")]
     pub(crate) fn down_from(&self, power: usize) -> Quad {
-        let at = (POWERS - power) * 16;
-        let quad = self.0[at..].first_chunk::<QUAD>();
-        load(quad.expect("the table goes three places beyond the first power"))
+        let from = &self.0[TABLE - power * 16..];
+        match from.first_chunk::<QUAD>() {
+            Some(quad) => load(quad),
+            None => load_part(from),
+        }
+    }
+
+    /// The given power alone.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn one(&self, power: usize) -> __m128i {
+        let block = self.0[TABLE - power * 16..].first_chunk();
+        load_block(block.expect("there is a block from the first power on"))
+    }
+
+    /// The given power in the first place, zeros behind it.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    pub(crate) fn first(&self, power: usize) -> Quad {
+        alone(self.one(power))
     }
 
     /// The given power in all four places.
     #[inline]
     #[target_feature(enable = "avx512f")]
     pub(crate) fn each(&self, power: usize) -> Quad {
-        _mm512_broadcast_i32x4(_mm512_castsi512_si128(self.down_from(power)))
+        _mm512_broadcast_i32x4(self.one(power))
     }
 }
 

@@ -1,5 +1,7 @@
 //! Keys, as callers hold them.
 
+use core::ops::Range;
+
 use crate::job::{Job, agree};
 use crate::wide;
 use crate::{BLOCK_LEN, NONCE_LEN, TAG_LEN};
@@ -9,6 +11,9 @@ use crate::{BLOCK_LEN, NONCE_LEN, TAG_LEN};
 pub struct AeadKey(wide::Aead);
 
 impl AeadKey {
+    /// The bytes of a key of AES-128 that a packet of up to 96 bytes of text touches: for one who wants them in the caches before it comes.
+    pub const SHORT: Range<usize> = wide::SHORT;
+
     /// From 16 or 32 bytes. `None` for another length, and where the processor lacks the instructions.
     pub fn new(key: &[u8], iv: &[u8; NONCE_LEN]) -> Option<Self> {
         wide::Aead::new(key, iv).map(Self)
@@ -48,9 +53,13 @@ impl std::fmt::Debug for AeadKey {
 }
 
 /// A key that masks headers (RFC 9001 section 5.4.3).
+#[derive(Clone)]
 pub struct MaskKey(wide::Mask);
 
 impl MaskKey {
+    /// The bytes of a key of AES-128 that a mask touches.
+    pub const SHORT: Range<usize> = wide::SHORT_MASK;
+
     /// From 16 or 32 bytes. `None` for another length, and where the processor lacks the instructions.
     pub fn new(key: &[u8]) -> Option<Self> {
         wide::Mask::new(key).map(Self)

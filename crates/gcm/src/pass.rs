@@ -2,13 +2,11 @@
 
 use core::arch::x86_64::*;
 
-use crate::TAG_LEN;
 use crate::aes;
 use crate::ghash::{Powers, Product};
 use crate::job::{Job, agree};
-use crate::vector::{
-    QUAD, Quad, alone, kept, load, load_block, load_part, reversed, store, store_block, store_part, sum,
-};
+use crate::vector::{QUAD, Quad, alone, kept, load, load_part, reversed, store, store_block, store_part, sum};
+use crate::{NONCE_LEN, TAG_LEN};
 
 /// Bytes that one round of the loop takes: 32 blocks.
 const STRIDE: usize = 8 * QUAD;
@@ -46,7 +44,7 @@ impl Counters {
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,vaes,vpclmulqdq")]
 pub(crate) fn run<const SEAL: bool, const KEYS: usize>(
     (round_keys, powers): (&[__m128i; KEYS], &Powers),
-    (iv, number): (&[u8; 16], u64),
+    (iv, number): (&[u8; NONCE_LEN], u64),
     aad: &[u8],
     text: &mut [u8],
 ) -> [u8; TAG_LEN] {
@@ -108,11 +106,10 @@ fn short_of<const SEAL: bool, const KEYS: usize, const QUADS: usize>(
     let lengths = _mm_set_epi64x(aad.len() as i64 * 8, text.len() as i64 * 8);
     let blocks = text.len().div_ceil(16);
     let mut product = Product::zero();
-    let first = |power| alone(_mm512_castsi512_si128(powers.down_from(power)));
     if !aad.is_empty() {
-        product.add(reversed(load_part(aad)), first(blocks + 2));
+        product.add(reversed(load_part(aad)), powers.first(blocks + 2));
     }
-    product.add(alone(lengths), first(1));
+    product.add(alone(lengths), powers.first(1));
     let mut power = blocks + 1;
     for (part, pad) in text.chunks_mut(QUAD).zip(&pads[1..]) {
         let before = load_part(part);
@@ -134,7 +131,7 @@ fn short_of<const SEAL: bool, const KEYS: usize, const QUADS: usize>(
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,vaes,vpclmulqdq")]
 pub(crate) fn run_batch<const SEAL: bool, const KEYS: usize>(
     keys: (&[__m128i; KEYS], &Powers),
-    iv: &[u8; 16],
+    iv: &[u8; NONCE_LEN],
     jobs: &mut [Job<'_>],
 ) {
     for job in jobs {
@@ -151,10 +148,13 @@ pub(crate) fn run_batch<const SEAL: bool, const KEYS: usize>(
 /// The nonce of a packet: the vector and its number, by exclusive or (RFC 9001 section 5.3); zeros behind it. In registers all the
 /// way: a block that is put together in memory cannot be read as a whole until its parts have got there.
 #[inline]
-#[target_feature(enable = "avx512f")]
-fn nonce(iv: &[u8; 16], number: u64) -> __m128i {
+#[target_feature(enable = "avx512f,avx512bw")]
+fn nonce(iv: &[u8; NONCE_LEN], number: u64) -> __m128i {
     let bytes = number.swap_bytes();
-    _mm_xor_si128(load_block(iv), _mm_set_epi64x((bytes >> 32).cast_signed(), (bytes << 32).cast_signed()))
+    _mm_xor_si128(
+        _mm512_castsi512_si128(load_part(iv)),
+        _mm_set_epi64x((bytes >> 32).cast_signed(), (bytes << 32).cast_signed()),
+    )
 }
 
 /// The round keys in all four places.
@@ -290,8 +290,7 @@ fn end<const SEAL: bool>(
     hidden: Quad,
 ) -> [u8; TAG_LEN] {
     let mut product = finish_part::<SEAL>(hash, text, pads, text.len().div_ceil(16) + 1);
-    let one = alone(_mm512_castsi512_si128(hash.powers.down_from(1)));
-    product.add(_mm512_xor_si512(alone(lengths), hash.state), one);
+    product.add(_mm512_xor_si512(alone(lengths), hash.state), hash.powers.first(1));
     let sum = reversed(alone(sum(product.reduce())));
     let mut tag = [0; TAG_LEN];
     store_block(&mut tag, _mm512_castsi512_si128(_mm512_xor_si512(sum, hidden)));

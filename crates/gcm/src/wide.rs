@@ -1,27 +1,38 @@
 //! From callers to the functions that need the instructions.
 
 use core::arch::x86_64::__m128i;
+use core::mem::offset_of;
+use core::ops::Range;
 
 use zeroize::Zeroize;
 
 use crate::aes::{self, KEYS_128, KEYS_256};
-use crate::ghash::Powers;
+use crate::ghash::{LOW, Powers};
 use crate::job::Job;
 use crate::pass;
 use crate::{BLOCK_LEN, NONCE_LEN, TAG_LEN, is_supported};
 
-/// A key of the cipher; there is none unless the processor has the instructions. In the order in which a packet needs it: of
-/// the nine cache lines a short one sealed by AES-128 touches the first three, and the last three of the powers.
+/// A key of the cipher; there is none unless the processor has the instructions. What a short packet needs lies side by side in
+/// the middle, five cache lines with AES-128: the lower powers of the hash key, the vector, the round keys.
 #[derive(Clone)]
 #[repr(C, align(64))]
 pub(crate) struct Aead {
-    /// With zeros behind it.
-    iv: [u8; BLOCK_LEN],
+    powers: Powers,
+    iv: [u8; NONCE_LEN],
     /// AES-256; else only the first round keys are used.
     is_256: bool,
     rounds: [__m128i; KEYS_256],
-    powers: Powers,
 }
+
+/// Where what a packet of up to 96 bytes of text touches of a key of AES-128 lies in it: five cache lines.
+pub(crate) const SHORT: Range<usize> =
+    size_of::<Powers>() - LOW..offset_of!(Aead, rounds) + KEYS_128 * size_of::<__m128i>();
+
+/// The same of a mask's: three cache lines.
+pub(crate) const SHORT_MASK: Range<usize> = 0..(KEYS_128 + 1) * size_of::<__m128i>();
+
+const _: () = assert!(SHORT.start.is_multiple_of(64) && SHORT.end - SHORT.start == 5 * 64);
+const _: () = assert!(size_of::<Aead>() == 576 && SHORT_MASK.end == 3 * 64);
 
 impl Aead {
     /// From 16 or 32 bytes.
@@ -35,9 +46,7 @@ impl Aead {
         };
         let mut rounds = [round_keys[0]; KEYS_256];
         rounds[..round_keys.len()].copy_from_slice(round_keys);
-        let mut block = [0; BLOCK_LEN];
-        block[..NONCE_LEN].copy_from_slice(iv);
-        Some(Self { iv: block, is_256, rounds, powers })
+        Some(Self { powers, iv: *iv, is_256, rounds })
     }
 
     #[inline]
@@ -87,6 +96,7 @@ impl Drop for Aead {
 
 /// The round keys of AES by itself; there are none unless the processor has the instructions. Those of AES-128 fill three cache
 /// lines.
+#[derive(Clone)]
 #[repr(align(64))]
 pub(crate) enum Mask {
     Aes128([__m128i; KEYS_128]),
