@@ -36,12 +36,15 @@
 //! A pool made by [`Pool::packed`] can share its memory with a device: frames are [lent](Pool::lend) and
 //! [taken back](Pool::take_back) by index, and while a frame is lent nobody can reach it.
 //!
+//! Beside frames there are [`Blocks`]: memory for what a worker keeps of each connection.
+//!
 //! The memory of a pool lives until the pool and its last frame or chunk are gone, whichever is later.
 //!
 //! The two lock-free parts (the count and the return stack) are model-checked:
 //! `RUSTFLAGS="--cfg loom" cargo test -p warpline-frame --release --lib`.
 
 mod ahead;
+mod blocks;
 mod chunk;
 mod count;
 mod frame;
@@ -58,6 +61,7 @@ mod sync;
 mod model;
 
 pub use ahead::{prefetch, prefetch_line};
+pub use blocks::Blocks;
 pub use chunk::Chunk;
 pub use frame::Frame;
 pub use heap::heap_in_use;
