@@ -41,6 +41,7 @@ pub mod ecn;
 mod endpoint;
 mod error;
 mod event;
+mod few;
 mod ids;
 pub mod limits;
 pub mod mtu;

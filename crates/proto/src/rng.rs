@@ -21,6 +21,7 @@ impl Rng {
     }
 
     /// Fills `out` with random bytes.
+    #[inline]
     pub(crate) fn fill(&mut self, out: &mut [u8]) {
         for byte in out {
             if self.used == self.block.len() {
@@ -44,6 +45,7 @@ impl Rng {
         u64::from_le_bytes(self.array())
     }
 
+    #[inline]
     pub(crate) fn bit(&mut self) -> bool {
         self.array::<1>()[0] & 1 == 1
     }

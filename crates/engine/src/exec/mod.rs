@@ -20,7 +20,7 @@ use crate::exec::join::Completer;
 use crate::exec::queue::TaskHeader;
 pub(crate) use crate::exec::slab::RoamingFuture;
 use crate::exec::slab::{Put, Task, TaskSlab, Work};
-use crate::limits::SPARE_HEADERS;
+use crate::limits::{SPARE_HEADERS, TASKS_AHEAD};
 use futures_util::FutureExt as _;
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -103,6 +103,7 @@ impl Executor {
     pub(crate) fn run(&self, budget: usize, in_hurry: &Cell<bool>) -> usize {
         let mut polled = 0;
         in_hurry.set(false);
+        self.look_at_first();
         while polled < budget && !in_hurry.get() {
             let Some(key) = queue::pop_local() else { break };
             self.look_ahead();
@@ -111,14 +112,24 @@ impl Executor {
         polled
     }
 
-    /// Has what the next polls touch brought into the caches: where there are many tasks, each waits in none.
+    /// Has what the first polls touch brought into the caches, step by step, each for several tasks: where there are many tasks, each
+    /// waits in none.
+    #[inline]
+    fn look_at_first(&self) {
+        let tasks = self.tasks.borrow();
+        let first = |count| (0..count).map_while(queue::peek_local);
+        first(TASKS_AHEAD + 1).for_each(|key| tasks.prefetch_slot(key));
+        first(TASKS_AHEAD).for_each(|key| tasks.prefetch_task(key));
+    }
+
+    /// Has what the polls after the next ones touch brought into the caches.
     #[inline]
     fn look_ahead(&self) {
         let tasks = self.tasks.borrow();
-        if let Some(next) = queue::peek_local(0) {
+        if let Some(next) = queue::peek_local(TASKS_AHEAD - 1) {
             tasks.prefetch_task(next);
         }
-        if let Some(later) = queue::peek_local(1) {
+        if let Some(later) = queue::peek_local(TASKS_AHEAD) {
             tasks.prefetch_slot(later);
         }
     }

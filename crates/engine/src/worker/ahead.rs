@@ -1,8 +1,8 @@
 //! What handling a batch's datagrams touches, on its way into the caches.
 //!
-//! A datagram's connection ID has a place in a table, which leads to the connection, which leads to its keys and queues: four
-//! steps, each of which needs what the one before it has asked for. They run ahead of the datagram that is being handled, each
-//! further than the next, so that what one asks for comes while others are handled.
+//! A datagram's connection ID has a place in a table, which says where the connection is, with its keys; what that points to is the
+//! last step. Each needs what the one before it has asked for. They run ahead of the datagram that is being handled, each further than
+//! the next, so that what one asks for comes while others are handled.
 
 use crate::limits::AHEAD;
 use crate::worker::Core;

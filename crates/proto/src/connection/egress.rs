@@ -207,6 +207,7 @@ impl Connection {
     }
 
     /// True when a packet of `level` has something to carry that may be sent now.
+    #[inline]
     fn wants_packet(&mut self, level: Level, budget: &mut Budget, mtu: usize) -> bool {
         let has_keys = match level {
             Level::Initial => self.keys.initial.is_some(),

@@ -233,7 +233,7 @@ impl Connection {
             Level::OneRtt if early => self.keys.zero_rtt.as_deref().map(|k| &*k.header),
             // RFC 9001 section 5.7: a server does not read 1-RTT packets before the handshake is complete.
             Level::OneRtt if !self.progress.complete => None,
-            Level::OneRtt => self.keys.one_rtt.as_ref().map(|k| &*k.remote_header),
+            Level::OneRtt => self.keys.one_rtt.as_ref().map(|k| k.remote_header()),
         };
         let Some(header_key) = header_key else { return self.dropped(cx.now, header, DropReason::NoKeys) };
         let Some((first, truncated, pn_len)) = packet::unmask(header_key, bytes, header.pn_offset) else {

@@ -79,7 +79,7 @@ impl Connection {
                 continue;
             }
             let bytes = &mut memory[..header.packet_len];
-            let unmasked = packet::unmask(&*keys.remote_header, bytes, header.pn_offset);
+            let unmasked = packet::unmask(keys.remote_header(), bytes, header.pn_offset);
             let Some((first, truncated, pn_len)) = unmasked else { continue };
             let number = PacketNumber::expand(truncated, pn_len, acks.largest()).0;
             let packet = ahead.insert(Ahead { first, pn_len, number, done: Done::Unmasked });

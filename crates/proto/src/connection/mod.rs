@@ -61,27 +61,30 @@ use crate::time::Instant;
 ///
 /// The application's methods are listed first in the documentation; all of them act at once on the connection's state and
 /// never block. What they cause to be sent leaves with the endpoint's next `poll_transmit`.
+//
+// In the order of [`Connection::SHORT`]: what every packet touches lies between the keys and the streams.
+#[repr(C)]
 pub struct Connection {
+    keys: Keys,
     identity: Identity,
     progress: Progress,
     /// Nothing of what [`control`] looks through has a frame to send.
     is_quiet: bool,
     config: Arc<TransportConfig>,
-    keys: Keys,
     spaces: Spaces,
+    timers: Timers,
+    lifecycle: Lifecycle,
     paths: Paths,
     remote_cids: RemoteCids,
     pto: PtoState,
-    streams: Streams,
-    datagrams: Datagrams,
-    lifecycle: Lifecycle,
-    timers: Timers,
-    events: VecDeque<Event>,
     counters: Counters,
+    events: VecDeque<Event>,
     /// What it did, if anybody wants to know.
     log: Option<Box<Log>>,
     handshake: Box<Handshake>,
     local_cids: Box<LocalCids>,
+    datagrams: Datagrams,
+    streams: Streams,
 }
 
 /// What a connection is.

@@ -39,6 +39,7 @@ impl Connection {
         }
         self.spaces.data.sent.shrink();
         self.streams.shrink();
+        self.datagrams.shrink();
         self.spaces.data.acks.shrink();
         self.events.shrink_to_fit();
         cx.settled.shrink_to(SETTLED_KEPT);

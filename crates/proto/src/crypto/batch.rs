@@ -10,13 +10,14 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rustls::quic::Tag;
+use rustls::quic::HeaderProtectionKey;
 use rustls::{Error, OtherError};
 pub use warpline_gcm::Job;
 
 use super::device::DeviceKey;
 use super::packet::{open_by, seal_by};
 use super::schedule::AES_GCM_LIMITS;
+use super::wide::Mask;
 
 /// Most packets of a batch.
 ///
@@ -26,9 +27,16 @@ use super::schedule::AES_GCM_LIMITS;
 pub const BATCH_MAX: usize = 16;
 
 /// A key for the packets of one direction.
+#[cfg_attr(
+    target_arch = "x86_64",
+    expect(
+        clippy::large_enum_variant,
+        reason = "the key of warpline-gcm is in place, so that who knows where the connection is knows where it is"
+    )
+)]
 pub(crate) enum PacketKey {
     /// That of `warpline-gcm`.
-    Gcm(Box<warpline_gcm::AeadKey>),
+    Gcm(warpline_gcm::AeadKey),
     /// A library's.
     Library(Box<dyn rustls::quic::PacketKey>),
     /// A device's, and a library's for what the device does not do.
@@ -41,9 +49,9 @@ impl PacketKey {
         let answer = key.encrypt_in_place_for_path(0, 0, &[], &mut []);
         let Err(Error::Other(OtherError(error))) = answer else { return Self::Library(key) };
         match error.downcast_ref::<Parcel>().and_then(Parcel::open) {
-            Some(Content::Gcm(own)) => Self::Gcm(own),
+            Some(Content::Gcm(own)) => Self::Gcm(*own),
             Some(Content::Device(device)) => Self::Device(device, key),
-            None => Self::Library(key),
+            Some(Content::Mask(_)) | None => Self::Library(key),
         }
     }
 
@@ -94,18 +102,56 @@ impl PacketKey {
         }
     }
 
-    /// Has what the next packet needs brought into the caches.
+    /// Has the key of a library, which is not in place, brought into the caches.
     #[inline]
     pub(crate) fn prefetch(&self) {
         match self {
-            Self::Gcm(key) => warpline_frame::prefetch(&**key),
+            Self::Gcm(_) => {}
             Self::Library(key) | Self::Device(_, key) => warpline_frame::prefetch(&**key),
         }
     }
 }
 
-/// A key on its way through rustls, whose trait for them has no room for it. It is what the key answers when it is asked to seal for a
-/// path of the multipath extension, which nothing here does: an error that has the key itself.
+/// A key that masks the headers of one direction.
+#[cfg_attr(target_arch = "x86_64", expect(clippy::large_enum_variant, reason = "as above"))]
+pub(crate) enum HeaderKey {
+    /// That of `warpline-gcm`, in place.
+    Gcm(Mask),
+    /// A library's.
+    Library(Box<dyn HeaderProtectionKey>),
+}
+
+impl HeaderKey {
+    /// What rustls gave out, or what is inside of it.
+    pub(crate) fn new(key: Box<dyn HeaderProtectionKey>) -> Self {
+        let answer = key.encrypt_in_place(&[], &mut 0, &mut []);
+        let Err(Error::Other(OtherError(error))) = answer else { return Self::Library(key) };
+        match error.downcast_ref::<Parcel>().and_then(Parcel::open) {
+            Some(Content::Mask(own)) => Self::Gcm(*own),
+            _ => Self::Library(key),
+        }
+    }
+
+    /// The key as packets of all levels use theirs.
+    #[inline]
+    pub(crate) fn as_dyn(&self) -> &dyn HeaderProtectionKey {
+        match self {
+            Self::Gcm(mask) => mask,
+            Self::Library(key) => &**key,
+        }
+    }
+
+    /// Has the key of a library, which is not in place, brought into the caches.
+    #[inline]
+    pub(crate) fn prefetch(&self) {
+        if let Self::Library(key) = self {
+            warpline_frame::prefetch(&**key);
+        }
+    }
+}
+
+/// A key on its way through rustls, whose traits for them have no room for it. It is what the key answers when it is asked to seal for a
+/// path of the multipath extension, or to mask by an empty sample, which nothing here does: an error that has the key itself.
 #[derive(Debug)]
 struct Parcel(Mutex<Option<Content>>);
 
@@ -113,6 +159,8 @@ struct Parcel(Mutex<Option<Content>>);
 pub(super) enum Content {
     /// A key that takes the place of rustls' own.
     Gcm(Box<warpline_gcm::AeadKey>),
+    /// The same for headers.
+    Mask(Box<Mask>),
     /// A key beside it.
     Device(Box<dyn DeviceKey>),
 }
@@ -124,7 +172,7 @@ impl Parcel {
 }
 
 /// What a key answers that has more to it than its trait says.
-pub(super) fn parcel(content: Content) -> Result<Tag, Error> {
+pub(super) fn parcel<T>(content: Content) -> Result<T, Error> {
     Err(Error::Other(OtherError(Arc::new(Parcel(Mutex::new(Some(content)))))))
 }
 
@@ -222,5 +270,6 @@ mod tests {
         let suite = provider.cipher_suites[0].tls13().unwrap().quic_suite().unwrap();
         let keys = suite.keys(&[7; 8], Side::Client, Version::V1);
         assert!(matches!(PacketKey::new(keys.local.packet), PacketKey::Gcm(_)));
+        assert!(matches!(HeaderKey::new(keys.local.header), HeaderKey::Gcm(_)));
     }
 }

@@ -1,9 +1,13 @@
 //! Packet protection keys of a connection, per level, and key update (RFC 9001 sections 4.9 and 6).
 
-use rustls::quic::{DirectionalKeys, HeaderProtectionKey, PacketKeySet};
-use warpline_frame::prefetch;
+use core::mem::offset_of;
+use core::ops::Range;
 
-use super::batch::{BATCH_MAX, Job, PacketKey};
+use rustls::quic::{DirectionalKeys, HeaderProtectionKey, PacketKeySet};
+
+use warpline_gcm::{AeadKey, MaskKey};
+
+use super::batch::{BATCH_MAX, HeaderKey, Job, PacketKey};
 use super::packet;
 use super::session::NextKeys;
 use crate::time::Instant;
@@ -13,7 +17,10 @@ pub(crate) type LevelKeys = rustls::quic::Keys;
 
 /// The keys that a connection holds.
 #[derive(Default)]
+#[repr(C)]
 pub(crate) struct Keys {
+    /// In place: every packet needs them.
+    pub(crate) one_rtt: Option<OneRttKeys>,
     pub(crate) initial: Option<Box<LevelKeys>>,
     /// (Server) Initial keys of the version that the client began with, after the change to another one: its Initial packets may
     /// still come (RFC 9369 section 4.1).
@@ -21,8 +28,6 @@ pub(crate) struct Keys {
     /// For early data: a client seals with them, a server opens.
     pub(crate) zero_rtt: Option<Box<DirectionalKeys>>,
     pub(crate) handshake: Option<Box<LevelKeys>>,
-    /// In place: every packet needs them.
-    pub(crate) one_rtt: Option<OneRttKeys>,
     /// Packets that failed to open, over all keys (RFC 9001 section 6.6).
     pub(crate) failed_opens: u64,
 }
@@ -38,31 +43,32 @@ pub(crate) struct Opened {
 }
 
 /// 1-RTT keys: the current generation, the previous one for packets that were under way, and the next on demand.
+#[repr(C)]
 pub(crate) struct OneRttKeys {
-    pub(crate) local_header: Box<dyn HeaderProtectionKey>,
-    pub(crate) remote_header: Box<dyn HeaderProtectionKey>,
+    remote_header: HeaderKey,
     current: PacketKeys,
+    local_header: HeaderKey,
     /// By itself, since packets of the current phase do without.
     others: Box<OtherKeys>,
-    phase: bool,
     /// Lowest packet number received in the current phase; `None` until one arrived.
     first_received: Option<u64>,
     /// First packet number sent in the current phase.
     first_sent: u64,
+    sealed: u64,
+    limits: KeyLimits,
+    phase: bool,
     /// No acknowledgement was sent since the last update.
     owes_ack: bool,
-    sealed: u64,
     /// The application wants an update.
     requested: bool,
-    limits: KeyLimits,
 }
 
 /// The keys of other phases than the current one.
 struct OtherKeys {
-    previous: Option<Previous>,
+    previous: Option<Box<Previous>>,
     /// Made when a packet first shows the other phase, or when this side is about to update: an idle connection
     /// need not hold a second set of keys.
-    next: Option<PacketKeys>,
+    next: Option<Box<PacketKeys>>,
     secrets: NextKeys,
     /// This side updates no earlier.
     not_before: Instant,
@@ -87,9 +93,10 @@ impl NextKeys {
 }
 
 /// One generation's keys.
+#[repr(C)]
 struct PacketKeys {
-    local: PacketKey,
     remote: PacketKey,
+    local: PacketKey,
 }
 
 impl PacketKeys {
@@ -117,11 +124,30 @@ struct Previous {
     end: u64,
 }
 
+impl Keys {
+    /// What a short packet touches of them, as bytes from their beginning. The keys of `warpline-gcm` are in place, and of those of libraries
+    /// it is their boxes.
+    pub(crate) const SHORT: [Range<usize>; 5] = {
+        const fn behind(at: usize, bytes: &Range<usize>) -> Range<usize> {
+            at + bytes.start..at + bytes.end
+        }
+        let (mask, key) = (MaskKey::SHORT, AeadKey::SHORT);
+        let current = offset_of!(OneRttKeys, current);
+        [
+            behind(offset_of!(OneRttKeys, remote_header), &mask),
+            behind(current + offset_of!(PacketKeys, remote), &key),
+            behind(current + offset_of!(PacketKeys, local), &key),
+            behind(offset_of!(OneRttKeys, local_header), &mask),
+            offset_of!(OneRttKeys, others)..size_of::<Self>(),
+        ]
+    };
+}
+
 impl OneRttKeys {
     pub(crate) fn new(keys: LevelKeys, secrets: NextKeys, limits: KeyLimits) -> Self {
         Self {
-            local_header: keys.local.header,
-            remote_header: keys.remote.header,
+            local_header: HeaderKey::new(keys.local.header),
+            remote_header: HeaderKey::new(keys.remote.header),
             current: PacketKeys::new(PacketKeySet { local: keys.local.packet, remote: keys.remote.packet }),
             others: Box::new(OtherKeys { previous: None, next: None, secrets, not_before: Instant::default() }),
             phase: false,
@@ -134,18 +160,19 @@ impl OneRttKeys {
         }
     }
 
-    /// Has what the next packet of the peer's needs brought into the caches.
+    /// Has keys that are not in place brought into the caches.
     #[inline]
-    pub(crate) fn prefetch_opening(&self) {
-        prefetch(&*self.remote_header);
+    pub(crate) fn prefetch(&self) {
+        self.remote_header.prefetch();
         self.current.remote.prefetch();
+        self.local_header.prefetch();
+        self.current.local.prefetch();
     }
 
-    /// Has what the next packet of this side's needs brought into the caches.
+    /// What unmasks the headers of the peer's packets.
     #[inline]
-    pub(crate) fn prefetch_sealing(&self) {
-        prefetch(&*self.local_header);
-        self.current.local.prefetch();
+    pub(crate) fn remote_header(&self) -> &dyn HeaderProtectionKey {
+        self.remote_header.as_dyn()
     }
 
     /// Key phase bit of packets sent now.
@@ -166,7 +193,7 @@ impl OneRttKeys {
         let (number, pn_len) = pn;
         self.sealed += 1;
         self.current.local.seal(&mut [Job::new(bytes, pn_at + pn_len, number)]);
-        packet::protect(&*self.local_header, bytes, pn_at, pn_len);
+        packet::protect(self.local_header.as_dyn(), bytes, pn_at, pn_len);
     }
 
     /// Seals packets of a train, at most [`BATCH_MAX`], in the order in which they lie there.
@@ -186,7 +213,7 @@ impl OneRttKeys {
         }
         self.current.local.seal(jobs);
         for (job, packet) in jobs.iter_mut().zip(waiting) {
-            packet::protect(&*self.local_header, job.packet, packet.pn_at, packet.pn_len);
+            packet::protect(self.local_header.as_dyn(), job.packet, packet.pn_at, packet.pn_len);
         }
     }
 
@@ -229,7 +256,7 @@ impl OneRttKeys {
             return None;
         }
         let OtherKeys { next, secrets, .. } = &mut *self.others;
-        next.get_or_insert_with(|| secrets.next()).remote.open(&mut job);
+        next.get_or_insert_with(|| Box::new(secrets.next())).remote.open(&mut job);
         job[0].is_done.then_some(Opened { payload_len, updated: true, settled: false })
     }
 
@@ -272,9 +299,9 @@ impl OneRttKeys {
     }
 
     fn advance(&mut self, next_pn: u64) {
-        let next = self.others.next.take().unwrap_or_else(|| self.others.secrets.next());
-        let old = std::mem::replace(&mut self.current, next);
-        self.others.previous = Some(Previous { remote: old.remote, end: u64::MAX });
+        let next = self.others.next.take().unwrap_or_else(|| Box::new(self.others.secrets.next()));
+        let old = std::mem::replace(&mut self.current, *next);
+        self.others.previous = Some(Box::new(Previous { remote: old.remote, end: u64::MAX }));
         self.phase = !self.phase;
         self.first_sent = next_pn;
         self.owes_ack = true;
@@ -346,7 +373,7 @@ mod tests {
     }
 
     fn open(keys: &mut OneRttKeys, phase: bool, mut packet: Vec<u8>, number: u64) -> Option<bool> {
-        packet::unmask(&*keys.remote_header, &mut packet, 9)?;
+        packet::unmask(keys.remote_header(), &mut packet, 9)?;
         keys.open(phase, &mut packet, 11, number).map(|opened| opened.updated)
     }
 

@@ -458,7 +458,7 @@ fn the_short_packets_with_chacha20_of_both_versions_by_a_connections_keys() {
         let mut sealed = plain.bytes.clone();
         sealing.seal(&mut sealed, plain.pn_at, (plain.number, plain.pn_len));
         assert_eq!(sealed, expected);
-        let mut bytes = plain.unmasked(&*opening.remote_header, &expected);
+        let mut bytes = plain.unmasked(opening.remote_header(), &expected);
         let opened = opening.open(false, &mut bytes, plain.header_len(), plain.number).unwrap();
         assert_eq!(&bytes[plain.header_len()..plain.header_len() + opened.payload_len], plain.payload());
     }

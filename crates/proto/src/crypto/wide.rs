@@ -101,7 +101,8 @@ impl PacketKey for Sealer {
 }
 
 /// Masks the headers of one direction (RFC 9001 section 5.4).
-struct Mask(MaskKey);
+#[derive(Clone)]
+pub(crate) struct Mask(MaskKey);
 
 impl Mask {
     #[inline]
@@ -113,8 +114,12 @@ impl Mask {
 }
 
 impl HeaderProtectionKey for Mask {
+    /// For an empty sample gives the key itself: see [`batch`](super::batch).
     #[inline]
     fn encrypt_in_place(&self, sample: &[u8], first: &mut u8, number: &mut [u8]) -> Result<(), Error> {
+        if sample.is_empty() {
+            return parcel(Content::Mask(Box::new(self.clone())));
+        }
         self.apply(sample, first, number, false)
     }
 

@@ -1,12 +1,11 @@
 //! Unreliable datagrams (RFC 9221).
 
-use std::collections::VecDeque;
-
-use warpline_frame::{Chunk, prefetch_line};
+use warpline_frame::Chunk;
 use warpline_wire::{TransportErrorCode, Writer, frame, varint};
 
 use crate::error::TransportError;
 use crate::event::Event;
+use crate::few::Few;
 
 /// A datagram costs at least this much of a buffer, so that empty ones are bounded, too.
 const COST_MIN: usize = 32;
@@ -28,12 +27,12 @@ pub enum SendDatagramError {
 /// Datagrams that wait, in both directions.
 #[derive(Debug)]
 pub(crate) struct Datagrams {
-    receive: VecDeque<Chunk>,
+    receive: Few<Chunk>,
     receive_len: usize,
     /// `None`: this side announced that it takes none.
     receive_max: Option<usize>,
     receive_dropped: u64,
-    send: VecDeque<Chunk>,
+    send: Few<Chunk>,
     send_len: usize,
     send_max: usize,
     /// The largest frame that the peer takes; 0 for none.
@@ -46,11 +45,11 @@ pub(crate) struct Datagrams {
 impl Datagrams {
     pub(crate) fn new(receive_max: Option<usize>, send_max: usize) -> Self {
         Self {
-            receive: VecDeque::new(),
+            receive: Few::default(),
             receive_len: 0,
             receive_max,
             receive_dropped: 0,
-            send: VecDeque::new(),
+            send: Few::default(),
             send_len: 0,
             send_max,
             peer_max: 0,
@@ -86,14 +85,17 @@ impl Datagrams {
         Ok(())
     }
 
-    /// Has the queues' memory brought into the caches.
+    /// Has what waits, if it is several, brought into the caches.
     #[inline]
     pub(crate) fn prefetch(&self) {
-        for queue in [&self.receive, &self.send] {
-            if queue.capacity() > 0 {
-                prefetch_line(queue.as_slices().0.as_ptr());
-            }
-        }
+        self.receive.prefetch();
+        self.send.prefetch();
+    }
+
+    /// Gives back memory that is not needed now.
+    pub(crate) fn shrink(&mut self) {
+        self.receive.shrink();
+        self.send.shrink();
     }
 
     #[inline]

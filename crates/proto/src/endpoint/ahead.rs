@@ -1,21 +1,21 @@
 //! The memory of connections on its way before their datagrams are handled.
 //!
-//! A message and its echo touch some seventy cache lines of their connection: most of the connection itself, the keys of both
+//! A message and its echo touch some fifty cache lines of their connection: most of the connection itself, the keys of both
 //! directions, what was sent last. Where thousands of connections take turns none of them is in any cache, and handling the packet waits for
 //! them one after the other. Asked for at once they come side by side. What is asked for lies behind pointers that
 //! have to be there themselves, so this goes in steps, each for several datagrams before the next.
 
-use warpline_frame::prefetch;
 use warpline_wire::header;
 
 use super::{ConnectionHandle, Endpoint};
+use crate::connection::Connection;
 
 /// A step of [`Endpoint::fetch`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fetch {
-    /// The connection itself.
+    /// The connection itself, keys included.
     Connection,
-    /// What it points to: keys, queues.
+    /// What it points to: queues, and keys of libraries.
     Parts,
 }
 
@@ -34,24 +34,22 @@ impl Endpoint {
     }
 
     /// The connection that a datagram which has arrived will be handled by, if it is another one than the last: the one
-    /// to [`fetch`](Self::fetch). Its entries in the endpoint's tables are on their way then.
+    /// to [`fetch`](Self::fetch). Its entry in the endpoint's table is on its way then.
     #[inline]
     pub fn foresee(&self, datagram: &[u8]) -> Option<ConnectionHandle> {
         let dcid = header::short_dcid(datagram, self.routes.cid_len())?;
         let handle = self.routes.find_other(dcid)?;
         self.slots.prefetch(handle);
-        self.deadlines.prefetch(handle);
         Some(handle)
     }
 
-    /// Has what handling a packet of the connection touches brought into the caches. Only a hint; each step needs what the one
-    /// before it asked for.
+    /// Has what handling a packet of the connection touches brought into the caches. Only a hint. The connection's address follows from the
+    /// handle; what it points to needs what the step before it asked for.
     #[inline]
     pub fn fetch(&self, handle: ConnectionHandle, step: Fetch) {
-        let Some(connection) = self.slots.find(handle) else { return };
         match step {
-            Fetch::Connection => prefetch(connection),
-            Fetch::Parts => connection.prefetch_parts(),
+            Fetch::Connection => self.slots.prefetch_connection(handle),
+            Fetch::Parts => self.slots.find(handle).into_iter().for_each(Connection::prefetch_parts),
         }
     }
 }

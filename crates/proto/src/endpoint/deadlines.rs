@@ -14,8 +14,6 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Duration;
 
-use warpline_frame::prefetch;
-
 use super::slots::ConnectionHandle;
 use crate::time::Instant;
 
@@ -26,20 +24,24 @@ const NEAR: Duration = Duration::from_secs(2);
 type Queue = BinaryHeap<Reverse<(Instant, ConnectionHandle)>>;
 
 /// The deadline of one connection, and the entries that mean something, one in each queue at most; the far future where there
-/// is none. Half a cache line, since every packet touches it.
+/// is none.
 #[derive(Clone, Copy)]
-#[repr(align(32))]
-struct Mark {
+pub(super) struct Mark {
     due: Instant,
     near: Instant,
     far: Instant,
-    generation: u32,
 }
 
-impl Mark {
-    fn new(generation: u32) -> Self {
-        Self { due: Instant::FAR_FUTURE, near: Instant::FAR_FUTURE, far: Instant::FAR_FUTURE, generation }
+impl Default for Mark {
+    fn default() -> Self {
+        Self { due: Instant::FAR_FUTURE, near: Instant::FAR_FUTURE, far: Instant::FAR_FUTURE }
     }
+}
+
+/// Where the marks are.
+pub(super) trait Marks {
+    /// That of a connection; `None` if it is gone.
+    fn mark(&mut self, handle: ConnectionHandle) -> Option<&mut Mark>;
 }
 
 /// The queues of deadlines.
@@ -47,33 +49,18 @@ impl Mark {
 pub(super) struct Deadlines {
     near: Queue,
     far: Queue,
-    /// By place in the slab.
-    marks: Vec<Mark>,
 }
 
 impl Deadlines {
-    fn mark(&mut self, handle: ConnectionHandle) -> &mut Mark {
-        let at = handle.index();
-        if self.marks.len() <= at {
-            self.marks.resize(at + 1, Mark::new(0));
-        }
-        let mark = &mut self.marks[at];
-        if mark.generation != handle.generation {
-            *mark = Mark::new(handle.generation);
-        }
-        mark
-    }
-
-    #[inline]
-    pub(super) fn prefetch(&self, handle: ConnectionHandle) {
-        if let Some(mark) = self.marks.get(handle.index()) {
-            prefetch(mark);
-        }
-    }
-
     /// The connection's earliest deadline is `due`.
-    pub(super) fn schedule(&mut self, now: Instant, handle: ConnectionHandle, due: Option<Instant>) {
-        let mark = self.mark(handle);
+    pub(super) fn schedule(
+        &mut self,
+        now: Instant,
+        handle: ConnectionHandle,
+        due: Option<Instant>,
+        marks: &mut impl Marks,
+    ) {
+        let Some(mark) = marks.mark(handle) else { return };
         mark.due = due.unwrap_or(Instant::FAR_FUTURE);
         let Some(at) = due else { return };
         if mark.near <= at || mark.far <= at {
@@ -89,7 +76,7 @@ impl Deadlines {
     }
 
     /// The next connection whose deadline has passed. It may have been told of a later one since, or be gone.
-    pub(super) fn pop_due(&mut self, now: Instant) -> Option<ConnectionHandle> {
+    pub(super) fn pop_due(&mut self, now: Instant, marks: &mut impl Marks) -> Option<ConnectionHandle> {
         loop {
             let is_near = match (self.near.peek(), self.far.peek()) {
                 (Some(Reverse(near)), Some(Reverse(far))) => near <= far,
@@ -99,10 +86,7 @@ impl Deadlines {
             let Reverse((at, handle)) = *queue.peek().filter(|Reverse((at, _))| *at <= now)?;
             queue.pop();
             // Entries of connections that are gone, and those that an earlier one has replaced, mean nothing.
-            let Some(mark) = self.marks.get_mut(handle.index()).filter(|mark| mark.generation == handle.generation)
-            else {
-                continue;
-            };
+            let Some(mark) = marks.mark(handle) else { continue };
             let queued = if is_near { &mut mark.near } else { &mut mark.far };
             if *queued != at {
                 continue;
@@ -113,7 +97,7 @@ impl Deadlines {
                 mark.due = Instant::FAR_FUTURE;
                 return Some(handle);
             }
-            self.schedule(now, handle, Some(due).filter(|due| *due != Instant::FAR_FUTURE));
+            self.schedule(now, handle, Some(due).filter(|due| *due != Instant::FAR_FUTURE), marks);
         }
     }
 
@@ -144,22 +128,36 @@ mod tests {
         Instant::from_nanos(nanos)
     }
 
+    /// Marks of the connections that live, by index.
+    #[derive(Default)]
+    struct Table(std::collections::BTreeMap<u32, (u32, Mark)>);
+
+    impl Marks for Table {
+        fn mark(&mut self, handle: ConnectionHandle) -> Option<&mut Mark> {
+            let known = self.0.entry(handle.index).or_insert((handle.generation, Mark::default()));
+            if known.0 < handle.generation {
+                *known = (handle.generation, Mark::default());
+            }
+            (known.0 == handle.generation).then_some(&mut known.1)
+        }
+    }
+
     #[test]
     fn connections_that_speak_now_and_then_leave_nothing_behind() {
         // Each has a probe timeout for 30 ms after its message, and its idle timeout otherwise.
         const COUNT: u32 = 100;
-        let mut deadlines = Deadlines::default();
+        let (mut deadlines, mut marks) = (Deadlines::default(), Table::default());
         let mut due = vec![0; COUNT as usize];
         let mut woken = 0;
         for step in 0..20_000u64 {
             let (now, speaks) = (step * MS, (step % u64::from(COUNT)) as u32);
             due[speaks as usize] = now + 30 * MS;
-            deadlines.schedule(at(now), handle(speaks), Some(at(now + 30 * MS)));
-            while let Some(handle) = deadlines.pop_due(at(now)) {
+            deadlines.schedule(at(now), handle(speaks), Some(at(now + 30 * MS)), &mut marks);
+            while let Some(handle) = deadlines.pop_due(at(now), &mut marks) {
                 woken += 1;
                 assert!(due[handle.index()] <= now, "nobody is woken early");
                 due[handle.index()] = now + IDLE;
-                deadlines.schedule(at(now), handle, Some(at(now + IDLE)));
+                deadlines.schedule(at(now), handle, Some(at(now + IDLE)), &mut marks);
             }
             assert!(deadlines.len() <= 2 * COUNT as usize, "{} entries after {step} messages", deadlines.len());
         }
@@ -168,31 +166,31 @@ mod tests {
 
     #[test]
     fn a_deadline_that_moves_with_every_packet_has_one_entry() {
-        let mut deadlines = Deadlines::default();
+        let (mut deadlines, mut marks) = (Deadlines::default(), Table::default());
         for ms in 0..1_000 {
-            deadlines.schedule(at(ms * MS), handle(0), Some(at((ms + 30) * MS)));
-            assert_eq!(deadlines.pop_due(at(ms * MS)), None);
+            deadlines.schedule(at(ms * MS), handle(0), Some(at((ms + 30) * MS)), &mut marks);
+            assert_eq!(deadlines.pop_due(at(ms * MS), &mut marks), None);
             assert_eq!(deadlines.len(), 1);
         }
-        assert_eq!(deadlines.pop_due(at(1_029 * MS)), Some(handle(0)));
-        deadlines.schedule(at(1_029 * MS), handle(0), Some(at(1_030 * MS)));
-        deadlines.schedule(at(1_029 * MS), handle(0), None);
-        assert_eq!(deadlines.pop_due(at(2_000 * MS)), None, "there is none any more");
+        assert_eq!(deadlines.pop_due(at(1_029 * MS), &mut marks), Some(handle(0)));
+        deadlines.schedule(at(1_029 * MS), handle(0), Some(at(1_030 * MS)), &mut marks);
+        deadlines.schedule(at(1_029 * MS), handle(0), None, &mut marks);
+        assert_eq!(deadlines.pop_due(at(2_000 * MS), &mut marks), None, "there is none any more");
     }
 
     #[test]
     fn deadlines_come_in_their_order_from_both_queues() {
         let times = [5, 40_000, 1, 3_000, 1_999, 20, 2_001];
-        let mut deadlines = Deadlines::default();
+        let (mut deadlines, mut marks) = (Deadlines::default(), Table::default());
         for (index, ms) in (0..).zip(times) {
-            deadlines.schedule(at(0), handle(index), Some(at(ms * MS)));
+            deadlines.schedule(at(0), handle(index), Some(at(ms * MS)), &mut marks);
         }
         let mut sorted = times;
         sorted.sort_unstable();
         for ms in sorted {
             assert_eq!(deadlines.next(), Some(at(ms * MS)));
-            assert_eq!(deadlines.pop_due(at(ms * MS - 1)), None);
-            let found = deadlines.pop_due(at(ms * MS));
+            assert_eq!(deadlines.pop_due(at(ms * MS - 1), &mut marks), None);
+            let found = deadlines.pop_due(at(ms * MS), &mut marks);
             assert_eq!(found.map(|handle| times[handle.index()]), Some(ms));
         }
         assert_eq!(deadlines.next(), None);
@@ -201,12 +199,12 @@ mod tests {
     #[test]
     fn a_connection_that_took_the_place_of_another_has_deadlines_of_its_own() {
         let (old, new) = (handle(0), ConnectionHandle { index: 0, generation: 8 });
-        let mut deadlines = Deadlines::default();
-        deadlines.schedule(at(0), old, Some(at(IDLE)));
-        deadlines.schedule(at(0), old, Some(at(10 * MS)));
-        deadlines.schedule(at(0), new, Some(at(20 * MS)));
-        assert_eq!(deadlines.pop_due(at(20 * MS)), Some(new), "the old one is not woken");
-        assert_eq!(deadlines.pop_due(at(2 * IDLE)), None);
+        let (mut deadlines, mut marks) = (Deadlines::default(), Table::default());
+        deadlines.schedule(at(0), old, Some(at(IDLE)), &mut marks);
+        deadlines.schedule(at(0), old, Some(at(10 * MS)), &mut marks);
+        deadlines.schedule(at(0), new, Some(at(20 * MS)), &mut marks);
+        assert_eq!(deadlines.pop_due(at(20 * MS), &mut marks), Some(new), "the old one is not woken");
+        assert_eq!(deadlines.pop_due(at(2 * IDLE), &mut marks), None);
         assert_eq!(deadlines.len(), 0);
     }
 }

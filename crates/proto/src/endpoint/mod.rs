@@ -196,7 +196,7 @@ impl Endpoint {
 
     /// Handles every deadline that is due.
     pub fn handle_timeout(&mut self, now: Instant) {
-        while let Some(handle) = self.deadlines.pop_due(now) {
+        while let Some(handle) = self.deadlines.pop_due(now, &mut self.slots) {
             self.touch(handle);
             let Self { slots, rng, config, routes, settled, .. } = self;
             if let Some(connection) = slots.find_mut(handle) {
@@ -249,7 +249,7 @@ impl Endpoint {
             return;
         }
         let due = connection.next_timeout();
-        self.deadlines.schedule(now, handle, due);
+        self.deadlines.schedule(now, handle, due, &mut self.slots);
         if silent {
             self.slots.note_silent(handle);
         }
@@ -513,6 +513,11 @@ impl Endpoint {
             reset_tokens: self.routes.reset_tokens_len(),
             deadlines: self.deadlines.len(),
         }
+    }
+
+    /// Bytes that no connection has been in of the blocks of 2 MiB that connections lie in: allocated, but not touched.
+    pub fn untouched_bytes(&self) -> usize {
+        self.slots.untouched_bytes()
     }
 
     /// Counters.

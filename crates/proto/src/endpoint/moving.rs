@@ -54,7 +54,7 @@ impl Endpoint {
         let connection = self.slots.remove(handle)?;
         connection.remove_routes(&mut self.routes);
         source.into_iter().for_each(|source| self.half_open.remove(source));
-        Some(Detached { connection, half_open: source.is_some() })
+        Some(Detached { connection: Box::new(connection), half_open: source.is_some() })
     }
 
     /// Takes in a connection of another endpoint; it is queued for events and transmission, and its deadline counts
@@ -64,7 +64,7 @@ impl Endpoint {
         let Detached { connection, half_open } = detached;
         let handle = self.slots.reserve();
         connection.add_routes(&mut self.routes, handle);
-        self.slots.fill_boxed(handle, connection);
+        self.slots.fill(handle, *connection);
         if half_open {
             self.note_half_open(handle);
         }

@@ -60,8 +60,8 @@ pub(crate) struct AckState {
     unreported_gaps: u32,
     /// Largest number that an ACK frame of ours reported.
     reported: Option<u64>,
-    /// What the peer asked for; `None` for this endpoint's own choice.
-    request: Option<AckRequest>,
+    /// What the peer asked for; `None` for this endpoint's own choice. By itself, since few peers ask.
+    request: Option<Box<AckRequest>>,
     /// The packet before was marked CE.
     was_ce: bool,
     due: bool,
@@ -110,10 +110,10 @@ impl AckState {
         let in_order = pn == expected;
         self.in_order_run = if in_order { self.in_order_run.saturating_add(1) } else { 0 };
         self.unreported_gaps += u32::from(!in_order);
-        let (due, max_delay) = match self.request {
+        let (due, max_delay) = match self.request.as_deref() {
             // RFC 9000 section 13.2.1: a gap or a packet from within one, and a CE mark, are reported at once.
             None => (!in_order || marked_ce || self.unacked >= self.own_threshold(), config.max_delay),
-            Some(request) => (self.is_due_by(&request, pn, marked_ce, was_ce), request.max_delay),
+            Some(request) => (self.is_due_by(request, pn, marked_ce, was_ce), request.max_delay),
         };
         if config.immediate || due {
             self.due = true;
@@ -172,8 +172,8 @@ impl AckState {
 
     /// The peer asks for another frequency; an older request than the one in force changes nothing.
     pub(crate) fn on_request(&mut self, request: AckRequest) {
-        if self.request.is_none_or(|known| request.sequence > known.sequence) {
-            self.request = Some(request);
+        if self.request.as_deref().is_none_or(|known| request.sequence > known.sequence) {
+            self.request = Some(Box::new(request));
         }
     }
 

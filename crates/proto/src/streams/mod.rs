@@ -207,9 +207,18 @@ impl Streams {
         }
     }
 
-    /// Has the stream that was used last, or its slot, brought into the caches.
+    /// Bytes from the beginning that every packet looks at.
+    pub(crate) const HEAD: usize =
+        core::mem::offset_of!(Self, sending) + core::mem::offset_of!(Sending, scheduler) + size_of::<Scheduler>();
+
+    /// Has what packets with stream data look at brought into the caches, with the stream that was used last, or its slot; if there was
+    /// any stream lately.
     #[inline]
     pub(crate) fn prefetch(&self) {
+        if self.slab.is_empty() {
+            return;
+        }
+        prefetch(self);
         if let Some(stream) = self.last.and_then(|(_, at)| self.slab.get(at as usize)) {
             prefetch(stream);
         }
