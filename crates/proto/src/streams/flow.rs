@@ -6,8 +6,8 @@ use crate::time::Instant;
 
 /// What the peer may send: the credit given out, and how large a window it should have.
 ///
-/// The window starts small and doubles whenever half of it is consumed within two round trips: then the window, not the
-/// sender or the reader, is what limits the path. It never shrinks, and never exceeds its maximum; a stream's grows no
+/// The window starts small and doubles whenever half of it is consumed within two round trips, or less by half of what is still
+/// unread of the packets that came together: then the window, not the sender or the reader, is what limits the path. It never shrinks, and never exceeds its maximum; a stream's grows no
 /// further than its share of the connection's.
 #[derive(Debug)]
 pub(super) struct ReceiveWindow {
@@ -46,8 +46,9 @@ impl ReceiveWindow {
         if !self.is_renewal_due(received) {
             return false;
         }
-        let is_half_used = self.gain() >= self.size / 2;
-        if is_half_used && now - self.renewed < rtt * 2 {
+        // Credit is due at half of what unread data leaves of the window; of one that is read as it comes, a quarter may be unread.
+        let is_read_as_it_comes = self.gain() >= self.size / 8 * 3;
+        if is_read_as_it_comes && now - self.renewed < rtt * 2 {
             self.size = (self.size * 2).min(self.size_max).min(cap).max(self.size);
         }
         self.renewed = now;
@@ -142,6 +143,21 @@ mod tests {
             }
         }
         assert_eq!(window.size, 32 << 20);
+    }
+
+    /// Packets arrive eleven at a time, and each is read by itself.
+    #[test]
+    fn a_window_grows_though_its_data_comes_in_lumps() {
+        let rtt = Duration::from_millis(100);
+        let mut window = ReceiveWindow::new(96_000, 32 << 20);
+        let mut received = 0;
+        for ms in 0..100 {
+            received = (received + 11_000).min(window.granted());
+            while window.consumed < received {
+                window.consume((received - window.consumed).min(1_000), received, u64::MAX, at(1_000 + ms), rtt);
+            }
+        }
+        assert!(window.size > 300_000, "{}", window.size);
     }
 
     #[test]
