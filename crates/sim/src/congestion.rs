@@ -4,6 +4,7 @@
 //! Production endpoints download over it in virtual time, so that 10 Gbit/s and 300 ms need no more than patience.
 
 mod grid;
+mod nodes;
 mod picture;
 mod resume;
 
@@ -18,7 +19,8 @@ use warpline_proto::congestion::CongestionAlgorithm;
 use warpline_proto::limits::HALF_OPEN_PER_SOURCE;
 
 pub use grid::{ALGORITHMS, Fairness, Link, fairness, grid};
-pub use picture::{heat_map, resume_table, table};
+pub use nodes::{Place, measure_nodes};
+pub use picture::{Scale, heat_map, resume_table, table};
 pub use resume::{Times, Visit, resume_report, visits};
 
 use crate::app::Workload;
@@ -29,7 +31,7 @@ use crate::world::{NodeId, World};
 use crate::{Instant, Rng, Tally};
 
 /// UDP payload of a full packet.
-const PAYLOAD: u16 = 1_452;
+pub const PAYLOAD: u16 = 1_452;
 /// Content bytes in a full packet: without header, tag and the frame's head.
 const CONTENT: f64 = 1_452.0 - 32.0;
 /// The same packet on the link, with the headers of IPv4 and UDP.
@@ -172,7 +174,7 @@ fn setup(link: &Link, algorithm: CongestionAlgorithm, flows: &Flows) -> Setup {
     let mut workload = Workload::streams(1, 0, volume);
     workload.chunk_max = 64 << 10;
     workload.apart = flows.apart;
-    let window = WINDOW_MIN.max(8 * link.product() + 2 * link.queue_bytes());
+    let window = link.window();
     let transport = TransportConfig {
         initial_mtu: PAYLOAD,
         mtu_ceiling: PAYLOAD,
@@ -253,7 +255,7 @@ fn fill(value: &mut Value, outcome: &Result<Outcome, String>) {
 }
 
 /// `work` on each of `items`, in order, on `jobs` threads.
-fn in_parallel<T: Sync>(items: &[T], jobs: usize, work: impl Fn(&T) -> Value + Sync) -> Vec<Value> {
+pub fn in_parallel<T: Sync>(items: &[T], jobs: usize, work: impl Fn(&T) -> Value + Sync) -> Vec<Value> {
     let (next, done) = (AtomicUsize::new(0), Mutex::new(vec![Value::Null; items.len()]));
     let take = || {
         while let Some((index, item)) = {

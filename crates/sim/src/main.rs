@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use warpline_proto::congestion::CongestionAlgorithm;
-use warpline_sim::congestion::{self, Fairness, Flows};
+use warpline_sim::congestion::{self, Fairness, Flows, Scale};
 use warpline_sim::run::run;
 use warpline_sim::scenario::{ALL, Scenario, find};
 
@@ -216,7 +216,7 @@ fn measure_congestion(args: &CongestionArgs) -> Result<(), Box<dyn std::error::E
         for algorithm in congestion::ALGORITHMS.map(congestion::name) {
             std::fs::write(
                 directory.join(format!("congestion-{algorithm}.svg")),
-                congestion::heat_map(&report, algorithm),
+                congestion::heat_map(&report, algorithm, &Scale::share(algorithm)),
             )?;
         }
     }

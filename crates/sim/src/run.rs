@@ -149,7 +149,7 @@ pub(crate) fn build(setup: Setup, rng: &mut Rng, verbose: bool) -> Result<World,
         ..
     } = setup;
     let endpoint_config = Arc::new(EndpointConfig::new(&rng.seed()));
-    let (certificate, key) = identity(certificate_names)?;
+    let Identity { certificate, key } = identity(certificate_names)?;
     let mut server_config =
         ServerConfig::with_single_cert(vec![certificate], key, &[ALPN]).map_err(|error| error.to_string())?;
     server_config.retry = retry;
@@ -216,12 +216,25 @@ fn make_workers(
     }
 }
 
+/// A certificate and its key.
+#[derive(Debug)]
+pub struct Identity {
+    /// Signed by itself.
+    pub certificate: CertificateDer<'static>,
+    /// The key.
+    pub key: PrivateKeyDer<'static>,
+}
+
 /// A certificate whose signatures have one length. With ECDSA the handshake's datagrams would differ in size from run to
-/// run; the serial number is fixed for the same reason.
-fn identity(names: usize) -> Result<(CertificateDer<'static>, PrivateKeyDer<'static>), String> {
-    type Identity = (CertificateDer<'static>, Vec<u8>);
-    static IDENTITIES: Mutex<BTreeMap<usize, Identity>> = Mutex::new(BTreeMap::new());
-    let make = || -> Result<Identity, rcgen::Error> {
+/// run; the serial number is fixed for the same reason. It is for `localhost` and `names` less one others.
+///
+/// # Errors
+///
+/// If it cannot be made.
+pub fn identity(names: usize) -> Result<Identity, String> {
+    type Made = (CertificateDer<'static>, Vec<u8>);
+    static IDENTITIES: Mutex<BTreeMap<usize, Made>> = Mutex::new(BTreeMap::new());
+    let make = || -> Result<Made, rcgen::Error> {
         let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519)?;
         let others = (1..names).map(|nth| format!("host-{nth:03}.of.many.example.net"));
         let mut params =
@@ -235,5 +248,5 @@ fn identity(names: usize) -> Result<(CertificateDer<'static>, PrivateKeyDer<'sta
         Entry::Occupied(made) => made.get().clone(),
         Entry::Vacant(place) => place.insert(make().map_err(|error| error.to_string())?).clone(),
     };
-    Ok((certificate, PrivatePkcs8KeyDer::from(key).into()))
+    Ok(Identity { certificate, key: PrivatePkcs8KeyDer::from(key).into() })
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use warpline_proto::congestion::CongestionAlgorithm;
 use warpline_sim::congestion::{
-    Fairness, Flows, Link, Outcome, Times, Visit, heat_map, measure, measure_pair, report, table,
+    Fairness, Flows, Link, Outcome, Scale, Times, Visit, heat_map, measure, measure_pair, report, table,
 };
 
 fn one(link: &Link, algorithm: CongestionAlgorithm, seconds: u64, seed: u64) -> Outcome {
@@ -87,7 +87,7 @@ fn a_report_is_drawn_and_tabulated() {
     let results = report(&[(link, CongestionAlgorithm::Cubic)], flow, &[], 1, 1);
     assert!(results["grid"][0]["share"].as_f64().is_some_and(|share| share > 0.5), "{results}");
     assert!(table(&results).contains("| 0 % | 1 BDP | 10 ms |"), "{}", table(&results));
-    assert_eq!(heat_map(&results, "cubic").matches("<rect x=").count(), 1);
+    assert_eq!(heat_map(&results, "cubic", &Scale::share("cubic")).matches("<rect x=").count(), 1);
 }
 
 /// A server that remembers the path sends half of what it carries in the third round trip; the checker sees that it is not

@@ -36,7 +36,15 @@ fn provider() -> Arc<CryptoProvider> {
 /// If a file cannot be read or is no certificate or key.
 pub fn server_config(cert: &Path, key: &Path) -> Result<ServerConfig> {
     let chain = CertificateDer::pem_file_iter(cert)?.collect::<Result<Vec<_>, _>>()?;
-    let key = PrivateKeyDer::from_pem_file(key)?;
+    server_config_of(chain, PrivateKeyDer::from_pem_file(key)?)
+}
+
+/// The same for a certificate in memory.
+///
+/// # Errors
+///
+/// If the key is not the certificate's.
+pub fn server_config_of(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Result<ServerConfig> {
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_no_client_auth()
@@ -54,9 +62,18 @@ pub fn server_config(cert: &Path, key: &Path) -> Result<ServerConfig> {
 ///
 /// If the file cannot be read or is no certificate.
 pub fn client_config(ca: &Path, tickets: Option<Arc<Tickets>>) -> Result<ClientConfig> {
+    client_config_of(CertificateDer::pem_file_iter(ca)?.collect::<Result<Vec<_>, _>>()?, tickets)
+}
+
+/// The same for certificates in memory.
+///
+/// # Errors
+///
+/// If one of them is no certificate.
+pub fn client_config_of(trusted: Vec<CertificateDer<'_>>, tickets: Option<Arc<Tickets>>) -> Result<ClientConfig> {
     let mut roots = RootCertStore::empty();
-    for cert in CertificateDer::pem_file_iter(ca)? {
-        roots.add(cert?)?;
+    for cert in trusted {
+        roots.add(cert)?;
     }
     let builder = ClientConfig::builder_with_provider(provider()).with_protocol_versions(&[&rustls::version::TLS13])?;
     let mut config = match tickets {

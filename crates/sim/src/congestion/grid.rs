@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use warpline_proto::congestion::CongestionAlgorithm;
 
-use super::{Flows, QUEUE_MIN};
+use super::{Flows, QUEUE_MIN, WINDOW_MIN};
 
 /// A link by its four numbers.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -37,6 +37,11 @@ impl Link {
         ((self.product() as f64 * self.buffer) as u64).max(QUEUE_MIN)
     }
 
+    /// Bytes that a stream's window and a sender's buffer hold here: never what holds a flow back.
+    pub fn window(&self) -> u64 {
+        WINDOW_MIN.max(8 * self.product() + 2 * self.queue_bytes())
+    }
+
     /// How long one flow runs: long where packets are few, and never less than thirty round trips.
     pub fn time(&self) -> Duration {
         let by_rate = match self.bits_per_s / 1_000_000 {
@@ -48,7 +53,8 @@ impl Link {
         Duration::from_secs(by_rate).max(self.rtt * 30)
     }
 
-    pub(super) fn json(&self) -> Value {
+    /// Its four numbers, as they stand in results.
+    pub fn json(&self) -> Value {
         json!({
             "rate_mbit": self.bits_per_s / 1_000_000,
             "rtt_ms": self.rtt.as_millis() as u64,

@@ -28,14 +28,36 @@ fn find<'a>(cells: &[&'a Value], wanted: &[(&str, f64)]) -> Option<&'a Value> {
     cells.iter().find(|cell| wanted.iter().all(|(key, value)| cell[*key].as_f64() == Some(*value))).copied()
 }
 
-/// From red over yellow to green.
-fn colour(share: f64) -> String {
-    let hue = share.clamp(0.0, 1.0) * 120.0;
-    format!("hsl({hue:.0},65%,72%)")
+/// What a heat map shows.
+#[derive(Debug, Clone)]
+pub struct Scale {
+    /// The number of each cell, 1 for the whole.
+    pub key: &'static str,
+    /// What is red.
+    pub worst: f64,
+    /// What is green.
+    pub best: f64,
+    /// The line below.
+    pub note: String,
+}
+
+impl Scale {
+    /// The share of the link that `congestion` uses.
+    pub fn share(congestion: &str) -> Self {
+        let note =
+            format!("{congestion}: content delivered, in percent of what the link carries; rates in bits per second");
+        Self { key: "share", worst: 0.0, best: 1.0, note }
+    }
+
+    /// From red over yellow to green.
+    fn colour(&self, value: f64) -> String {
+        let hue = ((value - self.worst) / (self.best - self.worst)).clamp(0.0, 1.0) * 120.0;
+        format!("hsl({hue:.0},65%,72%)")
+    }
 }
 
 /// One controller's grid as SVG: a panel for each loss and queue, rates across and round-trip times down.
-pub fn heat_map(report: &Value, congestion: &str) -> String {
+pub fn heat_map(report: &Value, congestion: &str, scale: &Scale) -> String {
     let cells = of(report, "grid", congestion);
     let (rates, rtts) = (values(&cells, "rate_mbit"), values(&cells, "rtt_ms"));
     let (losses, buffers) = (values(&cells, "loss_percent"), values(&cells, "buffer_bdp"));
@@ -62,7 +84,7 @@ pub fn heat_map(report: &Value, congestion: &str) -> String {
                 for (index, rate) in rates.iter().enumerate() {
                     let wanted =
                         [("rate_mbit", *rate), ("rtt_ms", *rtt), ("loss_percent", *loss), ("buffer_bdp", *buffer)];
-                    let Some(share) = find(&cells, &wanted).and_then(|cell| cell["share"].as_f64()) else { continue };
+                    let Some(value) = find(&cells, &wanted).and_then(|cell| cell[scale.key].as_f64()) else { continue };
                     let x = x + LABEL + CELL_W * index as f64;
                     let _ = writeln!(
                         body,
@@ -70,18 +92,16 @@ pub fn heat_map(report: &Value, congestion: &str) -> String {
                          <text x=\"{}\" y=\"{}\" class=\"mid\">{}</text>",
                         CELL_W - 2.0,
                         CELL_H - 2.0,
-                        colour(share),
+                        scale.colour(value),
                         x + CELL_W / 2.0,
                         y + 13.0,
-                        percent(share),
+                        percent(value),
                     );
                 }
             }
         }
     }
-    let note =
-        format!("{congestion}: content delivered, in percent of what the link carries; rates in bits per second");
-    let _ = writeln!(body, "<text x=\"{MARGIN}\" y=\"{}\">{note}</text>", height - 8.0);
+    let _ = writeln!(body, "<text x=\"{MARGIN}\" y=\"{}\">{}</text>", height - 8.0, scale.note);
     format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" \
          viewBox=\"0 0 {width} {height}\" role=\"img\">\n\
