@@ -1,12 +1,13 @@
 //! Pacing: sending no faster than a rate, in trains (RFC 9002 section 7.7).
 //!
 //! Packets one by one would be smoothest, but a system call for each is what limits a sender above about 1 Gbit/s, and timers
-//! wake up no finer than some tens of microseconds. So the sender sleeps until about a millisecond's worth may go, one GSO
-//! train at most, and one packet at least: at 400 kbit/s a packet every 24 ms, at 20 Gbit/s a train every 26 us. What
-//! was not sent in time because the sleep was too long may go later, up to a burst; without that credit the line would
-//! run empty for as long as every wake-up is late. Time in which something else held the sender back, the window or the
-//! program, gives no more than two milliseconds' worth: its credit leaves in one piece when an acknowledgement comes, and ten
-//! packets at once overflow the short queue of a slow link over and over, until the window is at its least.
+//! wake up no finer than some tens of microseconds. So the sender sleeps until about a quarter of a millisecond's worth may go,
+//! one GSO train at most, and one packet at least: at 400 kbit/s a packet every 24 ms, at 20 Gbit/s a train every 26 us. What
+//! was not sent in time because the sleep was too long may go later, up to two milliseconds' worth; without that credit the line
+//! would run empty for as long as every wake-up is late. Time in which something else held the sender back, the window or the
+//! program, gives no more than one such train: its credit leaves in one piece when an acknowledgement comes, and whatever
+//! the queue before a link holds less than that is lost over and over, until the window is at its least. A tenth of a
+//! bandwidth-delay product is eight packets at 100 Mbit/s and 10 ms.
 //!
 //! The initial window goes at once, and so does as much after a pause: there is no rate to pace by before the first round
 //! trip, what was measured before a pause is old, and RFC 9002 section 7.7 allows a burst of that size.
@@ -20,16 +21,16 @@ const NANOS: i64 = 1_000_000_000;
 const START_PACKETS: u64 = 10;
 /// A pause is as long as the rate would need for so many times that.
 const PAUSE_STARTS: u64 = 2;
-/// Packets that may always go at once, however slow the path.
-const BURST_PACKETS: u64 = 2;
 /// Largest burst in bytes.
 const BURST_MAX: u64 = 256 * 1024;
-/// A burst is what the rate passes in this many milliseconds, within the bounds above.
-const BURST_MILLIS: u64 = 2;
+/// A burst is what the rate passes in this many microseconds, one packet at least, and with [`PAIR_MICROS`].
+const BURST_MICROS: u64 = 250;
+/// Two packets may go at once where the rate passes them in this many microseconds.
+const PAIR_MICROS: u64 = 1_000;
+/// As many microseconds' worth may go at once after a sleep that was too long.
+const LATE_MICROS: u64 = 2_000;
 /// Most bytes worth waking up for: one full GSO train.
 const TRAIN: u64 = 64 * 1024;
-/// Wake-ups per second below which a longer sleep only makes trains larger than the path needs.
-const WAKEUPS: u64 = 1_000;
 
 /// A token bucket. Credit is counted in bytes times nanoseconds, which at a whole number of bytes per second leaves
 /// nothing to round.
@@ -45,6 +46,12 @@ pub struct Pacer {
     is_fresh: bool,
     /// Nothing larger than the initial window goes at once.
     is_cautious: bool,
+}
+
+/// Bytes that `rate` passes in so many microseconds.
+#[inline]
+fn passed(rate: u64, micros: u64) -> u64 {
+    rate.saturating_mul(micros) / 1_000_000
 }
 
 #[inline]
@@ -65,25 +72,34 @@ impl Pacer {
         self.is_cautious = is_cautious;
     }
 
-    /// Bytes that the rate passes in [`BURST_MILLIS`], within bounds.
+    /// Bytes that may go at once, after a time in which something other than the pacer held the sender back.
     #[inline]
     fn burst(&self, rate: u64, mtu: u16) -> u64 {
-        let most = if self.is_cautious { START_PACKETS * u64::from(mtu) } else { BURST_MAX };
-        (rate.saturating_mul(BURST_MILLIS) / 1_000).min(most).max(BURST_PACKETS * u64::from(mtu))
+        let mtu = u64::from(mtu);
+        let pair = passed(rate, PAIR_MICROS).min(2 * mtu);
+        passed(rate, BURST_MICROS).max(pair).min(self.most(mtu)).max(mtu)
+    }
+
+    /// The largest burst of all.
+    #[inline]
+    fn most(&self, mtu: u64) -> u64 {
+        if self.is_cautious { START_PACKETS * mtu } else { BURST_MAX }
     }
 
     /// Bytes that may be sent now at `rate` bytes per second.
     #[inline]
     pub fn allow(&mut self, now: Instant, rate: u64, mtu: u16) -> usize {
         let elapsed = self.refilled_at.map_or(Duration::ZERO, |at| now - at);
-        if self.refilled_at.is_none_or(|at| now > at) {
-            self.refilled_at = Some(now);
+        if elapsed.is_zero() && self.refilled_at.is_some() {
+            // More of what was allowed at this time: a sender may ask anew for each train, or for each packet.
+            return usize::try_from(self.credit / NANOS).unwrap_or(0);
         }
+        self.refilled_at = Some(now);
         let elapsed = i64::try_from(elapsed.as_nanos()).unwrap_or(i64::MAX);
         let gained = elapsed.saturating_mul(i64::try_from(rate).unwrap_or(i64::MAX));
         let (start, usual) = (scaled(START_PACKETS * u64::from(mtu)), scaled(self.burst(rate, mtu)));
         let most = if core::mem::take(&mut self.is_waiting) {
-            usual.max(start)
+            scaled(passed(rate, LATE_MICROS).min(self.most(u64::from(mtu)))).max(usual).max(start)
         } else if self.is_fresh {
             // What is left of a start does not grow, nor is it taken back.
             usual.max(self.credit.min(start))
@@ -114,12 +130,12 @@ impl Pacer {
         self.used_at = self.refilled_at;
     }
 
-    /// When there is something worth waking up for: a millisecond's worth, up to a train of 64 KiB, or at least one packet.
+    /// When there is something worth waking up for: a burst, up to a train of 64 KiB.
     /// `None` when as much may go already.
     #[inline]
     pub fn next_release(&mut self, now: Instant, rate: u64, mtu: u16) -> Option<Instant> {
         self.allow(now, rate, mtu);
-        let target = (rate / WAKEUPS).min(TRAIN).min(self.burst(rate, mtu)).max(u64::from(mtu));
+        let target = self.burst(rate, mtu).min(TRAIN.max(u64::from(mtu)));
         let missing = u64::try_from(scaled(target).saturating_sub(self.credit)).ok().filter(|m| *m > 0)?;
         self.is_waiting = true;
         Some(now + Duration::from_nanos(missing.div_ceil(rate.max(1))))
@@ -172,14 +188,35 @@ mod tests {
         assert_eq!(pacer.allow(at(0), 1_440_000, 1200), 12_000);
         pacer.on_sent(12_000);
         // The window was full for ten milliseconds.
-        assert_eq!(pacer.allow(at(10), 1_440_000, 1200), 2_880);
-        pacer.on_sent(2_880);
+        assert_eq!(pacer.allow(at(10), 1_440_000, 1200), 1_440);
+        pacer.on_sent(1_440);
         // The sender wanted to send after one, and woke up after ten.
         assert!(pacer.next_release(at(10), 1_440_000, 1200).is_some_and(|release| release < at(12)));
         assert_eq!(pacer.allow(at(20), 1_440_000, 1200), 12_000);
-        // What is not used at once is not kept.
+        // It is there for as many trains as it takes, but what is not used at once is not kept.
         pacer.on_sent(1_200);
-        assert_eq!(pacer.allow(at(20), 1_440_000, 1200), 2_880);
+        assert_eq!(pacer.allow(at(20), 1_440_000, 1200), 10_800);
+        assert_eq!(pacer.allow(at(21), 1_440_000, 1200), 1_440);
+    }
+
+    #[test]
+    fn a_burst_follows_the_rate_and_is_made_up_for_when_a_timer_is_late() {
+        let at = |ms: u64| Instant::from_nanos(ms * 1_000_000);
+        // 10 Mbit/s, 100 Mbit/s, 1 Gbit/s, 20 Gbit/s: after the start, a window that was full for a while, then a timer 5 ms late.
+        for (rate, burst, late) in [
+            (1_250_000, 1_452, 14_520),
+            (12_500_000, 3_125, 25_000),
+            (125_000_000, 31_250, 250_000),
+            (2_500_000_000, 262_144, 262_144),
+        ] {
+            let mut pacer = Pacer::new(1_452);
+            assert_eq!(pacer.allow(at(0), rate, 1_452), 14_520);
+            pacer.on_sent(14_520);
+            assert_eq!(pacer.allow(at(1), rate, 1_452).max(1_452), burst, "{rate}");
+            pacer.on_sent(burst);
+            assert!(pacer.next_release(at(1), rate, 1_452).is_some_and(|release| release < at(3)), "{rate}");
+            assert_eq!(pacer.allow(at(15), rate, 1_452), late, "{rate}");
+        }
     }
 
     #[test]
@@ -189,7 +226,7 @@ mod tests {
         assert_eq!(pacer.allow(at(0), 1_000_000, 1200), 12_000);
         pacer.on_sent(12_000);
         // 24 ms pass two starts; a little less gives a burst.
-        assert_eq!(pacer.allow(at(23), 1_000_000, 1200), 2_400);
+        assert_eq!(pacer.allow(at(23), 1_000_000, 1200), 1_200);
         assert_eq!(pacer.allow(at(60_000), 1_000_000, 1200), 12_000);
         pacer.on_sent(14_000);
         assert_eq!(pacer.allow(at(60_001), 1_000_000, 1200), 0);

@@ -188,7 +188,7 @@ fn goes_on_without_marks(treatment: fn() -> Treatment) {
         if rounds == 0 {
             path.borrow_mut().treatment = treatment();
         }
-        let mut upload = Upload::begin(CongestionAlgorithm::Cubic, 3_000_000, &path);
+        let mut upload = Upload::begin(CongestionAlgorithm::Cubic, 8_000_000, &path);
         upload.send_for(ROUND * rounds, |_, _| {});
         let spoiled_at = upload.pair.now;
         assert!(path.borrow().sent > 0);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use warpline_proto::congestion::CongestionAlgorithm;
 use warpline_sim::congestion::{
-    Fairness, Flows, Link, Outcome, Scale, Times, Visit, heat_map, measure, measure_pair, report, table,
+    ALGORITHMS, Fairness, Flows, Link, Outcome, Scale, Times, Visit, heat_map, measure, measure_pair, report, table,
 };
 
 fn one(link: &Link, algorithm: CongestionAlgorithm, seconds: u64, seed: u64) -> Outcome {
@@ -52,6 +52,22 @@ fn a_short_queue_does_not_bring_the_rate_down() {
     for algorithm in [CongestionAlgorithm::Cubic, CongestionAlgorithm::Bbr] {
         let share = one(&link, algorithm, 20, 1).share;
         assert!(share > 0.5, "{algorithm:?}: {share}");
+    }
+}
+
+/// Queues of a tenth of a product, two to twelve packets, from the connection's first packet on. Bursts of two milliseconds' worth, windows that open by
+/// an eighth at a time, and a receiver that acknowledges every 16th packet because nobody asked for more lost them a third to a half of it.
+#[test]
+fn a_tenth_of_a_product_is_queue_enough() {
+    let flows = Flows::from_start(Duration::from_secs(8));
+    for (rate, rtt, least) in
+        [(100, 10, [0.87, 0.87]), (10, 30, [0.78, 0.86]), (10, 100, [0.83, 0.83]), (1, 100, [0.7, 0.83])]
+    {
+        let link = Link::new(rate, rtt, 0.0, 0.1);
+        for (algorithm, least) in ALGORITHMS.into_iter().zip(least) {
+            let share = measure(&link, algorithm, &flows, 1).expect("the run goes to its end").share;
+            assert!(share > least, "{rate} Mbit/s, {rtt} ms, {algorithm:?}: {share}");
+        }
     }
 }
 

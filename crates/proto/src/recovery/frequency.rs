@@ -4,17 +4,18 @@
 //! for follows the window and the round-trip time, and is only said again when it has changed by half.
 //!
 //! A window of a few packets needs one for each of them: with one for two, a sender of two or three packets goes in bursts of two, which a
-//! queue as short as such a link's drops, and which leave the link idle in between.
+//! queue as short as such a link's drops, and which leave the link idle in between. A larger one may have to say that it needs more than
+//! it gets: a receiver that was not asked may acknowledge a long transfer as seldom as it likes, every 16th packet in this stack's case, and a window of
+//! thirty then leaves in two lumps.
 
 use core::time::Duration;
 
 use crate::time::Instant;
 
-/// Acknowledgements asked for per window of packets.
-const PER_WINDOW: u64 = 8;
-/// The same in slow start, where the window grows by what is acknowledged and HyStart++ wants eight round-trip times per
-/// round (RFC 9406 section 4.2).
-const PER_WINDOW_SLOW_START: u64 = 16;
+/// Acknowledgements asked for per window of packets. In slow start the window grows by what is acknowledged, and HyStart++ wants eight
+/// round-trip times per round (RFC 9406 section 4.2). Afterwards what one of them covers leaves in one piece where the window
+/// opens, and a queue of a tenth of a window has to hold it.
+const PER_WINDOW: u64 = 16;
 /// Most packets that are to go unacknowledged: a GSO train, so that a lost ACK frame costs a train at most.
 const THRESHOLD_MAX: u64 = 64;
 /// Least threshold worth a frame; a peer acknowledges every other packet by itself.
@@ -51,10 +52,11 @@ pub struct Situation {
 }
 
 impl Situation {
-    /// Whether a peer that was never asked may be asked now.
+    /// Whether a peer that was never asked may be asked now: for fewer acknowledgements than it gives at first, or for as many as a
+    /// window that has been found needs.
     #[inline]
     pub fn is_worth_asking(&self) -> bool {
-        self.window >= WINDOW_WORTH || self.is_scarce()
+        self.window >= WINDOW_WORTH || !self.slow_start
     }
 
     /// The window has been found, and holds a few packets only.
@@ -105,7 +107,7 @@ impl AckFrequency {
         let differs = |a: u64, b: u64| a != b && (a >= b * 2 || b >= a * 2);
         let news = match &self.last {
             Some(_) if self.is_outdated => true,
-            None => wish.threshold >= THRESHOLD_WORTH || wish.threshold == 0,
+            None => at.is_worth_asking(),
             Some(last) => {
                 differs(wish.threshold, last.threshold)
                     || differs(wish.max_delay.as_micros() as u64, last.max_delay.as_micros() as u64)
@@ -120,11 +122,10 @@ impl AckFrequency {
     }
 
     fn wish(&self, at: &Situation) -> Wish {
-        let per_window = if at.slow_start { PER_WINDOW_SLOW_START } else { PER_WINDOW };
         let least = self.delay_min.max(DELAY_MIN).min(self.delay_max);
         Wish {
             sequence: self.next_sequence,
-            threshold: if at.is_scarce() { 0 } else { (at.window / per_window).clamp(1, THRESHOLD_MAX) },
+            threshold: if at.is_scarce() { 0 } else { (at.window / PER_WINDOW).clamp(1, THRESHOLD_MAX) },
             max_delay: (at.srtt / 4).clamp(least, self.delay_max),
         }
     }
@@ -182,10 +183,12 @@ mod tests {
     }
 
     #[test]
-    fn a_window_of_middle_size_asks_for_nothing() {
+    fn a_window_of_middle_size_is_heard_once_it_has_been_found() {
         let mut f = peer();
-        f.review(&at(1_000, 20));
+        f.review(&Situation { slow_start: true, ..at(1_000, 40) });
         assert!(!f.is_pending());
+        f.review(&at(2_000, 40));
+        assert_eq!(f.take().map(|wish| wish.threshold), Some(2));
     }
 
     #[test]
@@ -195,7 +198,7 @@ mod tests {
         assert!(f.is_pending());
         f.on_path_change();
         assert_eq!(f.take(), None);
-        f.review(&at(2_000, 16));
+        f.review(&at(2_000, 32));
         assert_eq!(f.take().map(|wish| wish.threshold), Some(2), "the next one is, whatever it is");
     }
 
@@ -231,7 +234,7 @@ mod tests {
         let mut f = peer();
         let mut asked = Vec::new();
         for step in 0..200 {
-            f.review(&at(1_000 + step * 50, 32 + step * 4));
+            f.review(&at(1_000 + step * 50, 64 + step * 8));
             if let Some(wish) = f.take() {
                 assert_eq!(wish.max_delay, Duration::from_millis(10));
                 asked.push(wish.threshold);
@@ -261,7 +264,7 @@ mod tests {
         f.on_acked(first.sequence);
         f.on_path_change();
         f.review(&at(2_000, 100));
-        assert_eq!(f.take().map(|w| w.threshold), Some(12));
+        assert_eq!(f.take().map(|w| w.threshold), Some(6));
     }
 
     #[test]
