@@ -1,5 +1,5 @@
 //! Congestion controllers of several stacks over the same simulated links, in virtual time: nothing depends on the machine or on what
-//! else runs on it, and the same seed gives the same result.
+//! else runs on it, and the same seed gives the same result, but with noq's BBR, which draws the times of its probes from the system.
 //!
 //! Each stack talks to itself: one download by production code, from the connection's first packet on. quinn-proto and noq-proto take
 //! the time as an argument, as Warpline does. quiche reads the process's clock, and is compared on the real clock only
