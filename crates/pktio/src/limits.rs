@@ -70,9 +70,10 @@ pub const XDP_JUMBO_FRAMES: usize = 512;
 /// Packets per receive call on an AF_XDP queue: as many as a NAPI poll brings.
 pub const XDP_RECV_BATCH: usize = 64;
 
-/// Receive calls between looks at the kernel's socket and at netlink while the worker does not sleep: two microseconds
-/// of work spread over so many calls cost nothing, and what comes that way is rare.
-pub const XDP_LOOK_AROUND: u32 = 64;
+/// Packets, each look in vain counting as one, between looks at the kernel's socket and at netlink while the worker does not sleep.
+/// A look around is two system calls; a worker that polls faster than packets come looks in vain as often as not, so it is
+/// one call for 128 packets at least. What comes that way is rare.
+pub const XDP_LOOK_AROUND: usize = 512;
 
 /// When queues that could not be opened again for want of descriptors or memory are tried once more.
 pub const XDP_RETRY: Duration = Duration::from_secs(1);

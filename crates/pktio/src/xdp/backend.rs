@@ -54,8 +54,8 @@ pub struct Xdp {
     /// Turns since packets were first left in the TX ring for the next one, or for the sleep, to send.
     pub(super) put_off: u32,
     pub(super) sleep: Sleep,
-    /// Calls until the kernel's socket and netlink are looked at.
-    pub(super) look_around: u32,
+    /// What is left of [`XDP_LOOK_AROUND`] until the kernel's socket and netlink are looked at.
+    pub(super) look_around: usize,
     /// When the queues are opened again that could not be for want of something.
     pub(super) retry: Option<Instant>,
     /// When other threads were last told what the kernel counts.
@@ -266,7 +266,7 @@ impl Xdp {
                 }
             }
         }
-        self.look_around = self.look_around.saturating_sub(1);
+        self.look_around = self.look_around.saturating_sub(out.len().max(1));
         if self.look_around == 0 {
             self.look_around()?;
             if self.kernel.recv(&mut self.aside)? > 0 {
