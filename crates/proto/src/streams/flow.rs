@@ -4,10 +4,14 @@ use core::time::Duration;
 
 use crate::time::Instant;
 
+/// Of data that is read as it comes so much may be unread: half a train. A reader that has more to catch up with is what limits the
+/// path, and a larger window would only fill the memory that packets are received in.
+const UNREAD_MAX: u64 = 32 << 10;
+
 /// What the peer may send: the credit given out, and how large a window it should have.
 ///
 /// The window starts small and doubles whenever half of it is consumed within two round trips, or less by half of what is still
-/// unread of the packets that came together: then the window, not the sender or the reader, is what limits the path. It never shrinks, and never exceeds its maximum; a stream's grows no
+/// unread of the packets that came together, as long as that is little: then the window, not the sender or the reader, is what limits the path. It never shrinks, and never exceeds its maximum; a stream's grows no
 /// further than its share of the connection's.
 #[derive(Debug)]
 pub(super) struct ReceiveWindow {
@@ -46,8 +50,8 @@ impl ReceiveWindow {
         if !self.is_renewal_due(received) {
             return false;
         }
-        // Credit is due at half of what unread data leaves of the window; of one that is read as it comes, a quarter may be unread.
-        let is_read_as_it_comes = self.gain() >= self.size / 8 * 3;
+        // Credit is due at half of what unread data leaves of the window.
+        let is_read_as_it_comes = self.gain() >= (self.size - UNREAD_MAX.min(self.size / 4)) / 2;
         if is_read_as_it_comes && now - self.renewed < rtt * 2 {
             self.size = (self.size * 2).min(self.size_max).min(cap).max(self.size);
         }
