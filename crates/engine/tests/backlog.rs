@@ -32,10 +32,20 @@ fn flood(server: &Engine, waiting_max: u64, stop: &AtomicBool) {
     }
 }
 
+/// Raises a flag at the end, also of a test that fails: who waits for it would wait for ever.
+struct Raise<'a>(&'a AtomicBool);
+
+impl Drop for Raise<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Has the server's first worker sleep more than it works while `meanwhile` runs: 10 ms at the beginning of each turn.
 fn hold_up<T>(server: &Engine, meanwhile: impl FnOnce() -> T) -> T {
     let (worker, stop) = (server.workers().remove(0), AtomicBool::new(false));
     std::thread::scope(|scope| {
+        let _end = Raise(&stop);
         scope.spawn(|| {
             while !stop.load(Ordering::Relaxed) {
                 let (napped, wait) = std::sync::mpsc::channel();
@@ -49,9 +59,7 @@ fn hold_up<T>(server: &Engine, meanwhile: impl FnOnce() -> T) -> T {
                 }
             }
         });
-        let result = meanwhile();
-        stop.store(true, Ordering::Relaxed);
-        result
+        meanwhile()
     })
 }
 
@@ -66,6 +74,7 @@ fn overrun(backend: Backend) {
     let stop = AtomicBool::new(false);
     let client = client();
     std::thread::scope(|scope| {
+        let _end = Raise(&stop);
         scope.spawn(|| flood(&server, u64::MAX, &stop));
         // The change is under way long before the worker is let go.
         let change = hold_up(&server, || {
@@ -75,7 +84,6 @@ fn overrun(backend: Backend) {
             change
         });
         change.join().expect("the change ends").expect("within the limits");
-        stop.store(true, Ordering::Relaxed);
     });
     let stats = server.stats();
     assert!(stats.datagrams > 3_000, "the socket was full: {stats:?}");
@@ -124,6 +132,7 @@ fn what_waits_in_the_socket_keeps_new_connections_out_and_leaves_old_ones_whole(
     };
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
+        let _end = Raise(&stop);
         scope.spawn(|| flood(&server, 2_000, &stop));
         hold_up(&server, || {
             // By the turns alone, ten milliseconds each, it would never come to that.
@@ -137,7 +146,6 @@ fn what_waits_in_the_socket_keeps_new_connections_out_and_leaves_old_ones_whole(
                 on_worker(&server, dropped).expect("it is asked on its worker") > 0
             });
         });
-        stop.store(true, Ordering::Relaxed);
     });
 }
 
@@ -158,9 +166,9 @@ fn what_waits_in_the_socket_brings_another_worker_by_the_policy_as_it_is() {
     let server = Engine::start(config, serve(echo)).expect("loopback is there");
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
+        let _end = Raise(&stop);
         scope.spawn(|| flood(&server, 3_000, &stop));
         hold_up(&server, || wait_until("there is a second worker", || server.workers().len() == 2));
-        stop.store(true, Ordering::Relaxed);
     });
     assert!(server.stats().growth_asked > 0);
 }
