@@ -55,7 +55,12 @@ fn a_bulk_transfer_does_not_allocate_per_packet() {
         (short, long)
     });
     // 128 MiB are at least 90,000 packets in each direction counted together.
-    assert!(long < 500, "{short} allocations for 16 MiB, {long} for 128 MiB");
-    let lost = client.workers()[0].io_stats().drop_rx_no_memory;
-    assert_eq!(lost, 0, "a fast reader keeps the pools from running empty");
+    let io = client.workers()[0].io_stats();
+    // Where the machine keeps the reader from its turns, what it has not read goes to the heap: two allocations for each.
+    let kept = 2 * io.rx_spilled as usize;
+    assert!(
+        long < 500 + kept,
+        "{short} allocations for 16 MiB, {long} for 128 MiB, {kept} of them for what was not read"
+    );
+    assert_eq!(io.drop_rx_no_memory, 0, "a fast reader keeps the pools from running empty");
 }
