@@ -1,19 +1,21 @@
 //! One queue of the interface: its socket, its memory, and the frames that are kept for sending.
 
-use std::io;
+mod hosting;
+mod open;
+
+pub(super) use self::open::{Opened, Plot};
+
 use std::sync::Arc;
 
-use warpline_frame::{Frame, Pages, PoolConfig};
+use warpline_frame::{Frame, Pages};
 use warpline_wire::net::HEADERS_MAX;
 
-use super::checksums::{self, Demand, Offload};
-use super::config::{XdpChecksums, XdpConfig, XdpFrames, XdpMode, XdpModes};
-use super::device::SINGLE_BUFFER_MTU;
+use super::config::XdpFrames;
 use super::guest::{GuestLink, Host};
 use super::jumbo::{Jumbo, Partial, join};
-use super::socket::{BindTo, Socket, until_released};
-use super::umem::{KERNEL_HEADROOM, Places, Umem};
-use crate::limits::{XDP_GUEST_FRAMES, XDP_RECV_BATCH, XDP_RING_LEN, XDP_TX_FRAMES};
+use super::socket::Socket;
+use super::umem::{Places, Umem};
+use crate::limits::{XDP_RECV_BATCH, XDP_RING_LEN, XDP_TX_FRAMES};
 use crate::stats::{Stat, StatsHandle};
 
 /// Where payloads are built in their frames: behind the longest headers, on a cache line.
@@ -22,9 +24,6 @@ pub(super) const PAYLOAD_AT: usize = HEADERS_MAX.next_multiple_of(64);
 /// Calls to have the kernel send what is in the ring, one after the other: with its default budget of 32 packets a call
 /// this empties a full share of frames.
 const TX_CALLS_MAX: usize = XDP_TX_FRAMES / 32;
-
-/// Packets that are handed to the kernel together when it polls busily.
-const BUSY_POLL_USECS: u32 = 20;
 
 /// A queue.
 pub(super) struct Lane {
@@ -66,73 +65,7 @@ pub(super) struct Outbound {
     pub(super) unfinished: bool,
 }
 
-/// What the memory of a queue is made for.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Plot {
-    pub(super) queue: u32,
-    /// Workers without a queue of their own, for which this queue's worker may have to send at a time.
-    pub(super) guests: usize,
-    /// The NUMA node to take memory from.
-    pub(super) node: Option<u32>,
-    pub(super) mtu: usize,
-}
-
-/// How a lane came to its mode.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Opened {
-    pub(super) mode: XdpMode,
-    pub(super) why: String,
-    /// Who computes checksums.
-    pub(super) checksums: &'static str,
-    /// What became of the wish for busy polling; `None` without one.
-    pub(super) polling: Option<&'static str>,
-}
-
 impl Lane {
-    /// Makes the memory of a queue, with frames for so many guests; there is no socket yet. Fails as mapping does.
-    pub(super) fn new(plot: Plot, config: &XdpConfig) -> io::Result<Lane> {
-        let Plot { queue, guests, node, mtu } = plot;
-        // With two VLAN tags in front of it and the kernel's headroom; on virtual interfaces the kernel also needs room
-        // for its own record (`skb_shared_info`, 320 bytes) behind it.
-        let small = KERNEL_HEADROOM + 22 + mtu <= 2048;
-        let frame_size = match config.frame_size {
-            Some(2048) if !small => {
-                let what = format!("frames of 2048 bytes are too small for an MTU of {mtu}: it takes 4096");
-                return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
-            }
-            Some(size) => size,
-            None => {
-                if small {
-                    2048
-                } else {
-                    4096
-                }
-            }
-        };
-        let jumbo = (mtu > SINGLE_BUFFER_MTU).then(|| Jumbo::new(mtu, node)).transpose()?;
-        // Guests build packets of several frames elsewhere.
-        let lent = if jumbo.is_some() { 0 } else { guests * XDP_GUEST_FRAMES };
-        let mut umem = Umem::new(frame_size, config.frames + lent, node)?;
-        let tx_free: Vec<Frame> = std::iter::from_fn(|| umem.take()).take(XDP_TX_FRAMES + lent).collect();
-        Ok(Lane {
-            socket: None,
-            umem,
-            jumbo,
-            partial: None,
-            queue,
-            tx_free,
-            batch: Vec::with_capacity(XDP_RECV_BATCH),
-            guests: Vec::with_capacity(guests),
-            host: Arc::default(),
-            guests_max: guests,
-            owed: 0,
-            busy_poll: false,
-            blocked: false,
-            starved: false,
-            held_back: false,
-        })
-    }
-
     /// Whether packets are built outside the memory that the kernel reads.
     pub(super) fn is_jumbo(&self) -> bool {
         self.jumbo.is_some()
@@ -155,55 +88,6 @@ impl Lane {
         self.socket.as_ref()
     }
 
-    /// Binds a socket, zero-copy first if the modes allow it. Fails as bind(2) does.
-    pub(super) fn open(&mut self, ifindex: u32, native: bool, config: &XdpConfig) -> io::Result<Opened> {
-        let (queue, multi_buffer) = (self.queue, self.jumbo.is_some());
-        let bind = |zero_copy| {
-            let (interface, wanted) = (config.interface, config.checksums);
-            let demand = Demand { interface, wanted, zero_copy, several_frames: multi_buffer };
-            let (checksums, who) = checksums::choose(demand)?;
-            let socket = Socket::new(&self.umem, BindTo { ifindex, queue, zero_copy, multi_buffer, checksums })?;
-            let is_old = checksums != Offload::Own && !socket.finishes_checksums();
-            if is_old && wanted != XdpChecksums::Best {
-                return Err(checksums::refusal("the kernel is older than 6.8"));
-            }
-            let who = if is_old { "checksums computed here: the kernel is older than 6.8" } else { who };
-            io::Result::Ok((socket, who))
-        };
-        let copy = if native { XdpMode::Copy } else { XdpMode::Generic };
-        let ((socket, checksums), mode, why) = match config.modes {
-            XdpModes::Best | XdpModes::ZeroCopy if native => match bind(true) {
-                Ok(bound) => (bound, XdpMode::ZeroCopy, "the driver has zero-copy".to_owned()),
-                Err(error) if config.modes == XdpModes::Best && lacks_zero_copy(&error) => {
-                    // Until the socket of the first try is gone its memory counts against the limit, too.
-                    let bound = until_released(|error| error.kind() == io::ErrorKind::OutOfMemory, || bind(false))?;
-                    (bound, copy, format!("the driver has no zero-copy ({error})"))
-                }
-                Err(error) => return Err(error),
-            },
-            XdpModes::ZeroCopy => {
-                let what = "zero-copy was asked for, and the program does not run in the driver";
-                return Err(io::Error::new(io::ErrorKind::Unsupported, what));
-            }
-            XdpModes::Best | XdpModes::Generic => (bind(false)?, copy, String::new()),
-            XdpModes::Copy => (bind(false)?, copy, "copy mode was asked for".to_owned()),
-        };
-        let mut polling = None;
-        if config.busy_poll_budget > 0 {
-            socket.prefer_busy_poll(BUSY_POLL_USECS, config.busy_poll_budget.into())?;
-            self.busy_poll = true;
-            polling = Some(if socket.can_poll_busily() {
-                "busy polling"
-            } else {
-                "no busy polling yet: the driver does not say by which NAPI the queue runs (before Linux 6.14 packets do)"
-            });
-        }
-        self.socket = Some(socket);
-        self.blocked = false;
-        self.refill();
-        Ok(Opened { mode, why, checksums, polling })
-    }
-
     /// Gives up the socket: the interface is gone. `elsewhere` as in [`frames`](Self::frames).
     pub(super) fn close(&mut self, elsewhere: usize) {
         if self.socket.take().is_none() {
@@ -216,120 +100,6 @@ impl Lane {
         let kept = self.tx_frames().saturating_sub(lent + elsewhere);
         self.owed = kept.saturating_sub(self.tx_free.len());
         self.take_owed();
-    }
-
-    /// How many frames are for sending, those of all guests that there may be included.
-    fn tx_frames(&self) -> usize {
-        let lent = if self.is_jumbo() { 0 } else { self.guests_max * XDP_GUEST_FRAMES };
-        XDP_TX_FRAMES + lent
-    }
-
-    /// The shape of the pool that a guest builds packets of several frames in; `None` if each fits one.
-    pub(super) fn jumbo_config(&self) -> Option<PoolConfig> {
-        self.jumbo.as_ref().map(Jumbo::tx_config)
-    }
-
-    /// What all guests are told.
-    pub(super) fn host(&self) -> &Arc<Host> {
-        &self.host
-    }
-
-    /// Sends for another worker from now on. The memory was made for so many.
-    pub(super) fn take_in(&mut self, guest: GuestLink) {
-        self.guests.push(guest);
-        self.supply_guests();
-    }
-
-    /// Enters in the TX ring what the guests have ready.
-    #[inline]
-    pub(super) fn serve_guests(&mut self, stats: &StatsHandle) {
-        if !self.guests.is_empty() {
-            self.serve_all_guests(stats);
-        }
-        if self.owed > 0 {
-            self.take_owed();
-        }
-    }
-
-    fn serve_all_guests(&mut self, stats: &StatsHandle) {
-        let mut guests = std::mem::take(&mut self.guests);
-        self.held_back = false;
-        guests.retain_mut(|guest| {
-            // Asked before the look into its ring: what it gave before it went is there.
-            let left = guest.signs().has_left();
-            let all = self.serve(guest, stats);
-            self.held_back |= !all;
-            if left && all {
-                self.owed += guest.out();
-            }
-            !(left && all)
-        });
-        self.guests = guests;
-        self.supply_guests();
-    }
-
-    /// Enters in the TX ring what a guest has ready; `false` if there was no room for all of it.
-    fn serve(&mut self, guest: &mut GuestLink, stats: &StatsHandle) -> bool {
-        while !guest.is_done() {
-            if !self.has_room_for_guests() {
-                return false;
-            }
-            let Some(packet) = guest.next() else { break };
-            if !self.is_jumbo() {
-                guest.settle();
-                self.umem.take_over();
-            }
-            if !self.send(packet) {
-                stats.add(Stat::DropTxRefused, 1);
-            }
-        }
-        true
-    }
-
-    /// Takes those frames for sending from the pool that came home there.
-    #[cold]
-    fn take_owed(&mut self) {
-        while self.owed > 0
-            && let Some(frame) = self.umem.take()
-        {
-            self.tx_free.push(frame);
-            self.owed -= 1;
-        }
-    }
-
-    /// Whether a guest's packet can be sent and leaves room in the rings for the own ones.
-    fn has_room_for_guests(&mut self) -> bool {
-        if let Some(jumbo) = &self.jumbo {
-            let pieces = jumbo.tx.frame_size().div_ceil(self.umem.frame_size()) + 1;
-            if self.tx_free.len() < pieces {
-                self.reap();
-            }
-            return self.tx_free.len() >= pieces;
-        }
-        self.umem.sending() < XDP_RING_LEN as usize - XDP_TX_FRAMES
-    }
-
-    /// Gives the guests frames to build in, as long as half of the own share is left.
-    fn supply_guests(&mut self) {
-        if self.is_jumbo() {
-            self.guests.iter().for_each(GuestLink::wake_if_starved);
-            return;
-        }
-        for guest in &mut self.guests {
-            while guest.has_room()
-                && self.tx_free.len() > XDP_TX_FRAMES / 2
-                && let Some(frame) = self.tx_free.pop()
-            {
-                match guest.give(frame) {
-                    Ok(()) => self.umem.hand_on(),
-                    Err(frame) => {
-                        self.tx_free.push(frame);
-                        break;
-                    }
-                }
-            }
-            guest.wake_if_starved();
-        }
     }
 
     /// Takes up to one batch of packets out of the RX ring; they are read with [`packets`](Self::packets).
@@ -593,46 +363,5 @@ impl Drop for Lane {
         }
         // The socket goes before the memory that it was told of.
         self.close(0);
-    }
-}
-
-/// What drivers answer that have no zero-copy, or not for this size of frames or this queue; also that it would not come with
-/// the checksums that were asked for.
-fn lacks_zero_copy(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::Unsupported
-        || matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENXIO | libc::ENOENT))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::config::InterfaceName;
-    use super::super::reception::Reception;
-    use super::*;
-    use crate::IoKind;
-    use crate::bell::{Doorbell, Waker};
-
-    /// Nothing else wakes a worker that sleeps while the kernel has all that fits the ring.
-    #[test]
-    fn what_guests_have_to_send_and_there_is_no_room_for_keeps_the_owner_looking() {
-        let config = XdpConfig::new(InterfaceName::new("eth0").expect("a short name"));
-        let (guests, stats) = (7, StatsHandle::new(IoKind::Xdp));
-        let mut lane = Lane::new(Plot { queue: 0, guests, node: None, mtu: 1500 }, &config).expect("there is memory");
-        let bell = || Doorbell::new(Waker::thread());
-        let (mut reception, mut arrivals) = Reception::new(&lane, bell(), guests, None);
-        let mut guest = reception.admit(bell()).expect("there is room");
-        lane.take_in(arrivals.pop().expect("it was admitted"));
-        let mut lent = Vec::new();
-        while lane.umem.sending() < XDP_RING_LEN as usize - XDP_TX_FRAMES {
-            let frame = lane.tx_free.pop().expect("there are so many");
-            lent.push(lane.umem.lend_to_send(frame, 0).expect("nobody else has it"));
-        }
-        let frame = guest.take_tx().expect("it was given some");
-        assert!(guest.send(Outbound { frame, start: PAYLOAD_AT, len: 100, unfinished: false }));
-        assert!(!lane.is_blocked());
-        lane.serve_guests(&stats);
-        assert!(lane.is_blocked(), "its packet waits");
-        lane.tx_free.push(lane.umem.sent(lent[0]).expect("it was lent"));
-        lane.serve_guests(&stats);
-        assert!(!lane.is_blocked() && lane.frames(0).add_up());
     }
 }
