@@ -71,4 +71,4 @@ pub use event::Event;
 pub use qlog::LogPiece;
 pub use streams::{ClosedStream, ReadError, ResetAtError, WriteError};
 pub use time::Instant;
-pub use warpline_wire::{Dir, Side, StreamId, TransportErrorCode, Version};
+pub use warpline_wire::{Dir, ResetToken, Side, StreamId, TransportErrorCode, Version};

@@ -74,6 +74,10 @@ pub const STATELESS_REPLIES_MAX: usize = 256;
 /// asks to limit the rate).
 pub const STATELESS_RESETS_PER_SECOND: u32 = 1_000;
 
+/// Datagrams in a second that may be the reset of a connection at another endpoint of this address, and are told on
+/// ([`Endpoint::poll_unclaimed_reset`](crate::Endpoint::poll_unclaimed_reset)); the rest are dropped, as what an attacker makes up is.
+pub const UNCLAIMED_RESETS_PER_SECOND: usize = 1_000;
+
 /// Shortest time between two key updates that this endpoint starts or accepts, in multiples of the PTO
 /// (RFC 9001 section 6.5).
 pub const KEY_UPDATE_PTOS: u32 = 3;

@@ -311,13 +311,15 @@ fn stateless_reset_loops() {
         exchanged += 1;
     }
     assert!((1..60).contains(&exchanged), "{exchanged}");
-    // And there are not many of them in a second.
+    // And there are not many of them in a second, nor of those that other endpoints are asked about.
     let mut resets = 0;
     for _ in 0..10_000 {
         one.handle_datagram(now, &meta, &mut Memory::from_vec(vec![0x42; 100]));
         resets += u32::from(one.poll_transmit(now, &mut buf).is_some());
     }
     assert!(resets <= limits::STATELESS_RESETS_PER_SECOND);
+    let asked = std::iter::from_fn(|| one.poll_unclaimed_reset()).count();
+    assert_eq!(asked, limits::UNCLAIMED_RESETS_PER_SECOND);
 }
 
 /// Initials from addresses that never answer: past half of the room for handshakes every address must be proved first, and

@@ -283,6 +283,7 @@ impl Loop {
                 Message::Moved(moved) => {
                     self.tally.moved_in += self.share.take_in(*moved, &mut core, &self.cx.exec, &mut self.links);
                 }
+                Message::Reset(token) => _ = core.endpoint.reset(now, token),
             }
         }
         drop(core);

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use warpline_frame::Frame;
 use warpline_proto::DatagramMeta;
 use warpline_ring::spsc::{Consumer, Full, Producer};
-use warpline_wire::ConnectionId;
+use warpline_wire::{ConnectionId, ResetToken};
 
 /// A datagram on its way to the worker that owns its connection.
 pub(crate) struct Packet {
@@ -32,6 +32,8 @@ pub(crate) enum Message {
     Packet(Packet),
     Moved(Box<MovedConnection>),
     Stray(Stray),
+    /// Somebody's stateless reset, perhaps.
+    Reset(ResetToken),
 }
 
 /// The way to one other worker.
@@ -143,6 +145,13 @@ impl Links {
         sent
     }
 
+    /// Tells all others of what may be a stateless reset. Where there is no room it is not told: the peer sends another one.
+    pub(crate) fn tell_of_reset(&mut self, token: ResetToken) {
+        for outbound in self.outbound.iter_mut().flatten().filter(|outbound| outbound.overflow.is_empty()) {
+            outbound.unrung |= outbound.ring.push(Message::Reset(token)).is_ok();
+        }
+    }
+
     /// Tries again to send what had no room; `true` if nothing waits any more.
     pub(crate) fn flush(&mut self) -> bool {
         if self.blocked {
@@ -226,7 +235,7 @@ mod tests {
         let in_order = got.iter().enumerate().all(|(n, message)| match message {
             Message::Packet(packet) => usize::from(packet.hops) == n % 251,
             Message::Stray(stray) => n == OVERFLOW_PACKETS + 4 && stray.holder == 7,
-            Message::Moved(_) => false,
+            Message::Moved(_) | Message::Reset(_) => false,
         });
         assert!(in_order);
     }

@@ -232,6 +232,7 @@ impl Loop {
         }
         let pressure = self.signals.pressure(self.setup.config.shed_delay);
         self.cx.core.borrow_mut().endpoint.set_pressure(pressure);
+        self.tell_of_resets();
         self.rebind(now);
         self.tend_strays();
         if !self.setup.is_reader && self.signals.asks(self.setup.config.scaling.as_ref(), now) {
@@ -245,6 +246,15 @@ impl Loop {
         self.publish();
         unfinished |= self.depart();
         Turn { worked: worked || unfinished, unfinished }
+    }
+
+    /// The kernel gives a stateless reset to any worker.
+    #[inline]
+    fn tell_of_resets(&mut self) {
+        let mut core = self.cx.core.borrow_mut();
+        while let Some(token) = core.endpoint.poll_unclaimed_reset() {
+            self.links.tell_of_reset(token);
+        }
     }
 
     #[inline]

@@ -1,8 +1,10 @@
 //! Datagrams that belong to no connection: new connections, versions not spoken, resets.
 
+use core::time::Duration;
+
 use warpline_frame::Frame as Memory;
-use warpline_wire::TransportErrorCode;
 use warpline_wire::header::{self, HeaderError, PacketKind, ProtectedHeader};
+use warpline_wire::{ResetToken, TransportErrorCode};
 
 use super::{Endpoint, Pressure};
 use crate::config::RetryPolicy;
@@ -10,13 +12,37 @@ use crate::connection::{Connection, Opening};
 use crate::crypto::{TokenError, TokenKind};
 use crate::cx::Cx;
 use crate::datagram_meta::DatagramMeta;
-use crate::limits::{HALF_OPEN_MAX, INITIAL_DATAGRAM_MIN};
+use crate::limits::{HALF_OPEN_MAX, INITIAL_DATAGRAM_MIN, UNCLAIMED_RESETS_PER_SECOND};
 use crate::time::Instant;
 
 /// Shortest destination ID that a client may choose (RFC 9000 section 7.2).
 const INITIAL_DCID_MIN: usize = 8;
 /// Shortest stateless reset (RFC 9000 section 10.3).
 const STATELESS_RESET_MIN: usize = 21;
+
+/// Tokens of datagrams that led nowhere.
+#[derive(Debug, Default)]
+pub(super) struct Unclaimed {
+    tokens: Vec<ResetToken>,
+    /// How many were kept in the second that began at `window`.
+    kept: usize,
+    window: Instant,
+}
+
+impl Unclaimed {
+    fn keep(&mut self, now: Instant, token: ResetToken) {
+        if now - self.window >= Duration::from_secs(1) {
+            self.window = now;
+            self.kept = 0;
+            // Nobody asks.
+            self.tokens.clear();
+        }
+        if self.kept < UNCLAIMED_RESETS_PER_SECOND {
+            self.kept += 1;
+            self.tokens.push(token);
+        }
+    }
+}
 
 impl Endpoint {
     /// A datagram whose destination ID leads to no connection.
@@ -59,7 +85,13 @@ impl Endpoint {
     /// (RFC 9000 section 10.3).
     fn is_stateless_reset(&mut self, now: Instant, memory: &Memory) -> bool {
         let token = memory.last_chunk::<16>().filter(|_| memory.len() >= STATELESS_RESET_MIN);
-        let Some(handle) = token.and_then(|token| self.routes.find_reset_token(token)) else { return false };
+        token.is_some_and(|token| self.reset(now, ResetToken(*token)))
+    }
+
+    /// A datagram with this token at its end has come, here or to another endpoint of the same address. `false` if it is not the
+    /// token of a connection here.
+    pub fn reset(&mut self, now: Instant, token: ResetToken) -> bool {
+        let Some(handle) = self.routes.find_reset_token(&token.0) else { return false };
         self.stats.stateless_resets_received += 1;
         if let Some(connection) = self.connection(handle) {
             connection.on_stateless_reset(now);
@@ -67,9 +99,20 @@ impl Endpoint {
         true
     }
 
-    /// A short header packet for an unknown ID deserves our stateless reset.
+    /// The token of a datagram that led nowhere, which may be the stateless reset of a connection of another endpoint at the same
+    /// address: nothing else in a reset says whose it is (RFC 9000 section 10.3). Kept are as many as one second brings at most,
+    /// [`UNCLAIMED_RESETS_PER_SECOND`].
+    #[inline]
+    pub fn poll_unclaimed_reset(&mut self) -> Option<ResetToken> {
+        self.unclaimed.tokens.pop()
+    }
+
+    /// A short header packet for an unknown ID deserves our stateless reset, and may be one.
     fn handle_unknown_short(&mut self, now: Instant, meta: &DatagramMeta, memory: &Memory) {
         self.stats.dropped_unknown_cid += 1;
+        if let Some(token) = memory.last_chunk::<16>().filter(|_| memory.len() >= STATELESS_RESET_MIN) {
+            self.unclaimed.keep(now, ResetToken(*token));
+        }
         if self.server.is_some() {
             self.reply_stateless_reset(now, meta, memory);
         }

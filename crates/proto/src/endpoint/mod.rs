@@ -20,6 +20,7 @@ use rustls_pki_types::ServerName;
 use warpline_frame::Frame as Memory;
 use warpline_wire::{Version, cid, header};
 
+use self::accept::Unclaimed;
 pub use self::ahead::Fetch;
 use self::deadlines::Deadlines;
 use self::early::EarlyDatagrams;
@@ -74,6 +75,7 @@ pub struct Endpoint {
     /// Connections that may have events.
     eventful: VecDeque<u32>,
     replies: StatelessReplies,
+    unclaimed: Unclaimed,
     /// Parts of logs, to be taken.
     logs: VecDeque<LogPiece>,
     early: EarlyDatagrams,
@@ -108,6 +110,7 @@ impl Endpoint {
             sendable: VecDeque::new(),
             eventful: VecDeque::new(),
             replies: StatelessReplies::default(),
+            unclaimed: Unclaimed::default(),
             logs: VecDeque::new(),
             early: EarlyDatagrams::default(),
             half_open,
