@@ -20,6 +20,8 @@ use crate::space::PacketSpace;
 
 /// Bytes of payload that make it worth beginning a packet in what is left of a datagram.
 const PACKET_ROOM_MIN: usize = 48;
+/// The same behind others in a datagram.
+const LATER_ROOM_MIN: usize = PACKET_ROOM_MIN * 2;
 /// Bytes of a train, so that headers included it stays below the 65,536 beyond which the kernel cuts it up.
 const TRAIN_BYTES_MAX: usize = 65_408;
 
@@ -39,6 +41,15 @@ struct Budget {
 struct Built {
     len: usize,
     eliciting: bool,
+}
+
+/// What a packet is filled up to.
+#[derive(Clone, Copy, Default)]
+struct Padding {
+    /// Bytes of the packet.
+    to: usize,
+    /// Not if it leaves so much room for a later one, which pads then.
+    unless_room_for: usize,
 }
 
 impl Connection {
@@ -164,18 +175,22 @@ impl Connection {
         if limit < least {
             return 0;
         }
-        let mut len = 0;
+        let (mut len, mut has_initial) = (0, false);
         for level in Level::ALL {
             if level != Level::OneRtt && self.spaces.at(level).is_none() {
                 continue;
             }
-            let least = if len > 0 { PACKET_ROOM_MIN * 2 } else { PACKET_ROOM_MIN };
+            let least = if len > 0 { LATER_ROOM_MIN } else { PACKET_ROOM_MIN };
             if !self.wants_packet(level, budget, limit) || limit - len < least {
                 continue;
             }
-            let pad = self.padding_for(level, len, limit, budget);
-            let built = self.write_packet(cx, &mut room[len..limit], level, budget, pad);
+            let padding = match has_initial || level == Level::Initial {
+                true => self.padding_for(level, len, limit, budget),
+                false => Padding::default(),
+            };
+            let built = self.write_packet(cx, &mut room[len..limit], level, budget, padding);
             len += built.len;
+            has_initial |= built.len > 0 && level == Level::Initial;
             budget.train.at += built.len;
             if built.eliciting {
                 budget.eliciting = budget.eliciting.saturating_sub(built.len as u64);
@@ -189,21 +204,18 @@ impl Connection {
         len
     }
 
-    /// Length that the packet at `level` must bring the datagram to: datagrams with Initial packets are padded to 1,200
-    /// bytes (RFC 9000 section 14.1), by the last packet in them.
-    fn padding_for(&mut self, level: Level, before: usize, limit: usize, budget: &mut Budget) -> usize {
-        let has_initial = level == Level::Initial || (before > 0 && self.spaces.initial.is_some());
-        if !has_initial || before >= INITIAL_DATAGRAM_MIN {
-            return 0;
+    /// How the packet at `level` is padded in a datagram with an Initial packet, which has at least 1,200 bytes (RFC 9000 section 14.1).
+    fn padding_for(&mut self, level: Level, before: usize, limit: usize, budget: &mut Budget) -> Padding {
+        // What this packet may take of the window is not there for a later one.
+        let after = budget.eliciting.saturating_sub(limit as u64);
+        let (eliciting, throttled) = (std::mem::replace(&mut budget.eliciting, after), budget.throttled);
+        let mut later = Level::ALL.into_iter().filter(|l| *l > level);
+        let follows = later.any(|next| self.spaces.at(next).is_some() && self.wants_packet(next, budget, limit));
+        (budget.eliciting, budget.throttled) = (eliciting, throttled);
+        Padding {
+            to: INITIAL_DATAGRAM_MIN.saturating_sub(before),
+            unless_room_for: if follows { LATER_ROOM_MIN } else { usize::MAX },
         }
-        let later = Level::ALL.into_iter().filter(|l| *l > level);
-        for next in later {
-            if self.spaces.at(next).is_some() && self.wants_packet(next, budget, limit) {
-                // The later packet pads, unless this one leaves it no room; then nothing is missing either.
-                return 0;
-            }
-        }
-        INITIAL_DATAGRAM_MIN - before
     }
 
     /// True when a packet of `level` has something to carry that may be sent now.
@@ -250,7 +262,7 @@ impl Connection {
         room: &mut [u8],
         level: Level,
         budget: &mut Budget,
-        pad_to: usize,
+        padding: Padding,
     ) -> Built {
         // A challenge waits for no window: what fills it may have gone to an address where the peer is no more.
         let may_elicit = level != Level::OneRtt
@@ -289,7 +301,7 @@ impl Connection {
             return Built { len: 0, eliciting: false };
         }
         let carries_paths = level == Level::OneRtt && may_elicit && !self.is_quiet;
-        let pad_to = if carries_paths { pad_to.max(self.path_frames_pad(room.len())) } else { pad_to };
+        let for_paths = if carries_paths { self.path_frames_pad(room.len()) } else { 0 };
         let mut builder = PacketBuilder::begin(room, level, &parts);
         if level == Level::Initial {
             self.handshake.token = token;
@@ -298,6 +310,8 @@ impl Connection {
         if builder.is_empty() {
             return Built { len: 0, eliciting: false };
         }
+        let pad_to =
+            if builder.w.remaining() < padding.unless_room_for { padding.to.max(for_paths) } else { for_paths };
         let padded = pad_to > builder.len();
         if padded {
             builder.pad_to(pad_to);

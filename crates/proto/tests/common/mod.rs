@@ -73,6 +73,15 @@ pub struct Pair {
     server_config: Arc<ServerConfig>,
 }
 
+/// Whether a datagram begins with an Initial packet of version 1 or 2 (RFC 9000 section 17.2.2, RFC 9369 section 3.2).
+fn is_initial(datagram: &[u8]) -> bool {
+    match (datagram[0] & 0xb0, &datagram[1..5]) {
+        (0x80, [0, 0, 0, 1]) => true,
+        (0x90, version) => version == Version::V2.0.to_be_bytes(),
+        _ => false,
+    }
+}
+
 impl Pair {
     pub fn new(transport: &TransportConfig) -> Self {
         Self::with_server(transport, server_config(transport))
@@ -149,6 +158,8 @@ impl Pair {
             for datagram in buf[..len].chunks(segment_size) {
                 let mut bytes = datagram.to_vec();
                 self.count += 1;
+                // RFC 9000 section 14.1. A server's that only acknowledge may be shorter.
+                assert!(!from_client || !is_initial(datagram) || datagram.len() >= 1_200, "{} bytes", datagram.len());
                 let passes = self.route_filter.as_mut().is_none_or(|passes| passes(remote));
                 if passes && (self.filter)(self.count, from_client, &mut bytes) {
                     let at = self.now + self.delay + (self.jitter)(self.count, from_client);
