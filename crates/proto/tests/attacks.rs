@@ -288,6 +288,37 @@ fn key_update_abuse() {
     assert!(format!("{closed:?}").contains("KEY_UPDATE_ERROR"), "{closed:?}");
 }
 
+/// A packet under the old keys after one under newer keys (RFC 9001 section 6.4).
+#[test]
+fn old_keys_after_newer_ones() {
+    let (mut test, client, _) = established();
+    test.pair.run_for(Duration::from_secs(2));
+    // The second packet of the train is as the client, which knows of no update, made it.
+    test.edit(Level::OneRtt, |clear| clear.generation = 1);
+    let connection = test.pair.client.connection(client).unwrap();
+    let id = connection.open(Dir::Bi).unwrap();
+    connection.write(id, &mut Chunk::from_static(&[7; 2000])).unwrap();
+    assert_eq!(test.server_error(), Code::KEY_UPDATE_ERROR);
+}
+
+/// Authentic packets of a handshake with another source ID are dropped (RFC 9000 section 7.2), and the handshake goes on with what is
+/// sent again.
+#[test]
+fn a_source_id_that_changes_in_the_handshake() {
+    for level in [Level::Initial, Level::Handshake] {
+        let mut test = Tampered::new(&TransportConfig::default());
+        // Of the client's first packets one is whole, so that the server knows the ID.
+        if level == Level::Initial {
+            test.edit(level, |_| {});
+        }
+        test.edit(level, |clear| clear.scid_change = 1);
+        let (_, server) = test.pair.established();
+        test.pair.run_for(Duration::from_secs(1));
+        let drops = test.pair.server.peek(server).unwrap().stats().drops;
+        assert_eq!(drops.unexpected, 1, "{level:?}: {drops:?}");
+    }
+}
+
 fn server_endpoint() -> (Endpoint, DatagramMeta, warpline_proto::Instant) {
     let pair = Pair::new(&TransportConfig::default());
     let meta = DatagramMeta { remote: pair.client_addr, local: None, ecn: None };

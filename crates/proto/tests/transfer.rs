@@ -273,6 +273,34 @@ fn a_server_that_was_killed_and_runs_again_resets_its_connections() {
     assert!(pair.client_events.contains(&closed), "{:?}", pair.client_events);
 }
 
+/// RFC 9000 section 10.3.1: what cannot be opened may be a reset, too.
+#[test]
+fn a_reset_that_bears_an_id_of_the_connection_by_chance_resets_it() {
+    let mut pair = Pair::new(&TransportConfig::default());
+    let (restarted, rewritten) = (Rc::new(Cell::new(false)), Rc::new(Cell::new(0)));
+    let (is_reset, count, mut id) = (Rc::clone(&restarted), Rc::clone(&rewritten), [0; 8]);
+    pair.filter = Box::new(move |_, to_server, bytes| {
+        if to_server || bytes[0] & 0x80 != 0 {
+        } else if is_reset.get() {
+            bytes[1..9].copy_from_slice(&id);
+            count.set(count.get() + 1);
+        } else {
+            id.copy_from_slice(&bytes[1..9]);
+        }
+        true
+    });
+    let (client, _) = pair.established();
+    pair.run_for(Duration::from_secs(1));
+    pair.restart_server();
+    restarted.set(true);
+    let stream = pair.client.connection(client).unwrap().open(Dir::Uni).unwrap();
+    pair.client.connection(client).unwrap().write(stream, &mut Chunk::from(vec![1; 100])).unwrap();
+    pair.run_for(Duration::from_secs(1));
+    assert!(rewritten.get() > 0);
+    let closed = (client, Event::Closed(ConnectionError::Reset));
+    assert!(pair.client_events.contains(&closed), "{:?}", pair.client_events);
+}
+
 #[test]
 fn either_probe_of_a_handshake_moves_it_on() {
     let mut pair = Pair::new(&TransportConfig::default());

@@ -204,7 +204,10 @@ impl Connection {
         let Some(opened) = opened else { return Ok(()) };
         self.log_received(cx.now, header, &opened, memory);
         self.counters.packets_received += 1;
-        self.on_authentic(cx, header, level)?;
+        if !self.on_authentic(cx, header, level) {
+            self.drop_packet(cx.now, Some(header.kind), header.packet_len, DropReason::Unexpected);
+            return Ok(());
+        }
         let summary = self.handle_frames(cx, meta, memory, &opened, header)?;
         let config = AckConfig { immediate: level != Level::OneRtt, max_delay: self.config.max_ack_delay };
         let Some(space) = self.spaces.at(level) else { return Ok(()) };
@@ -261,10 +264,7 @@ impl Connection {
             Level::OneRtt if early => self.open_zero_rtt(bytes, header_len, number),
             Level::OneRtt => self.open_one_rtt(cx, first & KEY_PHASE != 0, bytes, header_len, number)?,
         };
-        let Some(payload_len) = payload_len else {
-            self.on_failed_open(level)?;
-            return self.dropped(cx.now, header, DropReason::NotAuthentic);
-        };
+        let Some(payload_len) = payload_len else { return self.not_authentic(cx, memory, header, level) };
         self.check_opened(cx, header, OpenedPacket { level, number, header_len, payload_len }, first)
     }
 
@@ -320,6 +320,12 @@ impl Connection {
     /// What opening a 1-RTT packet says of the keys.
     #[inline]
     pub(super) fn on_opened(&mut self, now: Instant, opened: &Opened, number: u64) -> Result<(), TransportError> {
+        if opened.outdated {
+            return Err(TransportError::new(
+                TransportErrorCode::KEY_UPDATE_ERROR,
+                "old keys for a packet after those under newer ones",
+            ));
+        }
         if opened.updated {
             let next_pn = self.spaces.data.next_pn;
             if !self.keys.one_rtt.as_mut().is_some_and(|keys| keys.follow(number, next_pn)) {
@@ -338,9 +344,21 @@ impl Connection {
         Ok(())
     }
 
-    /// Counts forgeries against the cipher's integrity limit (RFC 9001 section 6.6).
+    /// A packet that did not open: a forgery, which counts against the cipher's integrity limit (RFC 9001 section 6.6), or a stateless
+    /// reset that looks like one of the connection's packets (RFC 9000 section 10.3.1). Its tag is as it came.
     #[cold]
-    pub(super) fn on_failed_open(&mut self, level: Level) -> Result<(), TransportError> {
+    pub(super) fn not_authentic(
+        &mut self,
+        cx: &mut Cx<'_>,
+        memory: &Memory,
+        header: &ProtectedHeader,
+        level: Level,
+    ) -> Result<Option<OpenedPacket>, TransportError> {
+        let token = memory.last_chunk::<16>().filter(|_| level == Level::OneRtt);
+        if token.is_some_and(|token| cx.routes.find_reset_token(token) == Some(cx.handle)) {
+            self.on_stateless_reset(cx.now);
+            return Ok(None);
+        }
         self.keys.failed_opens += 1;
         let limit = self.keys.one_rtt.as_ref().map_or(u64::MAX, |k| k.integrity_limit());
         if level == Level::OneRtt && self.keys.failed_opens >= limit {
@@ -349,15 +367,16 @@ impl Connection {
                 "too many packets failed authentication",
             ));
         }
-        Ok(())
+        self.dropped(cx.now, header, DropReason::NotAuthentic)
     }
 
-    /// What the mere fact of an authentic packet changes.
+    /// What the mere fact of an authentic packet changes. `false`: it is to be dropped, since its source ID is another one than that
+    /// of the peer's first packet (RFC 9000 section 7.2).
     #[inline]
-    fn on_authentic(&mut self, cx: &mut Cx<'_>, header: &ProtectedHeader, level: Level) -> Result<(), TransportError> {
-        self.on_heard(cx.now);
+    fn on_authentic(&mut self, cx: &mut Cx<'_>, header: &ProtectedHeader, level: Level) -> bool {
         if level == Level::OneRtt {
-            return Ok(());
+            self.on_heard(cx.now);
+            return true;
         }
         if !self.progress.heard {
             self.progress.heard = true;
@@ -367,16 +386,15 @@ impl Connection {
             }
         }
         if self.handshake.peer_scid != Some(header.scid) {
-            // RFC 9000 section 7.2: a change of source ID during the handshake is dropped; the packet was authentic, so the peer
-            // is at fault rather than an attacker.
-            return Err(TransportError::protocol("the source connection ID changed during the handshake"));
+            return false;
         }
+        self.on_heard(cx.now);
         if level == Level::Handshake && self.identity.side == Side::Server {
             // RFC 9000 section 8.1: a Handshake packet proves the address; RFC 9001 section 4.9.1: and ends the Initial keys.
             self.paths.current.validated = true;
             self.discard_space(Level::Initial);
         }
-        Ok(())
+        true
     }
 
     fn handle_frames(

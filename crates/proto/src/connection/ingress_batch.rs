@@ -128,10 +128,7 @@ impl Connection {
             }
             Done::Failed => None,
         };
-        let Some(payload_len) = payload_len else {
-            self.on_failed_open(Level::OneRtt)?;
-            return self.dropped(cx.now, header, DropReason::NotAuthentic);
-        };
+        let Some(payload_len) = payload_len else { return self.not_authentic(cx, memory, header, Level::OneRtt) };
         self.check_opened(cx, header, OpenedPacket { level: Level::OneRtt, number, header_len, payload_len }, first)
     }
 }

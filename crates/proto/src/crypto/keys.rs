@@ -33,6 +33,7 @@ pub(crate) struct Keys {
 }
 
 /// What opening a 1-RTT packet brought.
+#[derive(Default)]
 pub(crate) struct Opened {
     /// Length of the payload, which starts behind the header.
     pub(crate) payload_len: usize,
@@ -40,6 +41,9 @@ pub(crate) struct Opened {
     pub(crate) updated: bool,
     /// The first packet that came under keys that this side updated to: the peer goes along.
     pub(crate) settled: bool,
+    /// It was sealed with old keys although its number is higher than that of a packet under newer ones, which the peer must not do (RFC
+    /// 9001 section 6.4).
+    pub(crate) outdated: bool,
 }
 
 /// 1-RTT keys: the current generation, the previous one for packets that were under way, and the next on demand.
@@ -235,7 +239,7 @@ impl OneRttKeys {
                 previous.end = number;
             }
         }
-        Opened { payload_len, updated: false, settled }
+        Opened { payload_len, settled, ..Opened::default() }
     }
 
     /// Opens a 1-RTT packet whose header is unmasked. `None`: not authentic under the keys that its phase and number call for.
@@ -250,14 +254,22 @@ impl OneRttKeys {
         // RFC 9001 section 6.5: a lower number than any of the current phase belongs to the previous one.
         if let Some(previous) = self.others.previous.as_ref().filter(|p| number < p.end) {
             previous.remote.open(&mut job);
-            return job[0].is_done.then_some(Opened { payload_len, updated: false, settled: false });
+            return job[0].is_done.then(|| Opened { payload_len, ..Opened::default() });
         }
         if self.first_received.is_some_and(|first| number < first) {
             return None;
         }
-        let OtherKeys { next, secrets, .. } = &mut *self.others;
+        let OtherKeys { previous, next, secrets, .. } = &mut *self.others;
+        // Opening spoils what it does not open.
+        let copy = previous.as_ref().filter(|_| self.first_received.is_some()).map(|_| job[0].packet.to_vec());
         next.get_or_insert_with(|| Box::new(secrets.next())).remote.open(&mut job);
-        job[0].is_done.then_some(Opened { payload_len, updated: true, settled: false })
+        if job[0].is_done {
+            return Some(Opened { payload_len, updated: true, ..Opened::default() });
+        }
+        let (previous, mut copy) = previous.as_ref().zip(copy)?;
+        let mut job = [Job::new(&mut copy, header_len, number)];
+        previous.remote.open(&mut job);
+        job[0].is_done.then(|| Opened { payload_len, outdated: true, ..Opened::default() })
     }
 
     /// Moves to the next generation because the peer did, with packet `number`.

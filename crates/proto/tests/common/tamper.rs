@@ -155,6 +155,8 @@ pub struct Clear {
     pub payload: Vec<u8>,
     /// How many key updates it is sealed after; 1-RTT packets only.
     pub generation: u32,
+    /// What the last byte of its source ID is changed by; long headers only.
+    pub scid_change: u8,
 }
 
 impl Clear {
@@ -276,10 +278,15 @@ fn rewrite(
     let (header, body) = bytes.split_at_mut(header_len);
     let payload =
         keys.packet.open_in_place(nonce(&keys.iv, pn), Aad::from(&*header), body).expect("the client's own packet");
-    let mut clear = Clear { first: header[0], payload: payload.to_vec(), generation: 0 };
+    let mut clear = Clear { first: header[0], payload: payload.to_vec(), generation: 0, scid_change: 0 };
     edit(&mut clear);
     let mut out = header.to_vec();
     out[0] = clear.first;
+    if length_at.is_some() {
+        let scid_at = 6 + usize::from(out[5]);
+        let last = scid_at + usize::from(out[scid_at]);
+        out[last] ^= clear.scid_change;
+    }
     let (mut pn_len, mut header_len) = (pn_len, header_len);
     if clear.payload.is_empty() {
         // Only a number of four bytes leaves a sample for the header's protection then.
