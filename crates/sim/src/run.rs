@@ -14,8 +14,8 @@ use warpline_proto::config::{ClientConfig, EndpointConfig, ServerConfig, Transpo
 
 use crate::app::{ALPN, Client, Server};
 use crate::check::{
-    AntiAmplification, BleachedLimit, BufferLimit, CeShareLimit, HalfOpenLimit, Liveness, VolumeLimit, check_delivery,
-    check_leaks,
+    AntiAmplification, BleachedLimit, BufferLimit, CeShareLimit, HalfOpenLimit, InitialSize, Liveness, VolumeLimit,
+    check_delivery, check_leaks,
 };
 use crate::host::Host;
 use crate::log::{self, Log};
@@ -187,6 +187,7 @@ pub(crate) fn build(setup: Setup, rng: &mut Rng, verbose: bool) -> Result<World,
     let limits = Limits { deadline, events_max: EVENTS_MAX };
     let mut world = World::new(Box::new(server), clients, limits, Log::new(verbose));
     world.watch(Box::new(AntiAmplification::new(least_rtt)));
+    world.watch(Box::new(InitialSize::default()));
     world.watch(Box::new(Liveness::new(stall_max)));
     if let Some(share_max) = ce_share_max {
         world.watch(Box::new(CeShareLimit::new(share_max)));
