@@ -4,6 +4,7 @@
 //! Every figure is the median of several rounds in which the contenders take turns, so that what disturbs the machine
 //! disturbs all alike. The exit status says nothing about who won.
 
+mod bare;
 mod clock;
 mod echo;
 mod load;
@@ -98,11 +99,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         return Ok(load::run(address, options.sockets)?);
     }
     let mut report = Report::new();
-    let tests: [Test; 9] = [
+    let tests: [Test; 10] = [
         ("yield to another fiber", 1_000_000, micro::switch),
         ("yield to another fiber, over 1,000 stacks", 1_000_000, micro::switch_many),
         ("baton hand-over", 1_000_000, micro::hand_over),
-        ("baton hand-over, over 1,000 stacks", 1_000_000, micro::hand_over_many),
+        ("baton hand-over, over 1,000 stacks", 1_000_000, micro::hand_over_in_line),
+        ("baton hand-over, over 1,000 stacks at random", 1_000_000, micro::hand_over_at_random),
         ("spawn, run and join", 300_000, micro::spawn),
         ("channel ping-pong, round trip", 200_000, micro::ping_pong),
         ("timer: add and cancel", 300_000, micro::timer_add),

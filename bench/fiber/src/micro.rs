@@ -1,7 +1,7 @@
 //! Switches, hand-overs, spawns, channels and timers.
 
+use crate::bare::{MANY, Order, at_random, bare, bare_many, bare_named, in_line};
 use crate::{Contender, contender, timed};
-use corosensei::{Coroutine, CoroutineResult};
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc;
@@ -30,74 +30,6 @@ fn in_may(f: impl FnOnce() -> Duration + Send + 'static) -> Duration {
 fn spawn_may<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> may::coroutine::JoinHandle<T> {
     // SAFETY: as above.
     unsafe { may::coroutine::spawn(f) }
-}
-
-/// Stacks where one is not enough to show what memory costs.
-const MANY: u64 = 1000;
-
-/// `corosensei`'s resume and suspend over many stacks.
-fn bare_many(n: u64) -> Duration {
-    let endless = |yielder: &corosensei::Yielder<(), ()>, ()| {
-        loop {
-            yielder.suspend(());
-        }
-    };
-    let mut coroutines: Vec<Coroutine<(), (), ()>> = (0..MANY).map(|_| Coroutine::new(endless)).collect();
-    let mut round = || coroutines.iter_mut().for_each(|coroutine| assert!(coroutine.resume(()).as_yield().is_some()));
-    round();
-    let took = timed(|| (0..n / MANY).for_each(|_| round()));
-    for coroutine in &mut coroutines {
-        // SAFETY: nothing on the coroutine's stack has a destructor.
-        unsafe { coroutine.force_reset() };
-    }
-    took
-}
-
-/// `corosensei`'s resume and suspend where the one that runs names the one that follows, as a fiber does that hands something over: whom to
-/// resume is known only when the one before has said so, and the processor cannot begin with it earlier.
-fn bare_named(count: u64, n: u64) -> Duration {
-    let names = |next: usize| {
-        move |yielder: &corosensei::Yielder<(), usize>, ()| {
-            loop {
-                yielder.suspend(next);
-            }
-        }
-    };
-    let mut coroutines: Vec<Coroutine<(), usize, ()>> =
-        (1..=count).map(|next| Coroutine::new(names((next % count) as usize))).collect();
-    let mut at = 0;
-    let mut steps = |n| {
-        for _ in 0..n {
-            at = coroutines[at].resume(()).as_yield().expect("it never ends");
-        }
-    };
-    steps(count);
-    let took = timed(|| steps(n));
-    for coroutine in &mut coroutines {
-        // SAFETY: nothing on the coroutine's stack has a destructor.
-        unsafe { coroutine.force_reset() };
-    }
-    took
-}
-
-/// `corosensei`'s resume and suspend of one coroutine, again and again. Coroutines know nothing of each other: to get from one to another takes
-/// a suspend and a resume, so this is the bare cost of that, and half of it that of one change of stacks. A fiber gets to another one with
-/// both, by way of the scheduler's loop, or with one of them if they run each other; it is compared with both.
-fn bare(n: u64) -> Duration {
-    let mut coroutine = Coroutine::new(|yielder, ()| {
-        loop {
-            yielder.suspend(());
-        }
-    });
-    let took = timed(|| {
-        for _ in 0..n {
-            let result: CoroutineResult<(), ()> = coroutine.resume(());
-            assert!(result.as_yield().is_some());
-        }
-    });
-    // SAFETY: nothing on the coroutine's stack has a destructor.
-    unsafe { coroutine.force_reset() };
-    took
 }
 
 /// So many fibers yield to each other, `n` times in all.
@@ -149,7 +81,7 @@ pub fn switch() -> Vec<Contender> {
 /// Everybody yields in turns.
 pub fn switch_many() -> Vec<Contender> {
     vec![
-        contender("corosensei resume and suspend", bare_many),
+        contender("corosensei resume and suspend", |n| bare_many(n, in_line)),
         contender("warpline yield_now", |n| in_fiber(move || yield_in_turns(MANY, n))),
         contender("tokio yield_now (spawned tasks)", |n| {
             in_tokio(|| async move {
@@ -173,44 +105,52 @@ pub fn switch_many() -> Vec<Contender> {
 }
 
 /// A baton goes round a ring of fibers.
-pub fn hand_over_many() -> Vec<Contender> {
-    vec![
-        contender("corosensei resume and suspend", bare_many),
-        contender("corosensei, named by the last", |n| bare_named(MANY, n)),
-        contender("warpline baton post and wait", |n| {
-            in_fiber(move || {
-                let batons: Rc<Vec<Baton>> = Rc::new((0..MANY).map(|_| Baton::new()).collect());
-                let rounds = n / MANY;
-                let fibers: Vec<_> = (0..MANY as usize)
-                    .map(|own| {
-                        let batons = batons.clone();
-                        spawn_fiber(move || {
-                            for _ in 0..=rounds {
-                                batons[own].wait();
-                                if own + 1 < batons.len() {
-                                    batons[own + 1].post();
-                                } else {
-                                    batons[0].post();
-                                }
-                            }
-                        })
-                    })
-                    .collect();
-                yield_now();
-                let start = Instant::now();
-                batons[0].post();
-                fibers.into_iter().for_each(|fiber| fiber.join().expect("the fiber does not panic"));
-                start.elapsed()
+fn hand_round(n: u64, order: Order) -> Duration {
+    in_fiber(move || {
+        let batons: Rc<Vec<Baton>> = Rc::new((0..MANY).map(|_| Baton::new()).collect());
+        let rounds = n / MANY;
+        let fibers: Vec<_> = order(MANY)
+            .into_iter()
+            .enumerate()
+            .map(|(own, next)| {
+                let batons = batons.clone();
+                spawn_fiber(move || {
+                    for _ in 0..=rounds {
+                        batons[own].wait();
+                        batons[next].post();
+                    }
+                })
             })
-        }),
+            .collect();
+        yield_now();
+        let start = Instant::now();
+        batons[0].post();
+        fibers.into_iter().for_each(|fiber| fiber.join().expect("the fiber does not panic"));
+        start.elapsed()
+    })
+}
+
+fn hand_over_many(order: Order) -> Vec<Contender> {
+    vec![
+        contender("corosensei resume and suspend", move |n| bare_many(n, order)),
+        contender("corosensei, named by the last", move |n| bare_named(n, MANY, order)),
+        contender("warpline baton post and wait", move |n| hand_round(n, order)),
     ]
+}
+
+pub fn hand_over_in_line() -> Vec<Contender> {
+    hand_over_many(in_line)
+}
+
+pub fn hand_over_at_random() -> Vec<Contender> {
+    hand_over_many(at_random)
 }
 
 pub fn hand_over() -> Vec<Contender> {
     vec![
         contender("corosensei resume and suspend", bare),
         contender("corosensei, one way", |n| bare(n / 2)),
-        contender("corosensei, named by the last", |n| bare_named(2, n)),
+        contender("corosensei, named by the last", |n| bare_named(n, 2, in_line)),
         contender("warpline baton post and wait", |n| {
             in_fiber(move || {
                 let (ping, pong) = (Rc::new(Baton::new()), Rc::new(Baton::new()));
