@@ -1,6 +1,7 @@
 //! The baton: the one primitive that everything else is built on.
 
 use crate::sched::{FiberCell, FiberKey, Inner, seldom};
+use crate::stack::Place;
 use std::cell::Cell;
 use std::fmt;
 use std::marker::PhantomData;
@@ -24,6 +25,8 @@ use std::task::{Context, Poll, Waker};
 /// ```
 pub struct Baton {
     state: Cell<Slot>,
+    /// Of a fiber that is parked in a wait; stale otherwise.
+    place: Cell<Place>,
     /// Meaningful with [`Slot::FIBER`] only.
     key: Cell<FiberKey>,
     /// Meaningful with [`Slot::TASK`] only.
@@ -71,6 +74,7 @@ impl Baton {
     pub const fn new() -> Baton {
         Baton {
             state: Cell::new(Slot::EMPTY),
+            place: Cell::new(Place::UNKNOWN),
             key: Cell::new(FiberKey { index: 0, generation: 0 }),
             task: Cell::new(None),
             local: PhantomData,
@@ -94,10 +98,17 @@ impl Baton {
     fn post_with(&self, urgent: bool) {
         let before = self.state.replace(Slot::POSTED);
         match before.cell() {
-            // It may have been woken for another reason.
-            // SAFETY: the fiber is parked.
-            Some(cell) if cell.is_parked() => unsafe { Inner::of_fiber(cell) }.enqueue(cell, urgent),
-            Some(_) => seldom(),
+            Some(cell) => {
+                // Before the cell is looked at, which may be as far away.
+                self.place.get().prefetch();
+                // It may have been woken for another reason.
+                if cell.is_parked() {
+                    // SAFETY: the fiber is parked.
+                    unsafe { Inner::of_fiber(cell) }.enqueue(cell, urgent);
+                } else {
+                    seldom();
+                }
+            }
             None if before.0.addr() >= Slot::FIBER.0.addr() => self.wake_polled(before, urgent),
             None => {}
         }
@@ -142,6 +153,7 @@ impl Baton {
             && !cell.is_cancelled()
         {
             self.state.set(Slot::parked(cell));
+            self.place.set(Place::here());
             // SAFETY: the fiber runs.
             unsafe { Inner::of_fiber(cell) }.park(cell);
             if self.try_wait() {

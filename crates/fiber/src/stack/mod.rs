@@ -11,8 +11,10 @@ mod map;
 mod map;
 #[cfg(unix)]
 pub(crate) mod overflow;
+mod place;
 
 pub(crate) use map::FiberStack;
+pub(crate) use place::Place;
 
 use crate::limits;
 use crate::sched::Co;
