@@ -25,7 +25,7 @@ use std::task::{Context, Poll, Waker};
 /// ```
 pub struct Baton {
     state: Cell<Slot>,
-    /// Of a fiber that is parked in a wait; stale otherwise.
+    /// Of the fiber that last parked in a wait without having been cancelled.
     place: Cell<Place>,
     /// Meaningful with [`Slot::FIBER`] only.
     key: Cell<FiberKey>,
