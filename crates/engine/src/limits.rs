@@ -109,8 +109,8 @@ pub const AVERAGE_SHARE: u32 = 16;
 /// How often a worker that is pressed says so, at most. The coordinator looks about as often.
 pub const ASK_EVERY: Duration = Duration::from_millis(500);
 
-/// Trains whose connections' memory is fetched before they are handled. Each connection is some 4 KiB of cache lines, so
-/// that four leave half of a first-level cache of 32 KiB.
+/// Trains whose connections' memory is fetched before they are handled. Each connection is some 4 KiB of cache lines, of which the
+/// second-level cache holds many; the slowest step, from memory, takes as long as one or two datagrams.
 pub(crate) const AHEAD: usize = 4;
 
 /// Tasks whose memory is fetched before they are polled: their place, and what that points to. Polls are short, so that one ahead would

@@ -28,3 +28,17 @@ pub fn prefetch_line<T>(address: *const T) {
     #[cfg(not(target_arch = "x86_64"))]
     let _ = address;
 }
+
+/// The same, but only as far as the second level. More of them can be on their way at a time: 60 lines of values that lay in no cache took 6 ns
+/// each, and 9 ns into the first level (AMD EPYC of 2022, huge pages).
+#[inline]
+pub(crate) fn prefetch_line_near<T>(address: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        // SAFETY: as above.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(address.cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
+}

@@ -8,7 +8,7 @@
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::ptr::NonNull;
 
-use crate::ahead::prefetch_line;
+use crate::ahead::prefetch_line_near;
 
 /// Bytes of a block: those of a huge page.
 const BLOCK: usize = 2 << 20;
@@ -16,7 +16,13 @@ const BLOCK: usize = 2 << 20;
 /// The first block becomes a huge page when this part of it is in use: an endpoint with a few connections needs no 2 MiB.
 const HUGE_FROM: usize = 4;
 
+/// Bytes of a cache line.
+const LINE: usize = 64;
+
 /// A vector that grows by blocks of 2 MiB and never moves its values. Not for values that are larger than that.
+///
+/// Values of whole cache lines lie an odd number of lines apart. The sets of a cache are a power of two: at a distance of 4,096 bytes, say, the
+/// same field of each value would lie in one set of 64 of the first level, which keeps eight of them.
 #[derive(Debug)]
 pub struct Blocks<T> {
     blocks: Vec<NonNull<T>>,
@@ -39,8 +45,16 @@ impl<T> Default for Blocks<T> {
 impl<T> Blocks<T> {
     /// Values of a block.
     pub const ROOM: usize = {
-        assert!(size_of::<T>() > 0 && size_of::<T>() <= BLOCK && align_of::<T>() <= BLOCK);
-        BLOCK / size_of::<T>()
+        assert!(size_of::<T>() > 0 && Self::STRIDE <= BLOCK && align_of::<T>() <= BLOCK);
+        BLOCK / Self::STRIDE
+    };
+
+    /// Bytes from one value to the next.
+    pub const STRIDE: usize = {
+        let lines = size_of::<T>() / LINE;
+        // A larger alignment leaves no choice.
+        let whole = size_of::<T>().is_multiple_of(LINE) && align_of::<T>() <= LINE;
+        if whole && lines.is_multiple_of(2) { size_of::<T>() + LINE } else { size_of::<T>() }
     };
 
     /// Bytes of a block.
@@ -75,11 +89,21 @@ impl<T> Blocks<T> {
         if is_due {
             make_huge(self.blocks[block].cast());
         }
-        // SAFETY: `at` is below `ROOM`, so the place lies in the block.
-        let place = unsafe { self.blocks[block].add(at) };
-        // SAFETY: the place is within the block, is aligned, since the block is and sizes are multiples of alignments, and holds no value yet.
+        // SAFETY: `at` is below `ROOM`.
+        let place = unsafe { Self::within(self.blocks[block], at) };
+        // SAFETY: the place is within the block, is aligned, since the block and the distance of values are, and holds no value yet.
         unsafe { place.write(value) };
         self.len += 1;
+    }
+
+    /// Where the value lies that is the `at`-th of a block.
+    ///
+    /// # Safety
+    /// `at` has to be below [`ROOM`](Self::ROOM).
+    #[inline]
+    unsafe fn within(block: NonNull<T>, at: usize) -> NonNull<T> {
+        // SAFETY: below `ROOM` the place lies in the block.
+        unsafe { block.byte_add(at * Self::STRIDE) }
     }
 
     /// Where the value with this number is, if there is one.
@@ -89,8 +113,8 @@ impl<T> Blocks<T> {
             return None;
         }
         let block = self.blocks.get(index / Self::ROOM)?;
-        // SAFETY: the remainder is below `ROOM`, so the place lies in the block.
-        Some(unsafe { block.add(index % Self::ROOM) })
+        // SAFETY: the remainder is below `ROOM`.
+        Some(unsafe { Self::within(*block, index % Self::ROOM) })
     }
 
     /// The value with this number.
@@ -107,12 +131,12 @@ impl<T> Blocks<T> {
         self.place(index).map(|mut place| unsafe { place.as_mut() })
     }
 
-    /// Has the cache line that lies `offset` bytes behind the beginning of a value brought into the caches. Reads nothing, not even to find
-    /// the value.
+    /// Has the cache line that lies `offset` bytes behind the beginning of a value brought into the caches, the first level excepted, which
+    /// would be slower where there are many lines. Reads nothing, not even to find the value.
     #[inline]
     pub fn prefetch(&self, index: usize, offset: usize) {
         if let Some(place) = self.place(index) {
-            prefetch_line(place.as_ptr().cast::<u8>().wrapping_add(offset));
+            prefetch_line_near(place.as_ptr().cast::<u8>().wrapping_add(offset));
         }
     }
 
@@ -121,8 +145,8 @@ impl<T> Blocks<T> {
         while self.len > len {
             self.len -= 1;
             let (block, at) = (self.len / Self::ROOM, self.len % Self::ROOM);
-            // SAFETY: `at` is below `ROOM`, so the place lies in the block.
-            let place = unsafe { self.blocks[block].add(at) };
+            // SAFETY: `at` is below `ROOM`.
+            let place = unsafe { Self::within(self.blocks[block], at) };
             // SAFETY: the value was the last one, and is not counted any more: nobody reaches it again.
             unsafe { place.drop_in_place() };
         }
@@ -161,7 +185,7 @@ mod tests {
     /// A value of which a block holds eight, that says when it is dropped.
     struct Large<'a> {
         number: usize,
-        _rest: [u8; BLOCK / 8 - 16],
+        _rest: [u8; BLOCK / 8 - LINE - 16],
         dropped: &'a Cell<usize>,
     }
 
@@ -172,7 +196,23 @@ mod tests {
     }
 
     fn large(number: usize, dropped: &Cell<usize>) -> Large<'_> {
-        Large { number, _rest: [0; BLOCK / 8 - 16], dropped }
+        Large { number, _rest: [0; BLOCK / 8 - LINE - 16], dropped }
+    }
+
+    #[test]
+    fn values_of_whole_lines_are_spread_over_the_sets_of_a_cache() {
+        #[repr(align(64))]
+        struct Lines<const BYTES: usize>([u8; BYTES]);
+        assert_eq!((Blocks::<Lines<4096>>::STRIDE, Blocks::<Lines<4096>>::ROOM), (4160, 504));
+        assert_eq!((Blocks::<Lines<4160>>::STRIDE, Blocks::<Lines<128>>::STRIDE), (4160, 192));
+        assert_eq!((Blocks::<u64>::STRIDE, Blocks::<[u64; 5]>::STRIDE), (8, 40));
+        let mut blocks = Blocks::default();
+        (0..1_000).for_each(|_| blocks.push(Lines([0; 4096])));
+        let sets = |count| {
+            let set = |index| blocks.get(index).map(|value| std::ptr::from_ref(value).addr() / LINE % 64);
+            (0..count).map(set).collect::<std::collections::BTreeSet<_>>().len()
+        };
+        assert_eq!((sets(16), sets(64), sets(1_000)), (16, 64, 64));
     }
 
     #[test]

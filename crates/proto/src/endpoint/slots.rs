@@ -176,7 +176,7 @@ impl Slots {
 
     /// Bytes of the blocks in which there was no slot yet.
     pub(super) fn untouched_bytes(&self) -> usize {
-        self.used.len() * Blocks::<Slot>::BYTES - self.slots.len() * size_of::<Slot>()
+        self.used.len() * Blocks::<Slot>::BYTES - self.slots.len() * Blocks::<Slot>::STRIDE
     }
 
     pub(super) fn len(&self) -> usize {
