@@ -209,6 +209,8 @@ impl Loop {
     fn turn(&mut self) -> Turn {
         self.tally.turns += 1;
         let now = self.setup.clock.now();
+        // It comes while the system is asked for datagrams.
+        self.cx.core.borrow().endpoint.prefetch_timeouts(now);
         let duty = self.share.member.poll();
         self.look_at_inbox();
         let worked = self.receive(now);

@@ -9,6 +9,7 @@ use warpline_wire::header;
 
 use super::{ConnectionHandle, Endpoint};
 use crate::connection::Connection;
+use crate::time::Instant;
 
 /// A step of [`Endpoint::fetch`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +26,13 @@ impl Fetch {
 }
 
 impl Endpoint {
+    /// Has what the next [`handle_timeout`](Self::handle_timeout) looks at first brought into the caches. Nearly all deadlines that pass are of
+    /// connections that have heard from their peers since, and all that is looked at of them is whether they have.
+    #[inline]
+    pub fn prefetch_timeouts(&self, now: Instant) {
+        self.deadlines.first_due(now).for_each(|handle| self.slots.prefetch(handle));
+    }
+
     /// Has the place where a datagram's connection ID is looked for brought into the caches: what [`foresee`](Self::foresee) looks at.
     #[inline]
     pub fn prefetch_route(&self, datagram: &[u8]) {

@@ -21,6 +21,9 @@ use crate::time::Instant;
 /// that means nothing any more stays in the near queue no longer than this.
 const NEAR: Duration = Duration::from_secs(2);
 
+/// Entries that are looked at ahead of time: the three highest levels of a heap.
+const FORESEEN: usize = 7;
+
 type Queue = BinaryHeap<Reverse<(Instant, ConnectionHandle)>>;
 
 /// The deadline of one connection, and the entries that mean something, one in each queue at most; the far future where there
@@ -99,6 +102,14 @@ impl Deadlines {
             }
             self.schedule(now, handle, Some(due).filter(|due| *due != Instant::FAR_FUTURE), marks);
         }
+    }
+
+    /// Of some of the connections whose near deadlines come first, those with entries that are due.
+    #[inline]
+    pub(super) fn first_due(&self, now: Instant) -> impl Iterator<Item = ConnectionHandle> + '_ {
+        // Which lie at the beginning of a heap.
+        let first = self.near.as_slice().iter().take(FORESEEN);
+        first.filter(move |Reverse((at, _))| *at <= now).map(|Reverse((_, handle))| *handle)
     }
 
     /// The earliest entry.
@@ -194,6 +205,19 @@ mod tests {
             assert_eq!(found.map(|handle| times[handle.index()]), Some(ms));
         }
         assert_eq!(deadlines.next(), None);
+    }
+
+    #[test]
+    fn what_is_due_is_foreseen() {
+        let (mut deadlines, mut marks) = (Deadlines::default(), Table::default());
+        for index in 0..20 {
+            deadlines.schedule(at(0), handle(index), Some(at(u64::from(index) * MS)), &mut marks);
+        }
+        let mut foreseen: Vec<_> = deadlines.first_due(at(MS)).collect();
+        foreseen.sort_unstable();
+        assert_eq!(foreseen, [handle(0), handle(1)]);
+        assert_eq!(deadlines.first_due(at(20 * MS)).count(), FORESEEN);
+        assert!(foreseen.into_iter().eq([(); 2].map(|()| deadlines.pop_due(at(MS), &mut marks).unwrap())));
     }
 
     #[test]
