@@ -3,6 +3,7 @@
 
 mod common;
 
+use common::load::{self, HoldUp};
 use common::{client, echo, on_worker, pair, serve, server, server_config};
 use std::cell::Cell;
 use std::net::UdpSocket;
@@ -13,23 +14,17 @@ use warpline_engine::local::{Connection, Worker};
 use warpline_engine::{Engine, EngineConfig, ScalingPolicy, limits};
 use warpline_pktio::Backend;
 
-/// Sends packets of connections that do not exist, for every slot, until told to stop, so that at most so many wait at the server.
-/// Each has 600 bytes: some thousands fill a socket's buffer.
+/// Floods the server until told to stop, so that at most so many packets wait there. Each has 600 bytes: some thousands fill a socket's
+/// buffer.
 fn flood(server: &Engine, waiting_max: u64, stop: &AtomicBool) {
     let (socket, to) = (UdpSocket::bind(common::loopback()).expect("loopback is there"), server.local_addr());
-    let mut packet = [0; 600];
-    packet[0] = 0x40;
-    for (key, sent) in (0..u16::MAX).cycle().zip(0_u64..) {
-        while sent.saturating_sub(server.stats().datagrams) >= waiting_max && !stop.load(Ordering::Relaxed) {
+    load::flood(&socket, to, 600, |sent| {
+        let told = || stop.load(Ordering::Relaxed);
+        while sent.saturating_sub(server.stats().datagrams) >= waiting_max && !told() {
             std::thread::sleep(Duration::from_millis(1));
         }
-        if stop.load(Ordering::Relaxed) {
-            return;
-        }
-        packet[7..9].copy_from_slice(&key.to_be_bytes());
-        // A full buffer of the receiver is no error of the sender.
-        let _ = socket.send_to(&packet, to);
-    }
+        !told()
+    });
 }
 
 /// Raises a flag at the end, also of a test that fails: who waits for it would wait for ever.
@@ -41,26 +36,9 @@ impl Drop for Raise<'_> {
     }
 }
 
-/// Has the server's first worker sleep more than it works while `meanwhile` runs: 10 ms at the beginning of each turn.
-fn hold_up<T>(server: &Engine, meanwhile: impl FnOnce() -> T) -> T {
-    let (worker, stop) = (server.workers().remove(0), AtomicBool::new(false));
-    std::thread::scope(|scope| {
-        let _end = Raise(&stop);
-        scope.spawn(|| {
-            while !stop.load(Ordering::Relaxed) {
-                let (napped, wait) = std::sync::mpsc::channel();
-                let nap = move || {
-                    std::thread::sleep(Duration::from_millis(10));
-                    let _ = napped.send(());
-                };
-                // One at a time, so that each turn has one.
-                if worker.post(Box::new(nap)).is_err() || wait.recv().is_err() {
-                    return;
-                }
-            }
-        });
-        meanwhile()
-    })
+/// Holds the server's first worker up.
+fn hold_up(server: &Engine) -> HoldUp {
+    HoldUp::new(server.workers().remove(0))
 }
 
 fn overrun(backend: Backend) {
@@ -77,12 +55,11 @@ fn overrun(backend: Backend) {
         let _end = Raise(&stop);
         scope.spawn(|| flood(&server, u64::MAX, &stop));
         // The change is under way long before the worker is let go.
-        let change = hold_up(&server, || {
-            let scaled = Arc::clone(&server);
-            let change = scope.spawn(move || on_worker(&client, move |_| async move { scaled.scale_to(2).await }));
-            std::thread::sleep(Duration::from_millis(300));
-            change
-        });
+        let held_up = hold_up(&server);
+        let scaled = Arc::clone(&server);
+        let change = scope.spawn(move || on_worker(&client, move |_| async move { scaled.scale_to(2).await }));
+        std::thread::sleep(Duration::from_millis(300));
+        drop(held_up);
         change.join().expect("the change ends").expect("within the limits");
     });
     let stats = server.stats();
@@ -134,21 +111,20 @@ fn what_waits_in_the_socket_keeps_new_connections_out_and_leaves_old_ones_whole(
     std::thread::scope(|scope| {
         let _end = Raise(&stop);
         scope.spawn(|| flood(&server, 4_500, &stop));
-        hold_up(&server, || {
-            // By the turns alone, ten milliseconds each, it would never come to that. It falls once more after the beginning, when nothing was held up
-            // yet; what waits in the end takes 700 ms.
-            let mut late = 0;
-            wait_until("a delay at which nobody is let in", || {
-                let is_late = Duration::from_nanos(server.stats().delay_ns) > limits::SHED_DELAY * 3 / 2;
-                late = if is_late { late + 1 } else { 0 };
-                late > 50
-            });
-            assert!(server.stats().queue > 100, "more waits than a look brings: {:?}", server.stats());
-            scope.spawn(|| on_worker(&client, both));
-            let dropped = async |worker: Worker| worker.endpoint_stats().map(|stats| stats.dropped_overload);
-            wait_until("the new connection was not let in", || {
-                on_worker(&server, dropped).expect("it is asked on its worker") > 0
-            });
+        let _held_up = hold_up(&server);
+        // By the turns alone, ten milliseconds each, it would never come to that. It falls once more after the beginning, when nothing was held up
+        // yet; what waits in the end takes 700 ms.
+        let mut late = 0;
+        wait_until("a delay at which nobody is let in", || {
+            let is_late = Duration::from_nanos(server.stats().delay_ns) > limits::SHED_DELAY * 3 / 2;
+            late = if is_late { late + 1 } else { 0 };
+            late > 50
+        });
+        assert!(server.stats().queue > 100, "more waits than a look brings: {:?}", server.stats());
+        scope.spawn(|| on_worker(&client, both));
+        let dropped = async |worker: Worker| worker.endpoint_stats().map(|stats| stats.dropped_overload);
+        wait_until("the new connection was not let in", || {
+            on_worker(&server, dropped).expect("it is asked on its worker") > 0
         });
     });
 }
@@ -172,7 +148,8 @@ fn what_waits_in_the_socket_brings_another_worker_by_the_policy_as_it_is() {
     std::thread::scope(|scope| {
         let _end = Raise(&stop);
         scope.spawn(|| flood(&server, 3_000, &stop));
-        hold_up(&server, || wait_until("there is a second worker", || server.workers().len() == 2));
+        let _held_up = hold_up(&server);
+        wait_until("there is a second worker", || server.workers().len() == 2);
     });
     assert!(server.stats().growth_asked > 0);
 }

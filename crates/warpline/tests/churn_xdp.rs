@@ -6,10 +6,10 @@
 mod common;
 
 use common::transfers::{all_get_on, connect_all, serve_all, setup};
+use common::until;
 use common::xdp::{address, at, frames_at_rest, namespaces, start};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 use warpline_frame::heap_in_use;
 
 /// Frames for sending that an owner has for itself, and for the guest that there may be (`XDP_TX_FRAMES`, `XDP_GUEST_FRAMES`).
@@ -55,9 +55,7 @@ async fn a_thousand_guests_come_and_go_and_nothing_grows() {
         task.await.expect("no connection fails");
     }
     drop(accounts);
-    while server.stats().connections > 0 {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    until(|| server.stats().connections == 0).await;
     for frames in frames_at_rest(&server).await {
         assert_eq!(frames.kept, SEND_FRAMES, "{frames:?}");
     }

@@ -4,12 +4,11 @@
 
 mod common;
 
-use common::{configs, loopback};
+use common::{configs, eager, loopback, until};
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::Arc;
-use std::time::Duration;
-use warpline::{Connection, Endpoint, ScalingPolicy, TransportConfig};
+use warpline::{Connection, Endpoint, TransportConfig};
 use warpline_ring::Lock;
 
 /// Where the log goes.
@@ -89,16 +88,8 @@ async fn decisions_are_logged_with_the_numbers_that_caused_them() {
     let log = Log::default();
     let writer = log.clone();
     tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).init();
-    // Any traffic at all is pressure, and any rest calls for fewer.
-    let policy = ScalingPolicy {
-        grow_queue: 1,
-        shrink_percent: 99,
-        patience: Duration::ZERO,
-        cooldown: Duration::from_millis(50),
-        ..ScalingPolicy::default()
-    };
     let (server_config, client_config) = configs(TransportConfig::default());
-    let server = loopback().max_workers(2).scaling(policy).server(server_config).start().expect("loopback is there");
+    let server = loopback().max_workers(2).scaling(eager()).server(server_config).start().expect("loopback is there");
     let client = loopback().start().expect("loopback is there");
     serve(&server);
     let client_config = Arc::new(client_config);
@@ -111,12 +102,8 @@ async fn decisions_are_logged_with_the_numbers_that_caused_them() {
         let is_it = |decision: &BTreeMap<_, _>| decision["from"] == from && decision["to"] == to;
         log.decisions().into_iter().find(is_it)
     };
-    let grown = loop {
-        match find("1", "2") {
-            Some(grown) => break grown,
-            None => tokio::time::sleep(Duration::from_millis(10)).await,
-        }
-    };
+    until(|| find("1", "2").is_some()).await;
+    let grown = find("1", "2").expect("it was found");
     assert_eq!(grown["asked"], "{0}", "the worker that asked: {grown:?}");
     for list in ["delays", "queues", "connections"] {
         assert_eq!(entries(&grown[list]).len(), 1, "one worker has {list}: {grown:?}");
@@ -130,12 +117,8 @@ async fn decisions_are_logged_with_the_numbers_that_caused_them() {
     // The connections end with their tasks.
     tasks.shutdown().await;
     client.shutdown(0, b"").await;
-    let shrunk = loop {
-        match find("2", "1") {
-            Some(shrunk) => break shrunk,
-            None => tokio::time::sleep(Duration::from_millis(10)).await,
-        }
-    };
+    until(|| find("2", "1").is_some()).await;
+    let shrunk = find("2", "1").expect("it was found");
     assert_eq!(entries(&shrunk["connections"]).len(), 2, "two workers: {shrunk:?}");
     let busy = shrunk["busy_percent"].parse::<u64>().expect("a number");
     // The one that is left would not be busier than the policy says.

@@ -3,11 +3,10 @@
 
 mod common;
 
-use common::loopback;
 use common::transfers::{all_get_on, connect_all, fill, serve_all, setup};
+use common::{eager, loopback, until};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 use warpline::{Connection, EndpointBuilder, Fault, QuicLb, ScalingPolicy, local};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -111,9 +110,7 @@ async fn stay_until_they_end(builder: EndpointBuilder) {
         connection.close(0, b"");
     }
     // Removed workers end once the last connection is gone.
-    while running() > 1 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    until(|| running() == 1).await;
     let connection = client.connect(to, "localhost", client_config).await.expect("an answer");
     ask(&connection, 99).await;
     server.shutdown(0, b"").await;
@@ -123,15 +120,7 @@ async fn stay_until_they_end(builder: EndpointBuilder) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn workers_come_with_load_and_go_without() {
     let (server_config, client_config) = setup();
-    // Any traffic at all is pressure, and any rest calls for fewer.
-    let policy = ScalingPolicy {
-        grow_queue: 1,
-        shrink_percent: 99,
-        patience: Duration::ZERO,
-        cooldown: Duration::from_millis(50),
-        ..ScalingPolicy::default()
-    };
-    let server = loopback().max_workers(3).scaling(policy).server(server_config).start().expect("loopback is there");
+    let server = loopback().max_workers(3).scaling(eager()).server(server_config).start().expect("loopback is there");
     let client = loopback().start().expect("loopback is there");
     serve_all(&server);
     let stop = Arc::new(AtomicBool::new(false));
@@ -144,9 +133,7 @@ async fn workers_come_with_load_and_go_without() {
     for task in tasks {
         task.await.expect("no connection fails");
     }
-    while server.workers().len() > 1 {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    until(|| server.workers().len() == 1).await;
     server.shutdown(0, b"").await;
     let refused = loopback().scaling(ScalingPolicy::default()).start().err();
     assert_eq!(refused.map(|error| error.fault()), Some(Fault::Caller), "without max_workers nothing can scale");

@@ -5,12 +5,14 @@
 
 mod common;
 
+use common::load::{HoldUp, flood};
 use common::transfers::{all_get_on, connect_all, serve_all, setup};
-use common::xdp::{SERVER, address, at, frames_at_rest, namespaces, netns, start};
+use common::xdp::{address, at, frames_at_rest, namespaces, netns, start};
+use common::{eager, until};
+use std::net::UdpSocket;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use warpline::engine::WorkerHandle;
 use warpline::{
     Chunk, Connection, Endpoint, Fault, InterfaceName, IoConfig, IoKind, ScalingPolicy, XdpConfig, XdpFrames, local,
 };
@@ -60,9 +62,8 @@ async fn scale_under_load(net: netns::Pair, least: usize, steps: &[(usize, usize
     client.scale_to(least).await.expect("as at the beginning");
     server.scale_to(least).await.expect("as at the beginning");
     drop(accounts);
-    while server.running_workers() > least || client.running_workers() > least || server.stats().connections > 0 {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    let runs = || server.running_workers().max(client.running_workers());
+    until(|| runs() == least && server.stats().connections == 0).await;
     let kept = |frames: Vec<XdpFrames>| frames.iter().map(|frames| (frames.capacity, frames.kept)).collect::<Vec<_>>();
     let rest = (frames_at_rest(&server).await, frames_at_rest(&client).await);
     assert_eq!((kept(rest.0), kept(rest.1)), (kept(fresh.0), kept(fresh.1)), "every frame is where it was");
@@ -119,14 +120,6 @@ async fn connections_move_whole_where_packets_take_several_frames() {
 async fn guests_come_with_load_and_go_without() {
     let Some(net) = namespaces("policy", 2) else { return };
     let (server_config, client_config) = setup();
-    // Any traffic at all is pressure, and any rest calls for fewer.
-    let policy = ScalingPolicy {
-        grow_queue: 1,
-        shrink_percent: 99,
-        patience: Duration::ZERO,
-        cooldown: Duration::from_millis(50),
-        ..ScalingPolicy::default()
-    };
     // An interface that is named is taken without insisting on it.
     let auto = |interface: &str| {
         let interface = InterfaceName::new(interface).expect("a short name");
@@ -137,7 +130,7 @@ async fn guests_come_with_load_and_go_without() {
     let choice = elsewhere.workers()[1].io_choice();
     assert!(choice.kind == IoKind::Udp && choice.why.contains("there is no interface wl9"), "{}", choice.why);
     elsewhere.shutdown(0, b"").await;
-    let server = start(&net, 0, auto("wl0").scaling(policy).server(server_config));
+    let server = start(&net, 0, auto("wl0").scaling(eager()).server(server_config));
     assert!(server.workers().iter().all(|worker| worker.io_choice().kind == IoKind::Xdp));
     let client = start(&net, 1, at(1));
     serve_all(&server);
@@ -151,9 +144,7 @@ async fn guests_come_with_load_and_go_without() {
     for task in tasks {
         task.await.expect("no connection fails");
     }
-    while server.workers().len() > 2 {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    until(|| server.workers().len() == 2).await;
     // The owners of the queues stay, however little there is to do.
     for _ in 0..10 {
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -192,48 +183,6 @@ async fn there_is_room_for_as_many_guests_as_were_asked_for() {
     server.shutdown(0, b"").await;
 }
 
-/// Has a worker sleep more than it works until dropped: 10 ms at the beginning of each turn.
-struct HoldUp(Arc<AtomicBool>);
-
-impl HoldUp {
-    fn new(worker: WorkerHandle) -> HoldUp {
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&stop);
-        std::thread::spawn(move || {
-            while !stopped.load(Ordering::Relaxed) {
-                let (napped, wait) = std::sync::mpsc::channel();
-                let nap = move || {
-                    std::thread::sleep(Duration::from_millis(10));
-                    let _ = napped.send(());
-                };
-                // One at a time, so that each turn has one.
-                if worker.post(Box::new(nap)).is_err() || wait.recv().is_err() {
-                    return;
-                }
-            }
-        });
-        HoldUp(stop)
-    }
-}
-
-impl Drop for HoldUp {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
-/// Packets of no connection, for every slot, until told to stop.
-fn flood(net: &netns::Pair, stop: &AtomicBool) {
-    let socket = net.inside(1, || std::net::UdpSocket::bind("10.77.0.2:0").expect("the address is there"));
-    let mut packet = [0; 200];
-    packet[0] = 0x40;
-    for key in (0..u16::MAX).cycle().take_while(|_| !stop.load(Ordering::Relaxed)) {
-        packet[7..9].copy_from_slice(&key.to_be_bytes());
-        // A full queue of the device is no error of the sender's.
-        let _ = socket.send_to(&packet, SERVER);
-    }
-}
-
 /// A worker never takes more than 64 packets at a look: it is what it leaves in the ring that tells.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_waits_in_the_ring_of_a_queue_brings_a_guest_by_the_policy_as_it_is() {
@@ -243,8 +192,9 @@ async fn what_waits_in_the_ring_of_a_queue_brings_a_guest_by_the_policy_as_it_is
     let server = start(&net, 0, at(0).max_workers(2).scaling(policy).server(setup().0));
     let held_up = HoldUp::new(server.workers().remove(0));
     let stop = AtomicBool::new(false);
+    let socket = net.inside(1, || UdpSocket::bind("10.77.0.2:0").expect("the address is there"));
     std::thread::scope(|scope| {
-        scope.spawn(|| flood(&net, &stop));
+        scope.spawn(|| flood(&socket, address(), 200, |_| !stop.load(Ordering::Relaxed)));
         while server.workers().len() < 2 {
             std::thread::sleep(Duration::from_millis(5));
         }

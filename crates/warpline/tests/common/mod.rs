@@ -2,12 +2,19 @@
 
 #![allow(dead_code, reason = "each test file uses its own part")]
 
+/// Shared with the engine's tests.
+#[cfg(target_os = "linux")]
+#[path = "../../../engine/tests/common/load.rs"]
+pub mod load;
 pub mod transfers;
 #[cfg(target_os = "linux")]
 pub mod xdp;
 
 use std::net::SocketAddr;
-use warpline::{ClientConfig, Endpoint, EndpointBuilder, Identity, IoConfig, ServerConfig, TransportConfig};
+use std::time::Duration;
+use warpline::{
+    ClientConfig, Endpoint, EndpointBuilder, Identity, IoConfig, ScalingPolicy, ServerConfig, TransportConfig,
+};
 
 pub const ALPN: &[&[u8]] = &[b"test"];
 
@@ -36,6 +43,24 @@ pub fn endpoints(workers: usize) -> (Endpoint, Endpoint, ClientConfig, SocketAdd
     let client = loopback().start().expect("loopback is there");
     let address = server.local_addr();
     (server, client, config, address)
+}
+
+/// By which any traffic at all is pressure, and any rest calls for fewer workers.
+pub fn eager() -> ScalingPolicy {
+    ScalingPolicy {
+        grow_queue: 1,
+        shrink_percent: 99,
+        patience: Duration::ZERO,
+        cooldown: Duration::from_millis(50),
+        ..ScalingPolicy::default()
+    }
+}
+
+/// Waits for what is to come about sooner or later.
+pub async fn until(mut holds: impl FnMut() -> bool) {
+    while !holds() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
 
 /// Bytes that are different everywhere.

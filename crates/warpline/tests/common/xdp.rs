@@ -8,7 +8,7 @@ use std::time::Duration;
 use warpline::{Backend, Endpoint, EndpointBuilder, InterfaceName, IoConfig, XdpConfig, XdpFrames};
 
 /// Where the server is, in the first namespace.
-pub const SERVER: &str = "10.77.0.1:4433";
+const SERVER: &str = "10.77.0.1:4433";
 
 /// A builder for AF_XDP at one end, with the usual pools.
 pub fn at(end: usize) -> EndpointBuilder {
