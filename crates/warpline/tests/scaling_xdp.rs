@@ -9,12 +9,18 @@ use common::load::{HoldUp, flood};
 use common::transfers::{all_get_on, connect_all, serve_all, setup};
 use common::xdp::{address, at, frames_at_rest, namespaces, netns, start};
 use common::{eager, until};
+use std::cell::RefCell;
+use std::future::Future;
 use std::net::UdpSocket;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Wake, Waker};
 use std::time::Duration;
+use warpline::engine::WorkerHandle;
 use warpline::{
-    Chunk, Connection, Endpoint, Fault, InterfaceName, IoConfig, IoKind, ScalingPolicy, XdpConfig, XdpFrames, local,
+    Chunk, Connection, Endpoint, EngineError, Fault, InterfaceName, IoConfig, IoKind, ScalingPolicy, XdpConfig,
+    XdpFrames, local,
 };
 
 /// UDP datagrams that the kernel has received and sent in a namespace.
@@ -259,5 +265,44 @@ async fn nothing_is_reordered_by_a_change() {
     }
     let stats = server.stats();
     assert!(handled > 1_000 && stats.moved_out >= 16 && stats.handed_over > 500, "{handled}: {stats:?}");
+    server.shutdown(0, b"").await;
+}
+
+/// A waker that fails, wherever it is woken.
+struct Fails;
+
+impl Wake for Fails {
+    fn wake(self: Arc<Self>) {
+        panic!("a waker fails, as the test wants");
+    }
+}
+
+/// Has a worker's turns fail until it gives up.
+async fn lose(worker: &WorkerHandle) {
+    thread_local! {
+        static SLEEPS: RefCell<Vec<Pin<Box<local::Sleep>>>> = const { RefCell::new(Vec::new()) };
+    }
+    let fail = || {
+        let mut sleep = Box::pin(local::sleep(Duration::from_nanos(1)));
+        let waker = Waker::from(Arc::new(Fails));
+        assert!(sleep.as_mut().poll(&mut Context::from_waker(&waker)).is_pending(), "it is due in the next turn");
+        SLEEPS.with_borrow_mut(|sleeps| sleeps.push(sleep));
+    };
+    until(|| worker.post(Box::new(fail)).is_err_and(|rejected| rejected.error == EngineError::Stopped)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_an_owner_of_queues_nobody_comes_any_more() {
+    let Some(net) = namespaces("lost", 2) else { return };
+    let server = start(&net, 0, at(0).workers(2).max_workers(4).server(setup().0));
+    let [first, second] = &server.workers()[..] else { panic!("two own a queue each") };
+    lose(first).await;
+    until(|| server.running_workers() == 1).await;
+    server.scale_to(2).await.expect("the other one has room");
+    lose(second).await;
+    until(|| server.running_workers() == 1).await;
+    let error = server.scale_to(3).await.expect_err("nobody would receive for it");
+    assert_eq!(error.fault(), Fault::Environment, "{error}");
+    assert!(error.to_string().contains("owned the interface's queues have ended"), "{error}");
     server.shutdown(0, b"").await;
 }

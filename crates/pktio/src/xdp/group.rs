@@ -97,6 +97,18 @@ fn make(
     Ok((all, owners))
 }
 
+/// Whether another guest finds room: fails with `ResourceBusy` if only later, and with `NotConnected` if never again.
+fn look_for_room(owners: &mut [Owner]) -> io::Result<()> {
+    if owners.iter_mut().any(|owner| owner.reception.room() > 0) {
+        Ok(())
+    } else if owners.iter().all(|owner| owner.reception.is_closed()) {
+        let why = "the workers that owned the interface's queues have ended, and no other can receive for a new one";
+        Err(io::Error::new(io::ErrorKind::NotConnected, why))
+    } else {
+        Err(io::ErrorKind::ResourceBusy.into())
+    }
+}
+
 /// Makes a worker a guest of the owner that has the fewest, the first of them. Fails with `ResourceBusy` if none has room.
 fn lodge(xdp: &mut Xdp, owners: &mut [Owner]) -> io::Result<()> {
     let free = owners.iter_mut().enumerate().filter_map(|(number, owner)| {
@@ -148,15 +160,14 @@ impl Group {
     }
 
     /// The back end of worker `number`: of the first ones in their order, then guests. Fails with `ResourceBusy` if all places for
-    /// guests are taken, as binding and [`Io::xdp_group`] do, and with `InvalidInput` for a number beyond the next one.
+    /// guests are taken, with `NotConnected` if all owners of queues have ended, as binding and [`Io::xdp_group`] do, and with
+    /// `InvalidInput` for a number beyond the next one.
     pub fn open(&mut self, number: u16) -> io::Result<Io> {
         if let Some(xdp) = self.first.pop_front() {
             return Ok(Io::Xdp(Box::new(xdp)));
         }
         // Before anything is made for it: who finds no room tries again.
-        if self.owners.iter_mut().all(|owner| owner.reception.room() == 0) {
-            return Err(io::ErrorKind::ResourceBusy.into());
-        }
+        look_for_room(&mut self.owners)?;
         let socket = self.sockets.bound(number)?;
         let kernel = Udp::new(socket, &self.config, IoKind::Xdp)?;
         let mut xdp = Xdp::new(Arc::clone(&self.device), kernel, None, &self.config)?;

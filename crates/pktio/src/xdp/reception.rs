@@ -57,7 +57,12 @@ impl Reception {
     /// How many more guests there may be now; none once the owner has ended.
     pub(super) fn room(&mut self) -> usize {
         self.guests.retain(|guest| !guest.has_left());
-        if self.host.has_ended() { 0 } else { self.places - self.guests.len() }
+        if self.is_closed() { 0 } else { self.places - self.guests.len() }
+    }
+
+    /// The owner has ended: there is room for nobody any more.
+    pub(super) fn is_closed(&self) -> bool {
+        self.host.has_ended()
     }
 
     /// How many guests there are.
@@ -137,6 +142,6 @@ mod tests {
             assert_eq!(frames.capacity, XDP_FRAMES + PLACES * XDP_GUEST_FRAMES);
         }
         drop(lane);
-        assert_eq!(reception.room(), 0, "nobody is there to receive for a guest");
+        assert!(reception.is_closed() && reception.room() == 0, "nobody is there to receive for a guest");
     }
 }
