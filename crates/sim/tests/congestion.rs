@@ -71,6 +71,19 @@ fn a_tenth_of_a_product_is_queue_enough() {
     }
 }
 
+/// Windows of eight packets, by chance losses. With one acknowledgement for two packets the first of them waits for the second, a tenth of
+/// a round trip, and rate and growth go by round trips.
+#[test]
+fn a_window_of_eight_packets_is_heard_of_without_delay() {
+    for (rtt, least) in [(10, 0.79), (30, 0.345)] {
+        let flows = Flows::from_start(Duration::from_secs(8));
+        let link = Link::new(10, rtt, 2.0, 1.0);
+        let shares = (1..=31).map(|seed| measure(&link, CongestionAlgorithm::Cubic, &flows, seed));
+        let mean = shares.map(|run| run.expect("the run goes to its end").share).sum::<f64>() / 31.0;
+        assert!(mean > least, "{rtt} ms: {mean}");
+    }
+}
+
 /// A queue of two packets that holds more than the link does: two at a time, acknowledged together, left it idle for a third of the time.
 #[test]
 fn a_window_of_a_few_packets_fills_its_link() {

@@ -212,6 +212,11 @@ impl Controller {
         dispatch!(self, c => c.ssthresh())
     }
 
+    /// Acknowledgements let packets out: the window limits what is in flight, rather than a model of the path and a rate.
+    pub(crate) fn is_clocked(&self) -> bool {
+        !matches!(self, Self::Bbr(_))
+    }
+
     /// What the controller is doing, for logs.
     pub fn state_name(&self) -> &'static str {
         dispatch!(self, c => c.state_name())

@@ -49,6 +49,7 @@ impl Connection {
             window: path.congestion.window() / u64::from(path.mtu.current()),
             slow_start: path.congestion.in_slow_start(),
             srtt: path.rtt.smoothed(),
+            is_clocked: path.congestion.is_clocked(),
         };
         // The wishes lie in memory that most connections touch for nothing else.
         if !self.progress.confirmed || !(self.pto.has_wished || situation.is_worth_asking()) {

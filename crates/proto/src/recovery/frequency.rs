@@ -4,7 +4,9 @@
 //! for follows the window and the round-trip time, and is only said again when it has changed by half.
 //!
 //! A window of a few packets needs one for each of them: with one for two, a sender of two or three packets goes in bursts of two, which a
-//! queue as short as such a link's drops, and which leave the link idle in between. A larger one may have to say that it needs more than
+//! queue as short as such a link's drops, and which leave the link idle in between. Up to a window of sixteen a controller whose window
+//! lets packets out gains by it, too: the first of two waits for the second before it is acknowledged, a tenth of a round trip at eight
+//! packets, and both the rate and the growth of the window go by round trips. A larger one may have to say that it needs more than
 //! it gets: a receiver that was not asked may acknowledge a long transfer as seldom as it likes, every 16th packet in this stack's case, and a window of
 //! thirty then leaves in two lumps.
 
@@ -24,6 +26,8 @@ const THRESHOLD_WORTH: u64 = 4;
 const WINDOW_WORTH: u64 = THRESHOLD_WORTH * PER_WINDOW;
 /// Packets of window up to which each is to be acknowledged: twice the least window.
 const WINDOW_SMALL: u64 = 4;
+/// The same where acknowledgements let packets out.
+const WINDOW_CLOCKED: u64 = PER_WINDOW;
 /// Shortest delay that is asked for: what timers on the other side keep to.
 const DELAY_MIN: Duration = Duration::from_millis(1);
 
@@ -49,6 +53,8 @@ pub struct Situation {
     pub slow_start: bool,
     /// Smoothed round-trip time.
     pub srtt: Duration,
+    /// Acknowledgements let packets out, rather than a model of the path.
+    pub is_clocked: bool,
 }
 
 impl Situation {
@@ -62,7 +68,8 @@ impl Situation {
     /// The window has been found, and holds a few packets only.
     #[inline]
     fn is_scarce(&self) -> bool {
-        self.window <= WINDOW_SMALL && !self.slow_start
+        let few = if self.is_clocked { WINDOW_CLOCKED } else { WINDOW_SMALL };
+        self.window <= few && !self.slow_start
     }
 }
 
@@ -175,7 +182,7 @@ mod tests {
 
     fn at(ms: u64, window: u64) -> Situation {
         let now = Instant::from_nanos(ms * 1_000_000);
-        Situation { now, window, slow_start: false, srtt: Duration::from_millis(40) }
+        Situation { now, window, slow_start: false, srtt: Duration::from_millis(40), is_clocked: true }
     }
 
     fn peer() -> AckFrequency {
@@ -204,17 +211,20 @@ mod tests {
 
     #[test]
     fn a_window_of_a_few_packets_asks_for_each_of_them() {
-        let mut f = peer();
-        f.review(&Situation { slow_start: true, ..at(500, WINDOW_SMALL) });
-        assert!(!f.is_pending(), "it still grows");
-        f.review(&at(1_000, WINDOW_SMALL));
-        let wish = f.take().unwrap();
-        assert_eq!(wish.threshold, 0);
-        f.on_acked(wish.sequence);
-        f.review(&at(2_000, 2));
-        assert!(!f.is_pending(), "the same is not said twice");
-        f.review(&at(3_000, WINDOW_SMALL + 1));
-        assert_eq!(f.take().map(|wish| wish.threshold), Some(1), "one for two is what follows");
+        for (is_clocked, few) in [(true, WINDOW_CLOCKED), (false, WINDOW_SMALL)] {
+            let mut f = peer();
+            let at = |ms, window| Situation { is_clocked, ..at(ms, window) };
+            f.review(&Situation { slow_start: true, ..at(500, few) });
+            assert!(!f.is_pending(), "it still grows");
+            f.review(&at(1_000, few));
+            let wish = f.take().unwrap();
+            assert_eq!(wish.threshold, 0);
+            f.on_acked(wish.sequence);
+            f.review(&at(2_000, 2));
+            assert!(!f.is_pending(), "the same is not said twice");
+            f.review(&at(3_000, few + 1));
+            assert_eq!(f.take().map(|wish| wish.threshold), Some(1), "one for two is what follows");
+        }
     }
 
     #[test]
