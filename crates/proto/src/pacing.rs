@@ -11,6 +11,10 @@
 //!
 //! The initial window goes at once, and so does as much after a pause: there is no rate to pace by before the first round
 //! trip, what was measured before a pause is old, and RFC 9002 section 7.7 allows a burst of that size.
+//!
+//! Waiting for a window is a pause only for a model of the path, which finds the bandwidth by such a burst and loses no more than a part of
+//! it. A window-based controller ([`Pacer::clocked`]) with a window of ten waits for its acknowledgements nearly a round trip, and another
+//! burst of ten would overflow a short queue in every one.
 
 use core::time::Duration;
 
@@ -46,6 +50,10 @@ pub struct Pacer {
     is_fresh: bool,
     /// Nothing larger than the initial window goes at once.
     is_cautious: bool,
+    /// Acknowledgements let packets out.
+    is_clocked: bool,
+    /// The window was full when the sender looked last.
+    is_held: bool,
 }
 
 /// Bytes that `rate` passes in so many microseconds.
@@ -63,13 +71,33 @@ impl Pacer {
     /// A pacer that lets a first burst of ten packets of `mtu` bytes go at once.
     pub fn new(mtu: u16) -> Self {
         let credit = scaled(START_PACKETS * u64::from(mtu));
-        Self { credit, refilled_at: None, used_at: None, is_waiting: false, is_fresh: true, is_cautious: false }
+        Self {
+            credit,
+            refilled_at: None,
+            used_at: None,
+            is_waiting: false,
+            is_fresh: true,
+            is_cautious: false,
+            is_clocked: false,
+            is_held: false,
+        }
+    }
+
+    /// A pacer for a controller whose window, and not a model of the path, lets packets out.
+    pub fn clocked(mtu: u16) -> Self {
+        Self { is_clocked: true, ..Self::new(mtu) }
     }
 
     /// Whether bursts are no larger than the initial window, however fast the path (draft-ietf-tsvwg-careful-resume
     /// section 4.2.3).
     pub fn set_cautious(&mut self, is_cautious: bool) {
         self.is_cautious = is_cautious;
+    }
+
+    /// The window is full: until it opens a [clocked](Self::clocked) sender does not pause.
+    #[inline]
+    pub fn hold(&mut self) {
+        self.is_held = self.is_clocked;
     }
 
     /// Bytes that may go at once, after a time in which something other than the pacer held the sender back.
@@ -94,10 +122,13 @@ impl Pacer {
             // More of what was allowed at this time: a sender may ask anew for each train, or for each packet.
             return usize::try_from(self.credit / NANOS).unwrap_or(0);
         }
+        let (start, usual) = (scaled(START_PACKETS * u64::from(mtu)), scaled(self.burst(rate, mtu)));
         self.refilled_at = Some(now);
+        if core::mem::take(&mut self.is_held) {
+            self.used_at = Some(now);
+        }
         let elapsed = i64::try_from(elapsed.as_nanos()).unwrap_or(i64::MAX);
         let gained = elapsed.saturating_mul(i64::try_from(rate).unwrap_or(i64::MAX));
-        let (start, usual) = (scaled(START_PACKETS * u64::from(mtu)), scaled(self.burst(rate, mtu)));
         let most = if core::mem::take(&mut self.is_waiting) {
             scaled(passed(rate, LATE_MICROS).min(self.most(u64::from(mtu)))).max(usual).max(start)
         } else if self.is_fresh {
@@ -217,6 +248,26 @@ mod tests {
             assert!(pacer.next_release(at(1), rate, 1_452).is_some_and(|release| release < at(3)), "{rate}");
             assert_eq!(pacer.allow(at(15), rate, 1_452), late, "{rate}");
         }
+    }
+
+    #[test]
+    fn a_full_window_is_no_pause_of_a_clocked_sender() {
+        let at = |ms: u64| Instant::from_nanos(ms * 1_000_000);
+        for (mut pacer, after) in [(Pacer::new(1200), 12_000), (Pacer::clocked(1200), 1_200)] {
+            pacer.on_sent(12_000);
+            assert_eq!(pacer.allow(at(0), 1_000_000, 1200), 0);
+            assert_eq!(pacer.allow(at(2), 1_000_000, 1200), 1_200);
+            pacer.on_sent(1_200);
+            pacer.hold();
+            assert_eq!(pacer.allow(at(100), 1_000_000, 1200), after, "an acknowledgement opened it");
+        }
+        let mut pacer = Pacer::clocked(1200);
+        pacer.allow(at(0), 1_000_000, 1200);
+        pacer.on_sent(12_000);
+        pacer.hold();
+        assert_eq!(pacer.allow(at(123), 1_000_000, 1200), 1_200);
+        assert_eq!(pacer.allow(at(146), 1_000_000, 1200), 1_200, "since it opened");
+        assert_eq!(pacer.allow(at(147), 1_000_000, 1200), 12_000);
     }
 
     #[test]

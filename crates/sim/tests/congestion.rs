@@ -71,6 +71,16 @@ fn a_tenth_of_a_product_is_queue_enough() {
     }
 }
 
+/// The first window of data is a burst, and a queue of two packets loses half of it. Another one in the next round trip, because waiting for
+/// the window was taken for a pause, cost the rest of the window.
+#[test]
+fn waiting_for_a_window_is_no_pause() {
+    let flows = Flows::from_start(Duration::from_secs(9));
+    let link = Link::new(1, 300, 0.0, 0.1);
+    let share = measure(&link, CongestionAlgorithm::Cubic, &flows, 1).expect("the run goes to its end").share;
+    assert!(share > 0.52, "{share}");
+}
+
 /// Windows of eight packets, by chance losses. With one acknowledgement for two packets the first of them waits for the second, a tenth of
 /// a round trip, and rate and growth go by round trips.
 #[test]

@@ -158,7 +158,9 @@ impl Connection {
             let rate = path.congestion.pacing_rate(path.rtt.smoothed());
             let mtu = path.mtu.current();
             let allowed = path.pacer.allow(cx.now, rate, mtu) as u64;
-            if allowed < u64::from(mtu) && eliciting >= u64::from(mtu) {
+            if eliciting < u64::from(mtu) {
+                path.pacer.hold();
+            } else if allowed < u64::from(mtu) {
                 self.timers.set_opt(Timer::Pacing, path.pacer.next_release(cx.now, rate, mtu));
             }
             eliciting = eliciting.min(allowed);

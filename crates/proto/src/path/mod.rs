@@ -46,6 +46,7 @@ impl Path {
             Some(make) => Controller::custom(make, config.initial_mtu),
             None => Controller::new(config.congestion, config.initial_mtu),
         };
+        let pacer = if congestion.is_clocked() { Pacer::clocked } else { Pacer::new };
         Self {
             remote,
             local,
@@ -54,7 +55,7 @@ impl Path {
             congestion,
             recovery: Recovery::default(),
             resume: None,
-            pacer: Pacer::new(config.initial_mtu),
+            pacer: pacer(config.initial_mtu),
             mtu: Discovery::new(config.initial_mtu, config.mtu_ceiling),
             ecn: ecn::Validation::new(config.ecn),
             validated,
