@@ -6,6 +6,9 @@ use crate::time::Instant;
 
 /// Standard deviations by which the loss of a round trip may exceed the threshold before it is taken for the path's.
 const CHANCE: f64 = 1.5;
+/// The same in Startup. Chance that ends it leaves a bound of what happened to be in flight, which probes raise by a few packets each; a
+/// queue that overflows there loses a third and more of a round trip.
+const CHANCE_STARTUP: f64 = 3.0;
 
 /// Losses of the present round trip.
 #[derive(Clone, Debug, Default)]
@@ -54,13 +57,14 @@ impl LossRound {
 
 impl Bbr {
     /// `IsInflightTooHigh`, with room for chance: of so many packets in flight, random loss at the threshold itself may take
-    /// [`CHANCE`] standard deviations more. Without it a path of a hundred packets that loses one in a hundred, which is what the
+    /// [`CHANCE`] standard deviations more, or [`CHANCE_STARTUP`]. Without it a path of a hundred packets that loses one in a hundred, which is what the
     /// threshold is to tolerate, crosses it in every fifth round trip.
     #[inline]
     pub(super) fn is_inflight_too_high(&self, lost: u64, tx_in_flight: u64) -> bool {
         let tolerated = tx_in_flight as f64 * LOSS_THRESH;
         let deviation = (tolerated * self.control.smss as f64).sqrt();
-        lost as f64 > tolerated + CHANCE * deviation
+        let chance = if self.full_pipe.reached { CHANCE } else { CHANCE_STARTUP };
+        lost as f64 > tolerated + chance * deviation
     }
 
     /// Bytes marked CE in the round trip that acknowledgements are of: they count as lost (section 3.7 of the draft).
