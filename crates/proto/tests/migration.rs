@@ -4,7 +4,7 @@
 
 mod common;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
@@ -191,6 +191,38 @@ fn a_client_goes_to_the_servers_preferred_address() {
         assert_eq!(pair.server.peek(server).unwrap().local(), Some(preferred.ip()));
         transfer(&mut pair, (client, server), 100_000, |_| {});
     }
+}
+
+/// RFC 9000 section 9.6.2: what does more than to probe comes from the original address as long as the client has not answered
+/// at the preferred one, and the client takes it (its answers are lost here, what else it sends there arrives).
+#[test]
+fn a_server_stays_at_its_address_until_the_client_answers_at_the_preferred_one() {
+    let mut pair = preferring("192.0.2.200:4433");
+    let (client, server) = pair.established();
+    let preferred: SocketAddr = "192.0.2.200:4433".parse().unwrap();
+    let original = pair.server_addr.ip();
+    let to_preferred = Rc::new(Cell::new(false));
+    let seen = Rc::clone(&to_preferred);
+    pair.route_filter = Some(Box::new(move |to| {
+        seen.set(to == preferred);
+        true
+    }));
+    let (there, mut first) = (Rc::clone(&to_preferred), true);
+    pair.filter = Box::new(move |_, _, bytes| {
+        let answers = there.get() && bytes.len() >= 1_200 && !first;
+        first &= !there.get();
+        !answers
+    });
+    let moved = |p: &mut Pair| {
+        assert_eq!(p.client.peek(client).unwrap().remote(), preferred);
+        p.server.peek(server).unwrap().local() != Some(original)
+    };
+    pair.run_for(Duration::from_secs(1));
+    transfer(&mut pair, (client, server), 300, |p| assert!(!moved(p)));
+    assert!(!moved(&mut pair));
+    pair.filter = Box::new(|_, _, _| true);
+    transfer(&mut pair, (client, server), 100_000, |_| {});
+    assert!(moved(&mut pair));
 }
 
 #[test]

@@ -35,10 +35,19 @@ impl Connection {
         if let Some(back) = self.paths.previous.take_if(|p| p.route().is_same(&to)) {
             return self.go_back(cx, *back);
         }
+        let is_preferred = self.paths.current.route().is_from_elsewhere(&to);
+        if is_preferred && self.is_candidate(&to) {
+            return;
+        }
         let mut path = self.new_path(to, false);
         let visitor = self.paths.visitor.take_if(|v| v.route.is_same(&to));
         path.on_received(visitor.as_deref().map_or(self.paths.arriving, Visitor::received));
         let cid = visitor.map(|v| v.cid).or_else(|| self.remote_cids.set_aside());
+        if is_preferred {
+            // Section 9.6.2: this side sends from where it is until the client answers there.
+            path.cid = cid;
+            return self.try_candidate(cx, path);
+        }
         let same_host = meta.remote.ip() == self.paths.current.remote.ip() && meta.local == self.paths.current.local;
         if same_host {
             // Only the port changed: a NAT rebinding, most likely the same path (RFC 9000 section 9.4).
@@ -143,7 +152,7 @@ impl Connection {
         }
         let is_dead = |path: &Path| path.challenge.as_deref().is_some_and(|c| c.give_up_at <= now);
         if self.paths.candidate.as_deref().is_some_and(is_dead) {
-            tracing::debug!("the server's preferred address does not answer");
+            tracing::debug!("nothing answers by way of the server's preferred address");
             self.drop_path(now, |paths| paths.candidate.take());
         }
         if self.paths.previous.as_deref().is_some_and(is_dead)
@@ -195,12 +204,16 @@ impl Connection {
         self.paths.responses.push(route, data);
     }
 
+    /// The path that is to be moved to once the peer has answered there.
+    fn is_candidate(&self, route: &Route) -> bool {
+        self.paths.candidate.as_deref().is_some_and(|p| p.route().is_same(route))
+    }
+
     /// One of the paths that this side keeps.
     fn is_known(&self, route: &Route) -> bool {
-        let is = |path: &Option<Box<Path>>| path.as_deref().is_some_and(|p| p.route().is_same(route));
         self.paths.current.route().is_same(route)
-            || is(&self.paths.previous)
-            || is(&self.paths.candidate)
+            || self.paths.previous.as_deref().is_some_and(|p| p.route().is_same(route))
+            || self.is_candidate(route)
             || self.paths.visitor.as_deref().is_some_and(|v| v.route.is_same(route))
     }
 
@@ -222,6 +235,8 @@ impl Connection {
             self.paths.current.on_received(bytes);
         } else if let Some(visitor) = self.paths.visitor.as_deref_mut().filter(|v| v.route.is_same(&route)) {
             visitor.on_received(bytes);
+        } else if let Some(candidate) = self.paths.candidate.as_deref_mut().filter(|p| p.route().is_same(&route)) {
+            candidate.on_received(bytes);
         }
     }
 
@@ -248,17 +263,26 @@ impl Connection {
         self.set_path_timer();
     }
 
-    /// The client's check of the preferred address succeeded: from now on everything goes there (section 9.6.2).
+    /// The check of the server's preferred address succeeded: from now on everything goes there, or comes from there (section
+    /// 9.6.2).
     fn go_to_candidate(&mut self, cx: &mut Cx<'_>, mut path: Path) {
-        path.challenge = None;
+        let is_full_size = path.challenge.take().is_none_or(|c| c.is_full_size);
+        path.validated = true;
         let cid = path.cid;
-        tracing::debug!(to = %path.remote, "moving to the server's preferred address");
-        let old = self.enter_path(cx, path, cid, false);
-        if let Some(cid) = old.cid {
+        tracing::debug!(remote = %path.remote, local = ?path.local, "moving to the server's preferred address");
+        let mut old = self.enter_path(cx, path, cid, false);
+        if let Some(cid) = old.cid.take() {
             self.release_cid(cx.now, cid);
         }
-        // A packet that does not only probe tells the server.
-        self.spaces.data.ping = true;
+        if !is_full_size {
+            self.challenge_current(cx);
+        }
+        if self.identity.side == Side::Client {
+            // Until the server has validated the path, too, it sends from where it was.
+            self.paths.previous = Some(Box::new(old));
+            // A packet that does not only probe tells the server.
+            self.spaces.data.ping = true;
+        }
     }
 
     /// The handshake is confirmed: a client looks whether the server has an address that it prefers.
@@ -281,11 +305,17 @@ impl Connection {
         let Some(cid) = self.remote_cids.set_aside() else { return Ok(()) };
         let mut path = self.new_path(Route { remote, local: self.paths.current.local }, true);
         path.cid = Some(cid);
+        self.try_candidate(cx, path);
+        Ok(())
+    }
+
+    /// Moves to `path` once the peer has answered there.
+    fn try_candidate(&mut self, cx: &Cx<'_>, mut path: Path) {
         let pto = self.pto_base();
         path.challenge = Some(Box::new(Challenge::new(cx.now, pto, self.validation_time(pto))));
+        self.drop_path(cx.now, |paths| paths.candidate.take());
         self.paths.candidate = Some(Box::new(path));
         self.set_path_timer();
-        Ok(())
     }
 
     /// This side (a client) has another address from now on, to the same server: everything leaves under a new connection ID,

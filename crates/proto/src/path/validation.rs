@@ -75,7 +75,13 @@ impl Route {
     /// Whether both are the same path. An address of ours that is not known may be any.
     #[inline]
     pub(crate) fn is_same(&self, other: &Self) -> bool {
-        self.remote == other.remote && (self.local == other.local || self.local.is_none() || other.local.is_none())
+        self.remote == other.remote && !self.is_from_elsewhere(other)
+    }
+
+    /// Whether this side is known to have another address on the two.
+    #[inline]
+    pub(crate) fn is_from_elsewhere(&self, other: &Self) -> bool {
+        self.local.zip(other.local).is_some_and(|(one, other)| one != other)
     }
 }
 
