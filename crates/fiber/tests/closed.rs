@@ -273,7 +273,10 @@ fn a_file_stays_open_until_its_cancelled_reader_is_through() {
             let file = File::from_std(std::fs::File::open(&path).unwrap()).unwrap();
             let reader = spawn(move || file.read_at(&mut [0; 100], 0));
             warpline_fiber::yield_now();
-            assert_cancelled(reader);
+            reader.cancel();
+            // The thread may have been faster.
+            let result = reader.join();
+            assert!(matches!(result, Err(JoinError::Cancelled) | Ok(Ok(100))), "{result:?}");
         }
     });
 }

@@ -74,7 +74,8 @@ impl Sleep {
         if let Sleep::Ring(registered) = self
             && registered.armed != 0
         {
-            registered.cancel();
+            let done = registered.cancel();
+            debug_assert!(done, "requests for sockets end when they are cancelled");
         }
     }
 }
@@ -109,8 +110,8 @@ impl Registered {
         Ok(told)
     }
 
-    /// Takes everything back.
-    fn cancel(&mut self) {
+    /// Takes everything back; whether the kernel has said so.
+    fn cancel(&mut self) -> bool {
         let mut armed = self.armed;
         let done = self.ring.close(CANCEL, |completion| {
             if let Some(completion) = completion
@@ -121,6 +122,40 @@ impl Registered {
             armed == 0
         });
         self.armed = 0;
-        debug_assert!(done, "requests for sockets end when they are cancelled");
+        done
+    }
+}
+
+impl Drop for Registered {
+    /// Otherwise the kernel lets go of the sockets when it takes the ring apart, which it does later: until then their
+    /// addresses would be in use. A thread that did not sleep here cannot ask it to, and leaves it at that.
+    fn drop(&mut self) {
+        if self.armed != 0 {
+            self.cancel();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::UdpSocket;
+
+    #[test]
+    fn an_address_is_free_as_soon_as_its_sleeper_is_gone() {
+        let first = UdpSocket::bind("127.0.0.1:0").expect("loopback is there");
+        let address = first.local_addr().expect("it is bound");
+        let mut socket = Some(first);
+        for _ in 0..50 {
+            let mut sleep = match Sleep::new(XdpWakeups::Ring, 0) {
+                Ok(sleep) => sleep,
+                Err(error) => return println!("skipped: {error}"),
+            };
+            let bound = socket.take().unwrap_or_else(|| UdpSocket::bind(address).expect("nobody has it any more"));
+            let limit = Timespec { tv_sec: 0, tv_nsec: 1 };
+            let ready = sleep.poll(&mut [PollFd::new(&bound, PollFlags::IN)], true, Some(&limit));
+            assert_eq!(ready.expect("the ring works"), [false; TOLD]);
+            drop(bound);
+        }
     }
 }
