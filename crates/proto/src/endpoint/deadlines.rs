@@ -5,10 +5,10 @@
 //! true time. In bulk transfer that is no work per packet at all. The true time is kept here, too, so that putting an entry
 //! back touches nothing of the connection, whose memory no cache has any more where there are many.
 //!
-//! There are two queues. A connection that has sent something has a deadline within milliseconds; one that is quiet has
-//! its idle timeout, far away. Were both in one queue, each message of a connection that is quiet in between would dig its
-//! deadline through the idle timeouts of all others. This way the near queue is as long as there are connections with
-//! something under way, and a far entry stays where it is while near ones come and go.
+//! There are three queues. A connection that has sent something has a deadline within milliseconds, one that has worked rests seconds
+//! later, and one that is quiet has its idle timeout, far away. Were all in one queue, each message of a connection that is quiet in
+//! between would dig its deadline through the idle timeouts of all others. This way the near queue is as long as there are
+//! connections with something under way, and a farther entry stays where it is while nearer ones come and go.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -17,9 +17,17 @@ use std::time::Duration;
 use super::slots::ConnectionHandle;
 use crate::time::Instant;
 
-/// Deadlines up to this far away are near: beyond nearly all probe timeouts and below all useful idle timeouts. An entry
-/// that means nothing any more stays in the near queue no longer than this.
-const NEAR: Duration = Duration::from_secs(2);
+/// How far away the deadlines of a queue are at most. An entry that means nothing any more stays in it no longer than this, so that
+/// connections whose deadlines alternate between two queues fill neither.
+const REACH: [Duration; QUEUES] = [
+    // Beyond nearly all probe timeouts and below all useful idle timeouts.
+    Duration::from_secs(2),
+    // Beyond the time after which a connection rests.
+    Duration::from_secs(20),
+    Duration::MAX,
+];
+
+const QUEUES: usize = 3;
 
 /// Entries that are looked at ahead of time: the three highest levels of a heap.
 const FORESEEN: usize = 7;
@@ -31,13 +39,12 @@ type Queue = BinaryHeap<Reverse<(Instant, ConnectionHandle)>>;
 #[derive(Clone, Copy)]
 pub(super) struct Mark {
     due: Instant,
-    near: Instant,
-    far: Instant,
+    queued: [Instant; QUEUES],
 }
 
 impl Default for Mark {
     fn default() -> Self {
-        Self { due: Instant::FAR_FUTURE, near: Instant::FAR_FUTURE, far: Instant::FAR_FUTURE }
+        Self { due: Instant::FAR_FUTURE, queued: [Instant::FAR_FUTURE; QUEUES] }
     }
 }
 
@@ -47,12 +54,9 @@ pub(super) trait Marks {
     fn mark(&mut self, handle: ConnectionHandle) -> Option<&mut Mark>;
 }
 
-/// The queues of deadlines.
+/// The queues of deadlines, the nearest first.
 #[derive(Default)]
-pub(super) struct Deadlines {
-    near: Queue,
-    far: Queue,
-}
+pub(super) struct Deadlines([Queue; QUEUES]);
 
 impl Deadlines {
     /// The connection's earliest deadline is `due`.
@@ -66,35 +70,26 @@ impl Deadlines {
         let Some(mark) = marks.mark(handle) else { return };
         mark.due = due.unwrap_or(Instant::FAR_FUTURE);
         let Some(at) = due else { return };
-        if mark.near <= at || mark.far <= at {
+        if mark.queued.iter().any(|queued| *queued <= at) {
             return;
         }
-        if at <= now + NEAR {
-            mark.near = at;
-            self.near.push(Reverse((at, handle)));
-        } else {
-            mark.far = at;
-            self.far.push(Reverse((at, handle)));
-        }
+        let queue = REACH.iter().take_while(|reach| at - now > **reach).count();
+        mark.queued[queue] = at;
+        self.0[queue].push(Reverse((at, handle)));
     }
 
     /// The next connection whose deadline has passed. It may have been told of a later one since, or be gone.
     pub(super) fn pop_due(&mut self, now: Instant, marks: &mut impl Marks) -> Option<ConnectionHandle> {
         loop {
-            let is_near = match (self.near.peek(), self.far.peek()) {
-                (Some(Reverse(near)), Some(Reverse(far))) => near <= far,
-                (near, _) => near.is_some(),
-            };
-            let queue = if is_near { &mut self.near } else { &mut self.far };
-            let Reverse((at, handle)) = *queue.peek().filter(|Reverse((at, _))| *at <= now)?;
-            queue.pop();
+            let firsts = self.0.iter().enumerate().filter_map(|(number, queue)| Some((queue.peek()?.0, number)));
+            let ((at, handle), number) = firsts.min().filter(|((at, _), _)| *at <= now)?;
+            self.0[number].pop();
             // Entries of connections that are gone, and those that an earlier one has replaced, mean nothing.
             let Some(mark) = marks.mark(handle) else { continue };
-            let queued = if is_near { &mut mark.near } else { &mut mark.far };
-            if *queued != at {
+            if mark.queued[number] != at {
                 continue;
             }
-            *queued = Instant::FAR_FUTURE;
+            mark.queued[number] = Instant::FAR_FUTURE;
             let due = mark.due;
             if due <= now {
                 mark.due = Instant::FAR_FUTURE;
@@ -108,19 +103,18 @@ impl Deadlines {
     #[inline]
     pub(super) fn first_due(&self, now: Instant) -> impl Iterator<Item = ConnectionHandle> + '_ {
         // Which lie at the beginning of a heap.
-        let first = self.near.as_slice().iter().take(FORESEEN);
+        let first = self.0[0].as_slice().iter().take(FORESEEN);
         first.filter(move |Reverse((at, _))| *at <= now).map(|Reverse((_, handle))| *handle)
     }
 
     /// The earliest entry.
     pub(super) fn next(&self) -> Option<Instant> {
-        let of = |queue: &Queue| queue.peek().map(|Reverse((at, _))| *at);
-        of(&self.near).into_iter().chain(of(&self.far)).min()
+        self.0.iter().filter_map(|queue| queue.peek()).map(|Reverse((at, _))| *at).min()
     }
 
     /// Entries, those included that mean nothing any more.
     pub(super) fn len(&self) -> usize {
-        self.near.len() + self.far.len()
+        self.0.iter().map(BinaryHeap::len).sum()
     }
 }
 
@@ -176,6 +170,34 @@ mod tests {
     }
 
     #[test]
+    fn connections_that_work_and_rest_again_and_again_leave_nothing_behind() {
+        // Each works for a moment every 12 seconds, for hours, rests ten seconds later, and has its idle timeout in an hour.
+        const COUNT: u32 = 10;
+        let (mut deadlines, mut marks) = (Deadlines::default(), Table::default());
+        let mut rests = [u64::MAX; COUNT as usize];
+        for second in 0..20_000u64 {
+            let now = at(second * 1_000 * MS);
+            if second % 12 < 2 {
+                for index in (0..COUNT).filter(|index| u64::from(*index) % 2 == second % 12) {
+                    deadlines.schedule(now, handle(index), Some(now + Duration::from_millis(30)), &mut marks);
+                    deadlines.schedule(now, handle(index), Some(now + Duration::from_secs(10)), &mut marks);
+                    rests[index as usize] = second + 10;
+                }
+            }
+            while let Some(handle) = deadlines.pop_due(now, &mut marks) {
+                assert_eq!(
+                    std::mem::replace(&mut rests[handle.index()], u64::MAX),
+                    second,
+                    "nobody is woken early, or late"
+                );
+                deadlines.schedule(now, handle, Some(now + Duration::from_secs(3_600)), &mut marks);
+            }
+            assert!(deadlines.len() <= 4 * COUNT as usize, "{} entries after {second} seconds", deadlines.len());
+        }
+        assert!(rests.iter().all(|rest| *rest > 19_000), "none was forgotten");
+    }
+
+    #[test]
     fn a_deadline_that_moves_with_every_packet_has_one_entry() {
         let (mut deadlines, mut marks) = (Deadlines::default(), Table::default());
         for ms in 0..1_000 {
@@ -190,8 +212,8 @@ mod tests {
     }
 
     #[test]
-    fn deadlines_come_in_their_order_from_both_queues() {
-        let times = [5, 40_000, 1, 3_000, 1_999, 20, 2_001];
+    fn deadlines_come_in_their_order_from_all_queues() {
+        let times = [5, 40_000, 1, 3_000, 1_999, 20, 2_001, 20_001, 19_999];
         let (mut deadlines, mut marks) = (Deadlines::default(), Table::default());
         for (index, ms) in (0..).zip(times) {
             deadlines.schedule(at(0), handle(index), Some(at(ms * MS)), &mut marks);
