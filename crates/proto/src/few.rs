@@ -51,6 +51,12 @@ impl<T> Few<T> {
         self.one.as_ref().or_else(|| self.several.front())
     }
 
+    /// Whether there is memory for more than one element.
+    #[inline]
+    pub(crate) fn holds_ring(&self) -> bool {
+        self.several.capacity() > 0
+    }
+
     /// Gives back memory that is not needed now.
     pub(crate) fn shrink(&mut self) {
         self.several.shrink_to_fit();

@@ -10,6 +10,9 @@ use smallvec::SmallVec;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct RangeSet(SmallVec<[Range<u64>; 1]>);
 
+/// Ranges that a list which has just been made has room for: 64 bytes.
+const FEW: usize = 4;
+
 impl RangeSet {
     /// Adds `range`; returns how many of its numbers were new.
     pub(crate) fn insert(&mut self, range: Range<u64>) -> u64 {
@@ -83,6 +86,12 @@ impl RangeSet {
 
     pub(crate) fn pop_first(&mut self) -> Option<Range<u64>> {
         (!self.0.is_empty()).then(|| self.0.remove(0))
+    }
+
+    /// Whether there is memory for more than a few ranges.
+    #[inline]
+    pub(crate) fn holds_long_list(&self) -> bool {
+        self.0.capacity() > FEW
     }
 
     /// Gives back memory that is not needed now.

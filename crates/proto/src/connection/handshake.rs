@@ -25,6 +25,8 @@ pub(super) struct Progress {
     pub(super) heard: bool,
     /// The peer takes packets whose fixed bit is cleared (RFC 9287).
     pub(super) peer_greases: bool,
+    /// It has given back the memory of its handshake and of all work since that needed much.
+    pub(super) rested: bool,
 }
 
 /// How the connection was begun.

@@ -63,6 +63,7 @@ impl Connection {
             *cx.settled = settled;
             return Err(TransportError::protocol("acknowledged a packet that was never sent"));
         };
+        let under_way = space.next_pn - space.largest_acked.map_or(0, |acked| acked + 1);
         space.largest_acked = space.largest_acked.max(Some(ack.largest()));
         for frame in settled.drain(..) {
             self.on_frame_fate(level, frame, Fate::Acked);
@@ -92,7 +93,7 @@ impl Connection {
             self.paths.current.congestion.on_spurious_loss(cx.now);
         }
         self.review_ack_frequency(cx.now);
-        self.rest_soon(cx.now);
+        self.rest_soon(cx.now, under_way);
         Ok(())
     }
 

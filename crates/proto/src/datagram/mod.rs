@@ -92,6 +92,12 @@ impl Datagrams {
         self.send.prefetch();
     }
 
+    /// Whether there is memory for more than one datagram each way.
+    #[inline]
+    pub(crate) fn holds_rings(&self) -> bool {
+        self.receive.holds_ring() || self.send.holds_ring()
+    }
+
     /// Gives back memory that is not needed now.
     pub(crate) fn shrink(&mut self) {
         self.receive.shrink();

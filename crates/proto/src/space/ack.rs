@@ -83,6 +83,12 @@ impl AckState {
         self.received.last().map(|r| r.end - 1)
     }
 
+    /// Whether a time of loss has left a list behind that is longer than packet numbers left out by the peer make it.
+    #[inline]
+    pub(crate) fn holds_long_list(&self) -> bool {
+        self.received.holds_long_list()
+    }
+
     /// Gives back what a time of loss has grown.
     pub(crate) fn shrink(&mut self) {
         self.received.shrink();

@@ -377,6 +377,12 @@ impl Streams {
         }
     }
 
+    /// Whether there is memory that streams are in, or have left behind.
+    #[inline]
+    pub(crate) fn holds_slots(&self) -> bool {
+        !self.slab.is_empty()
+    }
+
     /// Gives back the memory that streams left behind. Only while nothing of a stream is under way: slots begin anew, and a token of
     /// an earlier time would name another stream.
     pub(crate) fn shrink(&mut self) {
