@@ -12,11 +12,17 @@
 //! with ten connections as with a hundred thousand; the table shows both figures. [Freely](Pace::Flow), a connection
 //! that has its echo is asked again at once, so that few connections send their acknowledgements along with the next message,
 //! and many do not.
+//!
+//! Instead of messages there can be requests, each a stream, with [answers](CostArgs::answer) of several packets: what a packet costs
+//! where a connection has more than one to handle when its turn comes.
+//!
+//! Before the rounds that count each connection has had a message, and time to rest from its handshake: what comes once in the life
+//! of a connection is no part of what a packet costs.
 
-use std::cell::Cell;
+mod traffic;
+
 use std::fmt;
 use std::path::PathBuf;
-use std::rc::Rc;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,18 +30,13 @@ use std::time::{Duration, Instant};
 use clap::{Parser, ValueEnum};
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
-use warpline::local::{self, Connection, Worker};
-use warpline::{Chunk, ClientConfig, Endpoint, Identity, IoConfig, ServerConfig, TransportConfig};
+use warpline::{ClientConfig, Endpoint, Identity, IoConfig, ServerConfig, TransportConfig};
 
+use self::traffic::{ANSWER_MAX, Load, Order, answer, drive, echo};
 use crate::Result;
 
-/// Handshakes at a time.
-const CONNECTING: usize = 32;
-
-/// How long an echo may take before its message counts as lost.
-const PATIENCE: Duration = Duration::from_secs(5);
-
-const MESSAGE: [u8; 64] = [0x5a; 64];
+/// A connection has rested once after this, and given back what its handshake needed.
+const REST: Duration = Duration::from_secs(11);
 
 #[derive(Debug, Parser)]
 pub(crate) struct CostArgs {
@@ -55,12 +56,20 @@ pub(crate) struct CostArgs {
     /// With `--pace flow`: messages that a connection has echoed one after the other before it is the next one's turn.
     #[arg(long, default_value_t = 1)]
     burst: usize,
+    /// Bytes of the answers to requests, separated by commas: each length has rounds of its own. Without, messages are echoed.
+    #[arg(long, value_delimiter = ',', default_value = "0", value_parser = parse_answer)]
+    answer: Vec<usize>,
     /// Rounds.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
     /// Write the results to this file, too.
     #[arg(long)]
     json: Option<PathBuf>,
+}
+
+fn parse_answer(text: &str) -> Result<usize, String> {
+    let len = text.parse().map_err(|_| format!("{text} is no number"))?;
+    if len <= ANSWER_MAX { Ok(len) } else { Err(format!("an answer has at most {ANSWER_MAX} bytes")) }
 }
 
 /// How messages follow one another.
@@ -117,10 +126,14 @@ impl fmt::Display for Setup {
 #[derive(Debug, Serialize)]
 struct Outcome {
     setup: Setup,
+    /// Bytes of an answer.
+    answer: usize,
     /// Nanoseconds of the server's threads per datagram that arrived, each round.
     server_ns: Vec<f64>,
     /// The same, divided by that of the first setup in the same round, which other work disturbs less.
     of_the_first: Vec<f64>,
+    /// Nanoseconds of the server's threads per packet that arrived or was sent, each round.
+    packet_ns: Vec<f64>,
     /// Nanoseconds of the server's threads per message, each round.
     message_ns: Vec<f64>,
     /// The same for the client's thread.
@@ -129,7 +142,9 @@ struct Outcome {
     rate: Vec<f64>,
     /// Datagrams that arrived at the server for each message: its own, and acknowledgements that found no message to go with.
     datagrams: f64,
-    /// Of those, how many a turn of the server's worker handled: fewer mean more system calls and wake-ups for each.
+    /// Datagrams that the server sent for each message.
+    sent: f64,
+    /// Of those that arrived, how many a turn of the server's worker handled: fewer mean more system calls and wake-ups for each.
     batch: f64,
     /// How often the server's threads fell asleep for each datagram that arrived: each time costs the kernel some microseconds, which
     /// have to do with how fast the client is.
@@ -151,18 +166,6 @@ struct Report {
     load: [String; 2],
     outcomes: Vec<Outcome>,
 }
-
-/// What a client does in a round.
-#[derive(Clone, Copy)]
-struct Load {
-    messages: usize,
-    pace: Pace,
-    window: usize,
-    burst: usize,
-}
-
-/// A round to be run, and where the number of lost messages goes.
-type Order = oneshot::Sender<usize>;
 
 struct Pair {
     server: Endpoint,
@@ -197,118 +200,6 @@ fn load() -> String {
     std::fs::read_to_string("/proc/loadavg").map(|line| line.trim().to_owned()).unwrap_or_default()
 }
 
-async fn echo(connection: Connection) {
-    while let Ok(datagram) = connection.recv_datagram().await {
-        if connection.send_datagram(datagram).await.is_err() {
-            return;
-        }
-    }
-}
-
-/// Waits for the echo; whether it came.
-async fn answered(connection: &Connection) -> bool {
-    matches!(local::timeout(PATIENCE, connection.recv_datagram()).await, Ok(Ok(_)))
-}
-
-/// The client's side of a pair: connects, says so, and runs rounds as long as they are asked for.
-async fn drive(
-    worker: Worker,
-    (to, config): (std::net::SocketAddr, Arc<ClientConfig>),
-    (count, load): (usize, Load),
-    ready: oneshot::Sender<Result<(), String>>,
-    mut orders: mpsc::UnboundedReceiver<Order>,
-) {
-    let connections = Rc::new(std::cell::RefCell::new(Vec::with_capacity(count)));
-    let mut tasks = Vec::new();
-    let left = Rc::new(Cell::new(count));
-    for _ in 0..CONNECTING.min(count) {
-        let (worker, config, left, connections) =
-            (worker.clone(), Arc::clone(&config), Rc::clone(&left), Rc::clone(&connections));
-        tasks.push(local::spawn(async move {
-            while left.get() > 0 {
-                left.set(left.get() - 1);
-                let connection = worker.connect(Arc::clone(&config), to, "localhost").await;
-                connections.borrow_mut().push(connection.map_err(|error| error.to_string())?);
-            }
-            Ok::<_, String>(())
-        }));
-    }
-    let mut result = Ok(());
-    for task in tasks {
-        result = match task {
-            Ok(task) => result.and(task.await.unwrap_or_else(|error| Err(error.to_string()))),
-            Err(error) => Err(error.to_string()),
-        };
-    }
-    // The program waits for it.
-    let _ = ready.send(result);
-    let connections: Rc<Vec<Connection>> = Rc::new(connections.take());
-    let turn = Rc::new(Cell::new(0));
-    while let Some(done) = orders.recv().await {
-        let lost = match load.pace {
-            Pace::Steps => steps(&connections, &turn, load).await,
-            Pace::Flow => flow(&connections, &turn, load).await,
-        };
-        let _ = done.send(lost);
-    }
-}
-
-/// The connection whose turn it is.
-fn next<'a>(connections: &'a [Connection], turn: &Cell<usize>) -> &'a Connection {
-    let at = turn.get();
-    turn.set((at + 1) % connections.len());
-    &connections[at]
-}
-
-/// A round in steps; how many messages were lost.
-async fn steps(connections: &[Connection], turn: &Cell<usize>, load: Load) -> usize {
-    let (mut left, mut lost) = (load.messages, 0);
-    let mut asked = Vec::with_capacity(load.window);
-    while left > 0 {
-        for _ in 0..load.window.min(left) {
-            left -= 1;
-            let connection = next(connections, turn);
-            if connection.send_datagram(Chunk::from_static(&MESSAGE)).await.is_ok() {
-                asked.push(connection);
-            } else {
-                lost += 1;
-            }
-        }
-        for connection in asked.drain(..) {
-            lost += usize::from(!answered(connection).await);
-        }
-        // What is left to be acknowledged is due at the next turn and leaves at its end; the turn after that is the next step's.
-        for _ in 0..2 {
-            let _ = local::sleep(Duration::from_nanos(1)).await;
-        }
-    }
-    lost
-}
-
-/// A round in which each exchange begins the next one; how many messages were lost.
-async fn flow(connections: &Rc<Vec<Connection>>, turn: &Rc<Cell<usize>>, load: Load) -> usize {
-    let (left, lost) = (Rc::new(Cell::new(load.messages)), Rc::new(Cell::new(0)));
-    let tasks = (0..load.window.min(connections.len())).map(|_| {
-        let (connections, turn) = (Rc::clone(connections), Rc::clone(turn));
-        let (left, lost) = (Rc::clone(&left), Rc::clone(&lost));
-        local::spawn(async move {
-            while left.get() > 0 {
-                let connection = next(&connections, &turn);
-                for _ in 0..load.burst {
-                    left.set(left.get().saturating_sub(1));
-                    let sent = connection.send_datagram(Chunk::from_static(&MESSAGE)).await.is_ok();
-                    lost.set(lost.get() + usize::from(!(sent && answered(connection).await)));
-                }
-            }
-        })
-    });
-    for task in tasks.collect::<Vec<_>>().into_iter().flatten() {
-        // A panic shows as messages that never came.
-        let _ = task.await;
-    }
-    lost.get()
-}
-
 async fn pair(index: usize, setup: Setup, args: &CostArgs) -> Result<Pair> {
     let id = Identity::generate(["localhost"])?;
     let transport =
@@ -322,16 +213,15 @@ async fn pair(index: usize, setup: Setup, args: &CostArgs) -> Result<Pair> {
     let builder = Endpoint::builder().bind(([127, 0, 0, 1], 0)).io(io).spin(Duration::ZERO);
     let server = builder.clone().workers(setup.workers).readers(setup.readers).server(server).thread_name(&names[0]);
     let server = if setup.left < setup.workers { server.max_workers(setup.workers) } else { server };
-    let server = server.serve_local(echo)?;
+    let server = if args.answer == [0] { server.serve_local(echo)? } else { server.serve_local(answer)? };
     let client_endpoint = builder.thread_name(&names[1]).start()?;
     let (orders, to_do) = mpsc::unbounded_channel();
     let (ready, is_ready) = oneshot::channel();
     let before = resident();
-    let load = Load { messages: args.messages, pace: args.pace, window: args.window, burst: args.burst };
-    let (to, numbers) = (server.local_addr(), (setup.connections, load));
+    let (to, count) = (server.local_addr(), setup.connections);
     let running = client_endpoint.clone();
     tokio::spawn(async move {
-        let program = move |worker| drive(worker, (to, Arc::new(client)), numbers, ready, to_do);
+        let program = move |worker| drive(worker, (to, Arc::new(client)), count, ready, to_do);
         // It ends with the endpoint.
         let _ = running.run_local(program).await;
     });
@@ -354,7 +244,7 @@ fn arrived(endpoint: &Endpoint) -> u64 {
     endpoint.stats().datagrams
 }
 
-async fn round(pair: &Pair, outcome: &mut Outcome, messages: usize) -> Result<()> {
+async fn round(pair: &Pair, outcome: &mut Outcome, load: Load) -> Result<()> {
     let look = || -> Result<_> {
         Ok((
             processor_time(&pair.names[0])?,
@@ -365,17 +255,26 @@ async fn round(pair: &Pair, outcome: &mut Outcome, messages: usize) -> Result<()
     };
     let (before, began) = (look()?, Instant::now());
     let (done, lost) = oneshot::channel();
-    pair.orders.send(done)?;
+    let stats = pair.server.stats();
+    pair.orders.send((load, done))?;
     outcome.lost += lost.await?;
     let took = began.elapsed();
     // Counters are published at the end of a worker's turn.
     tokio::time::sleep(Duration::from_millis(20)).await;
     let after = look()?;
     let per = |time: Duration, count: u64| time.as_nanos() as f64 / count.max(1) as f64;
-    outcome.message_ns.push(per(after.0 - before.0, messages as u64));
-    outcome.server_ns.push(per(after.0 - before.0, after.2 - before.2));
-    outcome.client_ns.push(per(after.1 - before.1, after.3 - before.3));
-    outcome.rate.push(messages as f64 / took.as_secs_f64());
+    let messages = load.messages as f64;
+    let (came, sent) = (after.2 - before.2, after.3 - before.3);
+    outcome.message_ns.push(per(after.0 - before.0, load.messages as u64));
+    outcome.packet_ns.push(per(after.0 - before.0, came + sent));
+    outcome.server_ns.push(per(after.0 - before.0, came));
+    outcome.client_ns.push(per(after.1 - before.1, sent));
+    outcome.rate.push(messages / took.as_secs_f64());
+    let now = pair.server.stats();
+    outcome.datagrams = came as f64 / messages;
+    outcome.sent = sent as f64 / messages;
+    outcome.batch = came as f64 / (now.turns - stats.turns).max(1) as f64;
+    outcome.sleeps = (now.sleeps - stats.sleeps) as f64 / came.max(1) as f64;
     Ok(())
 }
 
@@ -385,74 +284,103 @@ pub(crate) fn run(args: &CostArgs) -> Result<()> {
     runtime.block_on(measure(args))
 }
 
-async fn measure(args: &CostArgs) -> Result<()> {
-    if let Some(setup) = args.setups.iter().find(|setup| args.pace == Pace::Steps && setup.connections < args.window) {
-        return Err(format!("{setup}: each of the {} messages of a step needs a connection", args.window).into());
-    }
-    let began = load();
-    let mut pairs = Vec::new();
-    for (index, setup) in args.setups.iter().enumerate() {
-        let pair = pair(index, *setup, args).await?;
-        let bytes_per_connection = pair.bytes_per_connection;
-        let outcome = Outcome {
-            setup: *setup,
+impl Outcome {
+    fn new(setup: Setup, answer: usize, bytes_per_connection: f64) -> Self {
+        Self {
+            setup,
+            answer,
             server_ns: Vec::new(),
             of_the_first: Vec::new(),
+            packet_ns: Vec::new(),
             message_ns: Vec::new(),
             client_ns: Vec::new(),
             rate: Vec::new(),
             datagrams: 0.0,
+            sent: 0.0,
             batch: 0.0,
             sleeps: 0.0,
             handed_over: 0.0,
             bytes_per_connection,
             lost: 0,
-        };
-        eprintln!("{setup}: {} connections stand", setup.connections);
-        pairs.push((pair, outcome));
-    }
-    // One round to get warm, which does not count.
-    for counts in std::iter::once(false).chain(std::iter::repeat_n(true, args.rounds)) {
-        for (pair, outcome) in &mut pairs {
-            let before = pair.server.stats();
-            round(pair, outcome, args.messages).await?;
-            let after = pair.server.stats();
-            let arrived = (after.datagrams - before.datagrams) as f64;
-            outcome.datagrams = arrived / args.messages as f64;
-            outcome.batch = arrived / (after.turns - before.turns).max(1) as f64;
-            outcome.sleeps = (after.sleeps - before.sleeps) as f64 / arrived.max(1.0);
-            if !counts {
-                (outcome.server_ns, outcome.message_ns, outcome.client_ns, outcome.rate) = Default::default();
-            }
         }
     }
-    let first = pairs.first().map(|(_, outcome)| outcome.server_ns.clone()).unwrap_or_default();
-    println!(
-        "setup                 server ns/datagram  of the first  ns/message  client ns/datagram  messages/s  datagrams/message  datagrams/turn  sleeps/datagram  \
-         handed over  bytes/connection  lost"
-    );
-    let mut outcomes = Vec::new();
-    for (pair, mut outcome) in pairs {
-        let stats = pair.server.stats();
-        outcome.of_the_first = outcome.server_ns.iter().zip(&first).map(|(ns, first)| ns / first).collect();
-        outcome.handed_over = stats.handed_over as f64 / stats.datagrams.max(1) as f64;
+
+    fn print(&self) {
         println!(
-            "{:<20}  {:>18.0}  {:>12.3}  {:>10.0}  {:>18.0}  {:>10.0}  {:>17.2}  {:>14.2}  {:>15.3}  {:>11.2}  {:>16.0}  {:>4}",
-            outcome.setup.to_string(),
-            median(&outcome.server_ns),
-            median(&outcome.of_the_first),
-            median(&outcome.message_ns),
-            median(&outcome.client_ns),
-            median(&outcome.rate),
-            outcome.datagrams,
-            outcome.batch,
-            outcome.sleeps,
-            outcome.handed_over,
-            outcome.bytes_per_connection,
-            outcome.lost
+            "{:<20}  {:>6}  {:>18.0}  {:>12.3}  {:>9.0}  {:>10.0}  {:>18.0}  {:>10.0}  {:>17.2}  {:>12.2}  {:>14.2}  {:>15.3}  {:>11.2}  \
+             {:>16.0}  {:>4}",
+            self.setup.to_string(),
+            self.answer,
+            median(&self.server_ns),
+            median(&self.of_the_first),
+            median(&self.packet_ns),
+            median(&self.message_ns),
+            median(&self.client_ns),
+            median(&self.rate),
+            self.datagrams,
+            self.sent,
+            self.batch,
+            self.sleeps,
+            self.handed_over,
+            self.bytes_per_connection,
+            self.lost
         );
-        outcomes.push(outcome);
     }
+}
+
+/// All setups, their connections made and their handshakes rested from.
+async fn pairs(args: &CostArgs) -> Result<Vec<Pair>> {
+    let mut pairs = Vec::new();
+    for (index, setup) in args.setups.iter().enumerate() {
+        pairs.push(pair(index, *setup, args).await?);
+        eprintln!("{setup}: {} connections stand", setup.connections);
+    }
+    for (pair, setup) in pairs.iter().zip(&args.setups) {
+        let mut warm = Outcome::new(*setup, 0, 0.0);
+        round(pair, &mut warm, args.load(args.answer[0], setup.connections.max(args.messages))).await?;
+    }
+    tokio::time::sleep(REST).await;
+    Ok(pairs)
+}
+
+impl CostArgs {
+    fn load(&self, answer: usize, messages: usize) -> Load {
+        Load { messages, pace: self.pace, window: self.window, burst: self.burst, answer }
+    }
+}
+
+async fn measure(args: &CostArgs) -> Result<()> {
+    let in_steps = args.pace == Pace::Steps || args.answer != [0];
+    if let Some(setup) = args.setups.iter().find(|setup| in_steps && setup.connections < args.window) {
+        return Err(format!("{setup}: each of the {} messages of a step needs a connection", args.window).into());
+    }
+    if args.answer != [0] && args.answer.contains(&0) {
+        return Err("messages and requests are runs of their own".into());
+    }
+    let began = load();
+    let pairs = pairs(args).await?;
+    let mut outcomes = Vec::new();
+    for answer in &args.answer {
+        let new = |(pair, setup): (&Pair, &Setup)| Outcome::new(*setup, *answer, pair.bytes_per_connection);
+        let mut those: Vec<_> = pairs.iter().zip(&args.setups).map(new).collect();
+        for _ in 0..args.rounds {
+            for (pair, outcome) in pairs.iter().zip(&mut those) {
+                round(pair, outcome, args.load(*answer, args.messages)).await?;
+            }
+        }
+        let first = those.first().map(|outcome| outcome.server_ns.clone()).unwrap_or_default();
+        for (pair, outcome) in pairs.iter().zip(&mut those) {
+            let stats = pair.server.stats();
+            outcome.of_the_first = outcome.server_ns.iter().zip(&first).map(|(ns, first)| ns / first).collect();
+            outcome.handed_over = stats.handed_over as f64 / stats.datagrams.max(1) as f64;
+        }
+        outcomes.append(&mut those);
+    }
+    println!(
+        "setup                 answer  server ns/datagram  of the first  ns/packet  ns/message  client ns/datagram  messages/s  datagrams/message  sent/message  \
+         datagrams/turn  sleeps/datagram  handed over  bytes/connection  lost"
+    );
+    outcomes.iter().for_each(Outcome::print);
     let report = Report {
         messages: args.messages,
         pace: args.pace,
