@@ -5,11 +5,12 @@
 //! remembered beside the fiber's address the last two come side by side.
 
 use std::ptr;
-use warpline_frame::prefetch_line;
 
 /// Bytes that a switch leaves below the stack pointer of who waits: two registers and where to go on (`corosensei`).
+#[cfg(target_arch = "x86_64")]
 const SAVED: usize = 24;
 
+#[cfg(target_arch = "x86_64")]
 const CACHE_LINE: usize = 64;
 
 /// An address for [`prefetch`](Self::prefetch), never to be read through.
@@ -36,12 +37,16 @@ impl Place {
         Place::UNKNOWN
     }
 
-    /// Asks for what the switch left there and for the line above, with which the frame begins.
+    /// Asks for what the switch left there and for the line above, with which the frame begins. Only a hint.
     #[inline(always)]
     pub(crate) fn prefetch(self) {
-        let lowest = self.0.wrapping_sub(SAVED);
-        prefetch_line(lowest);
-        prefetch_line(lowest.wrapping_add(CACHE_LINE));
+        #[cfg(target_arch = "x86_64")]
+        for above in [0, CACHE_LINE] {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            let line = self.0.wrapping_sub(SAVED).wrapping_add(above);
+            // SAFETY: a prefetch reads nothing as far as the program can tell, whatever the address.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(line.cast()) };
+        }
     }
 }
 
