@@ -244,7 +244,7 @@ impl Loop {
             return since;
         }
         self.cx.core.borrow_mut().now = now;
-        self.transmit(now);
+        self.build(now);
         if let Err(error) = self.io.flush() {
             self.fail("sending", &error);
         }

@@ -384,9 +384,20 @@ impl Loop {
         }
     }
 
-    /// Sends what there is to send, up to the turn's share. Returns whether more is left.
+    /// Sends what there is to send, up to the turn's share, and perhaps only with the next look. Returns whether more is left.
     #[inline]
-    pub(super) fn transmit(&mut self, now: Instant) -> bool {
+    fn transmit(&mut self, now: Instant) -> bool {
+        let unfinished = self.build(now);
+        if let Err(error) = self.io.flush_soon() {
+            self.fail("sending", &error);
+        }
+        // Where the socket takes no more, the wait ends when it does.
+        unfinished && !self.io.tx_blocked()
+    }
+
+    /// Queues what there is to send, up to the turn's share. Returns whether more is left.
+    #[inline]
+    pub(super) fn build(&mut self, now: Instant) -> bool {
         let mut core = self.cx.core.borrow_mut();
         let mut left = BYTES_PER_TURN;
         let mut paused = false;
@@ -412,12 +423,7 @@ impl Loop {
                 break;
             }
         }
-        drop(core);
-        if let Err(error) = self.io.flush_soon() {
-            self.fail("sending", &error);
-        }
-        // Where the socket takes no more, the wait ends when it does.
-        (left == 0 || paused) && !self.io.tx_blocked()
+        left == 0 || paused
     }
 
     /// Goes over to another socket if a task wants that, and takes all connections along.

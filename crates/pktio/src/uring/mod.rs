@@ -269,7 +269,14 @@ impl Uring {
         self.transmit.sender.blocked() != Blocked::No
     }
 
+    /// Sends what is queued in a call of its own. By `sendmmsg`, if the ring has nothing of it yet: a call is made in either case, and
+    /// an entry would cost more than its place in that one.
     pub(crate) fn flush(&mut self) -> io::Result<()> {
+        if self.transmit.staged() == 0 && !self.ring.is_sq_poll() {
+            self.arm()?;
+            self.report()?;
+            return if self.transmit.queue.is_empty() { Ok(()) } else { self.send_by_call() };
+        }
         // Twice, since a refused train is queued again in another shape; what has no room stays.
         for _ in 0..2 {
             self.flush_soon()?;
@@ -297,6 +304,11 @@ impl Uring {
         if self.transmit.staged() > 0 && !self.settle(Stat::SendCalls)? {
             return Ok(());
         }
+        self.send_by_call()
+    }
+
+    /// Sends what is queued, none of which the ring has.
+    fn send_by_call(&mut self) -> io::Result<()> {
         let (socket, transmit) = (self.bound.socket(), &mut *self.transmit);
         transmit.sender.flush(&mut transmit.queue, &self.stats, |batch| sendmmsg(socket, batch))?;
         transmit.called();
