@@ -200,6 +200,7 @@ impl Uring {
             given += 1;
         }
         if given > 0 {
+            self.buffers.looked(given);
             self.buffers.publish();
             let full = !self.armed.receive || !self.is_drained();
             self.lateness.looked(&self.bound, full);
@@ -468,8 +469,11 @@ impl Uring {
         }
         match -completion.result {
             ..=0 => (),
-            // All buffers are filled; they are offered again when they were read.
-            libc::ENOBUFS => self.stats.add(Stat::RxStarved, 1),
+            // All that were offered are filled; the others are offered now, and these when they were read.
+            libc::ENOBUFS => {
+                self.stats.add(Stat::RxStarved, 1);
+                self.buffers.starved();
+            }
             // Memory is short for the moment, or an ICMP error of an earlier send is reported, or the ring closes.
             libc::ENOMEM | libc::EAGAIN | libc::EINTR | libc::ECANCELED => (),
             libc::ECONNREFUSED | libc::EHOSTUNREACH | libc::ENETUNREACH => (),
