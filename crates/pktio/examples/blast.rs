@@ -8,6 +8,10 @@
 //! difference of the two rates. The time per packet of a side is its CPU time (user and system) over its packets.
 
 #[cfg(target_os = "linux")]
+#[path = "common/thread.rs"]
+mod thread;
+
+#[cfg(target_os = "linux")]
 fn main() -> std::io::Result<()> {
     let mut args = std::env::args().skip(1).map(|arg| arg.parse::<usize>().expect("arguments are numbers"));
     let size = args.next().unwrap_or(1452);
@@ -37,9 +41,9 @@ mod linux {
     use std::thread;
     use std::time::{Duration, Instant};
 
-    use rustix::thread::{CpuSet, sched_setaffinity};
-    use rustix::time::{ClockId, clock_gettime};
     use warpline_pktio::{Backend, Io, IoConfig, TxMeta, limits};
+
+    use super::thread::{cpu_time, pin};
 
     /// What a side did: packets, calls, and the CPU time that it took.
     struct Side {
@@ -131,16 +135,5 @@ mod linux {
         let stats = io.stats().snapshot();
         assert_eq!(stats.drop_rx_no_memory, 0, "frames are dropped at once");
         Ok(Side { packets: stats.rx_datagrams, trains: stats.rx_trains, calls: stats.syscalls(), cpu: cpu_time() })
-    }
-
-    fn pin(core: usize) -> io::Result<()> {
-        let mut set = CpuSet::new();
-        set.set(core % thread::available_parallelism()?.get());
-        Ok(sched_setaffinity(None, &set)?)
-    }
-
-    fn cpu_time() -> Duration {
-        let time = clock_gettime(ClockId::ThreadCPUTime);
-        Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
     }
 }

@@ -12,6 +12,10 @@
 mod netns;
 
 #[cfg(target_os = "linux")]
+#[path = "common/thread.rs"]
+mod thread;
+
+#[cfg(target_os = "linux")]
 fn main() -> std::io::Result<()> {
     let mut args = std::env::args().skip(1).map(|arg| arg.parse::<usize>().expect("arguments are numbers"));
     let mut number = |default| args.next().unwrap_or(default);
@@ -38,12 +42,11 @@ mod linux {
     use std::thread;
     use std::time::{Duration, Instant};
 
-    use rustix::thread::{CpuSet, sched_setaffinity};
-    use rustix::time::{ClockId, clock_gettime};
     use warpline_pktio::xdp::{InterfaceName, XdpConfig, XdpModes, XdpWakeups};
     use warpline_pktio::{Backend, Io, IoConfig, Received, TxMeta};
 
     use super::netns::Pair;
+    use super::thread::{cpu_time, pin};
 
     #[derive(Clone, Copy)]
     pub(super) struct Load {
@@ -224,16 +227,5 @@ mod linux {
         }
         side.time = start.elapsed();
         Ok(side)
-    }
-
-    fn pin(core: usize) -> io::Result<()> {
-        let mut set = CpuSet::new();
-        set.set(core % thread::available_parallelism()?.get());
-        Ok(sched_setaffinity(None, &set)?)
-    }
-
-    fn cpu_time() -> Duration {
-        let time = clock_gettime(ClockId::ThreadCPUTime);
-        Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
     }
 }
