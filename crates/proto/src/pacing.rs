@@ -10,10 +10,12 @@
 //! bandwidth-delay product is eight packets at 100 Mbit/s and 10 ms.
 //!
 //! The initial window goes at once, and so does as much after a pause: there is no rate to pace by before the first round
-//! trip, what was measured before a pause is old, and RFC 9002 section 7.7 allows a burst of that size.
+//! trip, what was measured before a pause is old, and RFC 9002 section 7.7 allows a burst of that size. A window-based controller
+//! ([`Pacer::clocked`]) bursts only with all that there is ([`Pacer::spread`]): an answer within the window ends sooner by it. One beyond it waits for
+//! acknowledgements, and its end comes no later when the first window is spread over half a round trip; but a short queue that overflows ends slow start.
 //!
 //! Waiting for a window is a pause only for a model of the path, which finds the bandwidth by such a burst and loses no more than a part of
-//! it. A window-based controller ([`Pacer::clocked`]) with a window of ten waits for its acknowledgements nearly a round trip, and another
+//! it. A window-based controller with a window of ten waits for its acknowledgements nearly a round trip, and another
 //! burst of ten would overflow a short queue in every one.
 
 use core::time::Duration;
@@ -98,6 +100,16 @@ impl Pacer {
     #[inline]
     pub fn hold(&mut self) {
         self.is_held = self.is_clocked;
+    }
+
+    /// More waits than the window lets out: a [clocked](Self::clocked) sender gives up what is left of a start but for two packets, which a receiver
+    /// acknowledges at once (RFC 9000 section 13.2.2). Returns the bytes that may be sent now.
+    #[inline]
+    pub fn spread(&mut self, rate: u64, mtu: u16) -> usize {
+        if self.is_clocked && core::mem::take(&mut self.is_fresh) {
+            self.credit = self.credit.min(scaled(self.burst(rate, mtu).max(2 * u64::from(mtu))));
+        }
+        usize::try_from(self.credit / NANOS).unwrap_or(0)
     }
 
     /// Bytes that may go at once, after a time in which something other than the pacer held the sender back.
@@ -268,6 +280,22 @@ mod tests {
         assert_eq!(pacer.allow(at(123), 1_000_000, 1200), 1_200);
         assert_eq!(pacer.allow(at(146), 1_000_000, 1200), 1_200, "since it opened");
         assert_eq!(pacer.allow(at(147), 1_000_000, 1200), 12_000);
+    }
+
+    #[test]
+    fn more_than_a_window_is_spread_from_its_first_packet_on() {
+        let at = |ms: u64| Instant::from_nanos(ms * 1_000_000);
+        for (mut pacer, after) in [(Pacer::new(1200), 12_000), (Pacer::clocked(1200), 2_400)] {
+            assert_eq!(pacer.allow(at(0), 100_000, 1200), 12_000, "what comes fits");
+            assert_eq!(pacer.spread(100_000, 1200), after);
+            assert_eq!(pacer.allow(at(0), 100_000, 1200), after);
+            pacer.on_sent(after);
+            assert_eq!(pacer.next_release(at(0), 100_000, 1200), Some(at(12)));
+            // After a pause as well, and what is not left of a start is not lost.
+            assert_eq!(pacer.allow(at(60_000), 100_000, 1200), 12_000);
+            pacer.on_sent(11_400);
+            assert_eq!(pacer.spread(100_000, 1200), 600);
+        }
     }
 
     #[test]

@@ -152,12 +152,16 @@ impl Connection {
     fn budget(&mut self, cx: &Cx<'_>) -> Budget {
         let in_flight = self.spaces.bytes_in_flight();
         let path = &mut self.paths.current;
-        let mut eliciting = path.congestion.window().saturating_sub(in_flight);
+        let window = path.congestion.window();
+        let mut eliciting = window.saturating_sub(in_flight);
         self.timers.stop(Timer::Pacing);
         if self.config.pacing && path.rtt.has_sample() {
             let rate = path.congestion.pacing_rate(path.rtt.smoothed());
             let mtu = path.mtu.current();
-            let allowed = path.pacer.allow(cx.now, rate, mtu) as u64;
+            let mut allowed = path.pacer.allow(cx.now, rate, mtu) as u64;
+            if self.streams.unacknowledged() > window {
+                allowed = path.pacer.spread(rate, mtu) as u64;
+            }
             if eliciting < u64::from(mtu) {
                 path.pacer.hold();
             } else if allowed < u64::from(mtu) {

@@ -24,6 +24,12 @@ impl Streams {
         !self.sending.scheduler.is_empty()
     }
 
+    /// Bytes written, sent or not, that were not acknowledged.
+    #[inline]
+    pub(crate) fn unacknowledged(&self) -> u64 {
+        self.sending.buffered
+    }
+
     /// Writes as many control frames as fit.
     pub(crate) fn write_control(&mut self, w: &mut Writer<'_>, sink: &mut impl FnMut(Token)) {
         if self.control.max_data && w.remaining() >= CONTROL_ROOM {
