@@ -172,6 +172,14 @@ fn a_second_visit_begins_where_the_first_ended() {
     }
 }
 
+/// The jump comes when all of the first window is acknowledged: spread over half a round trip it would come 60 ms later.
+#[test]
+fn a_resumed_path_is_not_kept_waiting_by_its_first_window() {
+    let visit = Visit::again(Link::new(100, 100, 0.0, 1.0), CongestionAlgorithm::Cubic, 5 << 20);
+    let Times { resumed, .. } = visit.measure(1).expect("nothing exceeds the jump");
+    assert!(resumed <= Duration::from_millis(890), "{resumed:?}");
+}
+
 /// A tenth of the capacity that is remembered: the jump loses much of itself, and the connection takes it back.
 #[test]
 fn a_path_that_became_narrower_is_left_to_others() {

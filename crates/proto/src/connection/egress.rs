@@ -159,7 +159,8 @@ impl Connection {
             let rate = path.congestion.pacing_rate(path.rtt.smoothed());
             let mtu = path.mtu.current();
             let mut allowed = path.pacer.allow(cx.now, rate, mtu) as u64;
-            if self.streams.unacknowledged() > window {
+            // Careful resume jumps once all of the first window is acknowledged: there its end does count.
+            if path.resume.is_none() && self.streams.unacknowledged() > window {
                 allowed = path.pacer.spread(rate, mtu) as u64;
             }
             if eliciting < u64::from(mtu) {
