@@ -1,22 +1,23 @@
 //! Pacing: sending no faster than a rate, in trains (RFC 9002 section 7.7).
 //!
-//! Packets one by one would be smoothest, but a system call for each is what limits a sender above about 1 Gbit/s, and timers
-//! wake up no finer than some tens of microseconds. So the sender sleeps until about a quarter of a millisecond's worth may go,
-//! one GSO train at most, and one packet at least: at 400 kbit/s a packet every 24 ms, at 20 Gbit/s a train every 26 us. What
-//! was not sent in time because the sleep was too long may go later, up to two milliseconds' worth; without that credit the line
-//! would run empty for as long as every wake-up is late. Time in which something else held the sender back, the window or the
-//! program, gives no more than one such train: its credit leaves in one piece when an acknowledgement comes, and whatever
-//! the queue before a link holds less than that is lost over and over, until the window is at its least. A tenth of a
-//! bandwidth-delay product is eight packets at 100 Mbit/s and 10 ms.
+//! Packets one by one would be smoothest, but a system call for each is what limits a sender above about 1 Gbit/s, and
+//! timers wake up no finer than some tens of microseconds. So the sender sleeps until about a quarter of a millisecond's
+//! worth may go, one GSO train at most, and one packet at least: at 400 kbit/s a packet every 24 ms, at 20 Gbit/s a
+//! train every 26 us. What was not sent in time because the sleep was too long may go later, up to two milliseconds'
+//! worth; without that credit the line would run empty for as long as every wake-up is late. Time in which something
+//! else held the sender back, the window or the program, gives no more than one such train: its credit leaves in one
+//! piece when an acknowledgement comes, and whatever the queue before a link holds less than that is lost over and over,
+//! until the window is at its least. A tenth of a bandwidth-delay product is eight packets at 100 Mbit/s and 10 ms.
 //!
-//! The initial window goes at once, and so does as much after a pause: there is no rate to pace by before the first round
-//! trip, what was measured before a pause is old, and RFC 9002 section 7.7 allows a burst of that size. A window-based controller
-//! ([`Pacer::clocked`]) bursts only with all that there is ([`Pacer::spread`]): an answer within the window ends sooner by it. One beyond it waits for
-//! acknowledgements, and its end comes no later when the first window is spread over half a round trip; but a short queue that overflows ends slow start.
+//! The initial window goes at once, and so does as much after a pause: there is no rate to pace by before the first
+//! round trip, what was measured before a pause is old, and RFC 9002 section 7.7 allows a burst of that size. A
+//! window-based controller ([`Pacer::clocked`]) bursts only with all that there is ([`Pacer::spread`]): an answer within
+//! the window ends sooner by it. One beyond it waits for acknowledgements, and its end comes no later when the first
+//! window is spread over half a round trip; but a short queue that overflows ends slow start.
 //!
-//! Waiting for a window is a pause only for a model of the path, which finds the bandwidth by such a burst and loses no more than a part of
-//! it. A window-based controller with a window of ten waits for its acknowledgements nearly a round trip, and another
-//! burst of ten would overflow a short queue in every one.
+//! Waiting for a window is a pause only for a model of the path, which finds the bandwidth by such a burst and loses no
+//! more than a part of it. A window-based controller with a window of ten waits for its acknowledgements nearly a round
+//! trip, and another burst of ten would overflow a short queue in every one.
 
 use core::time::Duration;
 
@@ -102,8 +103,9 @@ impl Pacer {
         self.is_held = self.is_clocked;
     }
 
-    /// More waits than the window lets out: a [clocked](Self::clocked) sender gives up what is left of a start but for two packets, which a receiver
-    /// acknowledges at once (RFC 9000 section 13.2.2). Returns the bytes that may be sent now.
+    /// More waits than the window lets out: a [clocked](Self::clocked) sender gives up what is left of a start but for
+    /// two packets, which a receiver acknowledges at once (RFC 9000 section 13.2.2). Returns the bytes that may be sent
+    /// now.
     #[inline]
     pub fn spread(&mut self, rate: u64, mtu: u16) -> usize {
         if self.is_clocked && core::mem::take(&mut self.is_fresh) {
@@ -245,7 +247,8 @@ mod tests {
     #[test]
     fn a_burst_follows_the_rate_and_is_made_up_for_when_a_timer_is_late() {
         let at = |ms: u64| Instant::from_nanos(ms * 1_000_000);
-        // 10 Mbit/s, 100 Mbit/s, 1 Gbit/s, 20 Gbit/s: after the start, a window that was full for a while, then a timer 5 ms late.
+        // 10 Mbit/s, 100 Mbit/s, 1 Gbit/s, 20 Gbit/s: after the start, a window that was full for a while, then a timer
+        // 5 ms late.
         for (rate, burst, late) in [
             (1_250_000, 1_452, 14_520),
             (12_500_000, 3_125, 25_000),

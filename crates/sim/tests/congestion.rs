@@ -30,8 +30,8 @@ fn bbr_holds_a_link_that_loses_a_packet_in_a_hundred() {
     }
 }
 
-/// Loss at the threshold itself. Startup took a round trip that was a little unlucky for a full queue, and the bound that it left behind kept
-/// the connection at three fifths and a twelfth of what the link carries with these seeds.
+/// Loss at the threshold itself. Startup took a round trip that was a little unlucky for a full queue, and the bound
+/// that it left behind kept the connection at three fifths and a twelfth of what the link carries with these seeds.
 #[test]
 fn bbr_is_not_stopped_in_startup_by_chance() {
     for seed in [1, 5] {
@@ -65,8 +65,9 @@ fn a_short_queue_does_not_bring_the_rate_down() {
     }
 }
 
-/// Queues of a tenth of a product, two to twelve packets, from the connection's first packet on. Bursts of two milliseconds' worth, windows that open by
-/// an eighth at a time, and a receiver that acknowledges every 16th packet because nobody asked for more lost them a third to a half of it.
+/// Queues of a tenth of a product, two to twelve packets, from the connection's first packet on. Bursts of two
+/// milliseconds' worth, windows that open by an eighth at a time, and a receiver that acknowledges every 16th packet
+/// because nobody asked for more lost them a third to a half of it.
 #[test]
 fn a_tenth_of_a_product_is_queue_enough() {
     let flows = Flows::from_start(Duration::from_secs(8));
@@ -81,8 +82,8 @@ fn a_tenth_of_a_product_is_queue_enough() {
     }
 }
 
-/// A download is more than the first window, which leaves spread over half a round trip: as a burst it would overflow a queue of two packets, and slow start would
-/// end at ten packets of the 28 that the link and its queue hold.
+/// A download is more than the first window, which leaves spread over half a round trip: as a burst it would overflow a
+/// queue of two packets, and slow start would end at ten packets of the 28 that the link and its queue hold.
 #[test]
 fn the_first_window_of_a_download_fits_a_short_queue() {
     let flows = Flows::from_start(Duration::from_secs(9));
@@ -96,8 +97,9 @@ fn the_first_window_of_a_download_fits_a_short_queue() {
     }
 }
 
-/// An answer within the first window leaves at once, its last packet with its first; one beyond it ends hardly later for being spread, and far sooner before a queue of two
-/// packets. Two round trips are the handshake and the request's; the pairs are bytes and milliseconds.
+/// An answer within the first window leaves at once, its last packet with its first; one beyond it ends hardly later for
+/// being spread, and far sooner before a queue of two packets. Two round trips are the handshake and the request's; the
+/// pairs are bytes and milliseconds.
 #[test]
 fn spreading_the_first_window_delays_no_answer() {
     let (wide, narrow) = (Link::new(100, 100, 0.0, 1.0), Link::new(1, 300, 0.0, 0.1));
@@ -113,8 +115,8 @@ fn spreading_the_first_window_delays_no_answer() {
     }
 }
 
-/// Windows of eight packets, by chance losses. With one acknowledgement for two packets the first of them waits for the second, a tenth of
-/// a round trip, and rate and growth go by round trips.
+/// Windows of eight packets, by chance losses. With one acknowledgement for two packets the first of them waits for the
+/// second, a tenth of a round trip, and rate and growth go by round trips.
 #[test]
 fn a_window_of_eight_packets_is_heard_of_without_delay() {
     for (rtt, least) in [(10, 0.79), (30, 0.345)] {
@@ -126,7 +128,8 @@ fn a_window_of_eight_packets_is_heard_of_without_delay() {
     }
 }
 
-/// A queue of two packets that holds more than the link does: two at a time, acknowledged together, left it idle for a third of the time.
+/// A queue of two packets that holds more than the link does: two at a time, acknowledged together, left it idle for a
+/// third of the time.
 #[test]
 fn a_window_of_a_few_packets_fills_its_link() {
     for loss in [0.0, 1.0] {

@@ -5,10 +5,11 @@
 //! true time. In bulk transfer that is no work per packet at all. The true time is kept here, too, so that putting an entry
 //! back touches nothing of the connection, whose memory no cache has any more where there are many.
 //!
-//! There are three queues. A connection that has sent something has a deadline within milliseconds, one that has worked rests seconds
-//! later, and one that is quiet has its idle timeout, far away. Were all in one queue, each message of a connection that is quiet in
-//! between would dig its deadline through the idle timeouts of all others. This way the near queue is as long as there are
-//! connections with something under way, and a farther entry stays where it is while nearer ones come and go.
+//! There are three queues. A connection that has sent something has a deadline within milliseconds, one that has worked
+//! rests seconds later, and one that is quiet has its idle timeout, far away. Were all in one queue, each message of a
+//! connection that is quiet in between would dig its deadline through the idle timeouts of all others. This way the near
+//! queue is as long as there are connections with something under way, and a farther entry stays where it is while
+//! nearer ones come and go.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -17,8 +18,8 @@ use std::time::Duration;
 use super::slots::ConnectionHandle;
 use crate::time::Instant;
 
-/// How far away the deadlines of a queue are at most. An entry that means nothing any more stays in it no longer than this, so that
-/// connections whose deadlines alternate between two queues fill neither.
+/// How far away the deadlines of a queue are at most. An entry that means nothing any more stays in it no longer than
+/// this, so that connections whose deadlines alternate between two queues fill neither.
 const REACH: [Duration; QUEUES] = [
     // Beyond nearly all probe timeouts and below all useful idle timeouts.
     Duration::from_secs(2),
