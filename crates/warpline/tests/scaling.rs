@@ -7,7 +7,7 @@ use common::transfers::{all_get_on, connect_all, fill, serve_all, setup};
 use common::{eager, loopback, until};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use warpline::{Connection, EndpointBuilder, Fault, QuicLb, ScalingPolicy, local};
+use warpline::{ClientConfig, Connection, Endpoint, EndpointBuilder, Fault, QuicLb, ScalingPolicy, local};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connections_move_whole_on_both_sides() {
@@ -55,15 +55,15 @@ async fn move_on_both_sides(builder: EndpointBuilder) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connections_held_by_a_worker_s_program_stay_until_they_end() {
-    stay_until_they_end(loopback()).await;
+    held_by_futures(loopback()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn held_connections_behind_a_load_balancer_stay_too() {
-    stay_until_they_end(loopback().quic_lb(balanced())).await;
+    held_by_futures(loopback().quic_lb(balanced())).await;
 }
 
-async fn stay_until_they_end(builder: EndpointBuilder) {
+async fn held_by_futures(builder: EndpointBuilder) {
     let (server_config, client_config) = setup();
     let server = builder.workers(3).max_workers(3).server(server_config);
     // The futures are not `Send`: connections cannot move.
@@ -80,7 +80,30 @@ async fn stay_until_they_end(builder: EndpointBuilder) {
             task.expect("handlers run on the worker").detach();
         }
     });
-    let server = server.expect("loopback is there");
+    stay_until_they_end(server.expect("loopback is there"), client_config).await;
+}
+
+/// Fibers never leave their thread, and neither does what they hold.
+#[cfg(feature = "fiber")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_held_by_fibers_stay_until_they_end() {
+    let (server_config, client_config) = setup();
+    let server = loopback().workers(3).max_workers(3).server(server_config).serve_fibers(|connection| {
+        while let Ok((mut send, mut recv)) = connection.accept_bi() {
+            let echo = move || {
+                while let Ok(Some(chunk)) = recv.read_chunk(usize::MAX) {
+                    if send.write_chunk(chunk).is_err() {
+                        return;
+                    }
+                }
+            };
+            warpline::fiber::spawn(echo).detach();
+        }
+    });
+    stay_until_they_end(server.expect("loopback is there"), client_config).await;
+}
+
+async fn stay_until_they_end(server: Endpoint, client_config: Arc<ClientConfig>) {
     let client = loopback().start().expect("loopback is there");
     let to = server.local_addr();
     let mut connections = Vec::new();
