@@ -74,8 +74,11 @@ fn coded(bytes: &[u8]) -> Option<u64> {
             _ => break,
         }
     }
+    if left >= 8 {
+        return None;
+    }
     let filling = (1u128 << left) - 1;
-    (left < 8 && bits & filling == filling).then_some(sum)
+    (bits & filling == filling).then_some(sum)
 }
 
 #[cfg(test)]
@@ -107,7 +110,7 @@ mod tests {
         for wrong in [&[][..], &[0x64, 0x03, 0x00], &[0x64, 0x0e, 0xff, 0xff], &[0xff], &[0x1f], &[0x5a]] {
             assert_eq!(in_code(wrong), None, "{wrong:x?}");
         }
-        assert_eq!(in_code(&[0; 17]), None);
+        assert_eq!((in_code(&[0xff; 16]), in_code(&[0; 17])), (None, None));
     }
 
     #[test]
