@@ -312,10 +312,12 @@ fn a_source_id_that_changes_in_the_handshake() {
             test.edit(level, |_| {});
         }
         test.edit(level, |clear| clear.scid_change = 1);
-        let (_, server) = test.pair.established();
+        let (client, server) = test.pair.established();
         test.pair.run_for(Duration::from_secs(1));
-        let drops = test.pair.server.peek(server).unwrap().stats().drops;
-        assert_eq!(drops.unexpected, 1, "{level:?}: {drops:?}");
+        let stats = test.pair.server.peek(server).unwrap().stats();
+        assert_eq!(stats.drops.unexpected, 1, "{level:?}: {:?}", stats.drops);
+        let sent = test.pair.client.peek(client).unwrap().stats().packets_sent;
+        assert_eq!(stats.packets_received + stats.packets_dropped, sent, "{level:?}: each packet is counted once");
     }
 }
 

@@ -202,12 +202,12 @@ impl Connection {
             (_, None) => self.open_packet(cx, memory, header, level)?,
         };
         let Some(opened) = opened else { return Ok(()) };
-        self.log_received(cx.now, header, &opened, memory);
-        self.counters.packets_received += 1;
         if !self.on_authentic(cx, header, level) {
             self.drop_packet(cx.now, Some(header.kind), header.packet_len, DropReason::Unexpected);
             return Ok(());
         }
+        self.log_received(cx.now, header, &opened, memory);
+        self.counters.packets_received += 1;
         let summary = self.handle_frames(cx, meta, memory, &opened, header)?;
         let config = AckConfig { immediate: level != Level::OneRtt, max_delay: self.config.max_ack_delay };
         let Some(space) = self.spaces.at(level) else { return Ok(()) };

@@ -18,7 +18,7 @@ pub struct ConnectionStats {
     pub bytes_received: u64,
     /// Packets sent.
     pub packets_sent: u64,
-    /// Packets received and authentic.
+    /// Packets received, authentic and not dropped.
     pub packets_received: u64,
     /// Packets declared lost.
     pub packets_lost: u64,
