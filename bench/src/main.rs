@@ -23,6 +23,7 @@ mod plot;
 mod predict;
 mod process;
 mod rates;
+mod reception;
 mod results;
 mod rows;
 mod stats;

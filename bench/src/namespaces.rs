@@ -9,6 +9,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::Result;
 use crate::process::Process;
+use crate::reception;
 
 /// Where servers listen, which are in the first namespace.
 pub const SERVER: &str = "10.79.0.1:4433";
@@ -44,6 +45,29 @@ impl Pair {
         Ok(())
     }
 
+    /// Lets the core `cores[end]` receive what comes for each end, and not the core that sends it.
+    pub fn receive_on(&self, cores: [usize; 2]) -> Result<()> {
+        for (end, (name, core)) in self.names.iter().zip(cores).enumerate() {
+            let before = reception::threads()?;
+            // With GRO the link has a queue of its own, with a thread.
+            run("ip", &format!("netns exec {name} ethtool -K wl{end} gro on"))?;
+            // `ip netns exec` shows the namespace's own part of /sys.
+            let set = |value: String, file: &str| {
+                let script = format!("echo {value} > /sys/class/net/wl{end}/{file}");
+                checked(Command::new("ip").args(["netns", "exec", name, "sh", "-c", &script]))
+            };
+            set(format!("{:x}", 1u64 << core), "queues/rx-0/rps_cpus")?;
+            set("1".to_owned(), "threaded")?;
+            let threads = reception::threads()?;
+            let mut new = threads.difference(&before).peekable();
+            new.peek().ok_or("no thread receives for the link")?;
+            for &thread in new {
+                reception::pin(thread, core)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Runs code on a thread in namespace `end` (0 or 1): sockets that are made there stay there.
     pub fn inside<T: Send>(&self, end: usize, code: impl FnOnce() -> Result<T> + Send) -> Result<T> {
         let file = File::open(format!("/run/netns/{}", self.names[end]))?;
@@ -75,9 +99,13 @@ impl Drop for Pair {
 }
 
 fn run(program: &str, words: &str) -> Result<()> {
-    let output = Command::new(program).args(words.split(' ')).output()?;
+    checked(Command::new(program).args(words.split(' ')))
+}
+
+fn checked(command: &mut Command) -> Result<()> {
+    let output = command.output()?;
     if output.status.success() {
         return Ok(());
     }
-    Err(format!("`{program} {words}`: {}", String::from_utf8_lossy(&output.stderr).trim()).into())
+    Err(format!("{command:?}: {}", String::from_utf8_lossy(&output.stderr).trim()).into())
 }

@@ -3,7 +3,8 @@
 //! The other rows run on the loopback, which AF_XDP cannot have. Here the client is the same in all runs, on the kernel's
 //! sockets; the server changes. What counts is the server's CPU time for each operation. On a link without hardware the
 //! kernel's share of reception is done where the sender runs, for every back end: of the server's time a part is the client's
-//! reception and the other way round, so the time of both ends is told too.
+//! reception and the other way round, so the time of both ends is told too. With `--own-reception` each end's core receives for
+//! itself, as two machines would, and what counts is all that the server's core does.
 //!
 //! Operations are compared, not packets: a back end that lets more small datagrams share a packet has fewer of those. Where
 //! each packet carries one message, both say the same.
@@ -19,6 +20,7 @@ use crate::Result;
 use crate::machine::{Machine, load_average};
 use crate::namespaces::{Pair, SERVER};
 use crate::process::cpu_seconds;
+use crate::reception::busy_seconds;
 use crate::stats::Summary;
 
 /// How long a program may take beyond its measured time.
@@ -69,6 +71,13 @@ pub struct VethArgs {
     /// Core that clients run on.
     #[arg(long, default_value_t = 0)]
     client_core: usize,
+    /// Each end's core receives what comes for it, the client goes by AF_XDP, so that no two packets share a train, and the
+    /// cores' busy time counts instead of the programs': nothing else may run on them.
+    #[arg(long)]
+    own_reception: bool,
+    /// Loads to measure, of requests, datagrams, large-datagrams and download; all by default.
+    #[arg(long, value_delimiter = ',')]
+    loads: Vec<String>,
     /// Write the results to this file, too.
     #[arg(long)]
     json: Option<PathBuf>,
@@ -79,6 +88,7 @@ struct Results {
     machine: Machine,
     load_average: f64,
     seconds: f64,
+    own_reception: bool,
     entries: Vec<Entry>,
 }
 
@@ -102,10 +112,18 @@ struct Entry {
 
 /// Runs it; needs root.
 pub fn run(args: &VethArgs) -> Result<()> {
+    if let Some(unknown) = args.loads.iter().find(|load| !LOADS.iter().any(|(name, ..)| name == load)) {
+        return Err(format!("no load is called {unknown}").into());
+    }
     let net = Pair::new()?;
+    if args.own_reception {
+        net.receive_on([args.server_core, args.client_core])?;
+    }
     let mut entries: Vec<Entry> = Vec::new();
     for round in 1..=args.rounds {
-        for (load, _, _) in LOADS {
+        for (load, ..) in
+            LOADS.iter().filter(|(name, ..)| args.loads.is_empty() || args.loads.iter().any(|l| l == name))
+        {
             for (backend, _) in BACKENDS {
                 eprintln!("round {round}: {load} over {backend}");
                 let run = one(&net, args, load, backend)?;
@@ -136,7 +154,13 @@ pub fn run(args: &VethArgs) -> Result<()> {
         }
     }
     print(&entries);
-    let results = Results { machine: Machine::this(), load_average: load_average(), seconds: args.duration, entries };
+    let results = Results {
+        machine: Machine::this(),
+        load_average: load_average(),
+        seconds: args.duration,
+        own_reception: args.own_reception,
+        entries,
+    };
     if let Some(path) = &args.json {
         std::fs::write(path, serde_json::to_string_pretty(&results)?)?;
     }
@@ -179,7 +203,7 @@ struct Run {
     calls: f64,
 }
 
-fn one(net: &Pair, args: &VethArgs, load: &'static str, backend: &'static str) -> Result<Run> {
+fn one(net: &Pair, args: &VethArgs, load: &str, backend: &'static str) -> Result<Run> {
     let own = |table: &[(&'static str, &'static [&'static str])]| -> Vec<&'static str> {
         table.iter().find(|(name, _)| *name == backend).map_or(Vec::new(), |(_, flags)| flags.to_vec())
     };
@@ -191,13 +215,16 @@ fn one(net: &Pair, args: &VethArgs, load: &'static str, backend: &'static str) -
     let (_, flags, counted) = *LOADS.iter().find(|(name, ..)| *name == load).ok_or("no such load")?;
     let duration = args.duration.to_string();
     // No warm-up: all that the server does is for operations that are counted, but for the handshakes.
-    let common = ["perf", "client", SERVER, "--insecure", "--io", "udp", "--warmup", "0", "--duration", &duration];
-    let before = cpu_seconds(server.id())?;
-    let mut client = start(1, text(&[&common[..], flags].concat()), args.client_core)?;
+    let common = ["perf", "client", SERVER, "--insecure", "--warmup", "0", "--duration", &duration];
+    let io: &[&str] = if args.own_reception { &["--io", "xdp", "--interface", "wl1"] } else { &["--io", "udp"] };
+    let spent = |core, process| if args.own_reception { busy_seconds(core) } else { process };
+    let before = spent(args.server_core, cpu_seconds(server.id()))?;
+    let client_before = spent(args.client_core, Ok(0.0))?;
+    let mut client = start(1, text(&[&common[..], io, flags].concat()), args.client_core)?;
     let report: Value = serde_json::from_str(&client.line(Duration::from_secs_f64(args.duration) + LIMIT)?)?;
-    let client_cpu = cpu_seconds(client.id())?;
+    let client_cpu = spent(args.client_core, cpu_seconds(client.id()))? - client_before;
     client.stop()?;
-    let cpu = cpu_seconds(server.id())? - before;
+    let cpu = spent(args.server_core, cpu_seconds(server.id()))? - before;
     let said: Value = serde_json::from_str(&server.last_words()?)?;
     let number = |value: &Value| value.as_f64().ok_or("a figure is missing in a report");
     Ok(Run {
