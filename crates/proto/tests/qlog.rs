@@ -7,26 +7,10 @@ mod common;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use common::{Pair, Transfer};
+use common::{Pair, Transfer, logs};
 use serde_json::Value;
 use warpline_proto::config::TransportConfig;
-use warpline_proto::{Endpoint, limits};
-
-/// The records of each log, by name.
-fn logs(endpoint: &mut Endpoint) -> BTreeMap<String, Vec<Value>> {
-    endpoint.flush_logs();
-    let mut texts: BTreeMap<String, String> = BTreeMap::new();
-    while let Some(piece) = endpoint.poll_log() {
-        texts.entry(piece.name).or_default().push_str(&piece.text);
-    }
-    texts.into_iter().map(|(name, text)| (name, parse(&text))).collect()
-}
-
-/// A JSON text sequence (RFC 7464).
-fn parse(text: &str) -> Vec<Value> {
-    assert!(text.ends_with('\n') && text.starts_with('\u{1e}'));
-    text.split('\u{1e}').skip(1).map(|line| serde_json::from_str(line).expect(line)).collect()
-}
+use warpline_proto::limits;
 
 /// The required fields of an event's data.
 fn required(name: &str) -> &'static [&'static str] {

@@ -4,11 +4,12 @@
 
 pub mod tamper;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::Value;
 use warpline_frame::{Chunk, Frame};
 use warpline_proto::config::{ClientConfig, EndpointConfig, ServerConfig, TransportConfig};
 use warpline_proto::{
@@ -348,4 +349,20 @@ impl Transfer {
             }
         }
     }
+}
+
+/// The records of each log, by name.
+pub fn logs(endpoint: &mut Endpoint) -> BTreeMap<String, Vec<Value>> {
+    endpoint.flush_logs();
+    let mut texts: BTreeMap<String, String> = BTreeMap::new();
+    while let Some(piece) = endpoint.poll_log() {
+        texts.entry(piece.name).or_default().push_str(&piece.text);
+    }
+    texts.into_iter().map(|(name, text)| (name, parse(&text))).collect()
+}
+
+/// A JSON text sequence (RFC 7464).
+fn parse(text: &str) -> Vec<Value> {
+    assert!(text.ends_with('\n') && text.starts_with('\u{1e}'));
+    text.split('\u{1e}').skip(1).map(|line| serde_json::from_str(line).expect(line)).collect()
 }
