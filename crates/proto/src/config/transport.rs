@@ -54,6 +54,9 @@ pub struct TransportConfig {
     pub careful_resume: Option<Arc<PathMemory>>,
     /// RTT that is assumed before one was measured (RFC 9002 section 6.2.2).
     pub initial_rtt: Duration,
+    /// Longest time between two probes of a peer that does not answer, unless the path itself is slower: one that has come back is not
+    /// noticed any later. RFC 9002 section 6.2.1 doubles it without end, as `Duration::MAX` does here.
+    pub pto_max: Duration,
     /// Longest time an acknowledgement is held back, below 2^14 ms.
     pub max_ack_delay: Duration,
     /// Marks packets ECT(0) while the path passes the marks (RFC 9000 section 13.4).
@@ -138,6 +141,7 @@ impl Default for TransportConfig {
             custom_congestion: None,
             careful_resume: None,
             initial_rtt: Duration::from_millis(333),
+            pto_max: Duration::from_secs(3),
             max_ack_delay: Duration::from_millis(25),
             ecn: true,
             pacing: true,

@@ -233,6 +233,7 @@ impl Connection {
             base: self.paths.current.rtt.pto_base(),
             max_ack_delay: self.pto.peer_max_ack_delay,
             count: self.pto.count,
+            longest: self.config.pto_max,
             confirmed: self.progress.confirmed,
             deadlock_since: self.may_deadlock().then_some(self.pto.since),
             has_handshake_keys: self.keys.handshake.is_some(),

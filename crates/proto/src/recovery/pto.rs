@@ -5,11 +5,7 @@ use core::time::Duration;
 
 use crate::time::Instant;
 
-/// Longest time between probes, unless the path itself is slower: a path that has come back is not noticed any later.
-/// RFC 9002 section 6.2.1 has it double without end.
-const PTO_MAX: Duration = Duration::from_secs(3);
-
-/// Doublings past which [`PTO_MAX`] is reached from the least timeout, 1 ms.
+/// Doublings past which the timeout stays: from the least one, 1 ms, it has reached a minute, longer than a silent connection is kept.
 const BACKOFF_MAX: u32 = 16;
 
 /// A packet number space, in the order in which they come into use.
@@ -43,6 +39,8 @@ pub struct Situation {
     pub max_ack_delay: Duration,
     /// Probe timeouts since the last acknowledgement that was progress.
     pub count: u32,
+    /// [`TransportConfig::pto_max`](crate::config::TransportConfig::pto_max).
+    pub longest: Duration,
     /// The handshake is confirmed: the data space may probe.
     pub confirmed: bool,
     /// A client whose address the server may not have validated yet, so that the server may be unable to send: the time
@@ -65,15 +63,15 @@ pub enum Action {
     Probe(Space),
 }
 
-/// `base` doubled `count` times, up to three seconds unless `base` itself is longer.
+/// `base` doubled `count` times, up to `longest` unless `base` itself is longer.
 #[inline]
-pub fn backed_off(base: Duration, count: u32) -> Duration {
-    base.saturating_mul(1 << count.min(BACKOFF_MAX)).min(PTO_MAX.max(base))
+pub fn backed_off(base: Duration, count: u32, longest: Duration) -> Duration {
+    base.saturating_mul(1 << count.min(BACKOFF_MAX)).min(longest.max(base))
 }
 
 /// When to act next and how; `None` when there is nothing to wait for.
 pub fn next_action(spaces: impl Iterator<Item = SpaceTimes>, at: &Situation) -> Option<(Instant, Action)> {
-    let timeout = backed_off(at.base, at.count);
+    let timeout = backed_off(at.base, at.count, at.longest);
     let mut losses: Option<(Instant, Space)> = None;
     let mut probes: Option<(Instant, Space)> = None;
     let mut is_waiting = false;
@@ -86,7 +84,7 @@ pub fn next_action(spaces: impl Iterator<Item = SpaceTimes>, at: &Situation) -> 
         is_waiting = true;
         let when = match times.space {
             Space::Data if !at.confirmed => continue,
-            Space::Data => sent_at + backed_off(at.base + at.max_ack_delay, at.count),
+            Space::Data => sent_at + backed_off(at.base + at.max_ack_delay, at.count, at.longest),
             Space::Initial | Space::Handshake => sent_at + timeout,
         };
         probes = earliest(probes, (when, times.space));
@@ -126,6 +124,7 @@ mod tests {
         base: ms(300),
         max_ack_delay: ms(25),
         count: 0,
+        longest: ms(3_000),
         confirmed: true,
         deadlock_since: None,
         has_handshake_keys: true,
@@ -134,11 +133,12 @@ mod tests {
 
     #[test]
     fn backoff_doubles_and_ends() {
-        assert_eq!(backed_off(ms(300), 0), ms(300));
-        assert_eq!(backed_off(ms(300), 3), ms(2_400));
-        assert_eq!(backed_off(ms(300), 99), ms(3_000));
-        assert_eq!(backed_off(ms(12_000), 2), ms(12_000));
-        assert_eq!(backed_off(Duration::MAX, 9), Duration::MAX);
+        assert_eq!(backed_off(ms(300), 0, ms(3_000)), ms(300));
+        assert_eq!(backed_off(ms(300), 3, ms(3_000)), ms(2_400));
+        assert_eq!(backed_off(ms(300), 99, ms(3_000)), ms(3_000));
+        assert_eq!(backed_off(ms(12_000), 2, ms(3_000)), ms(12_000));
+        assert_eq!(backed_off(ms(300), 5, Duration::MAX), ms(9_600));
+        assert_eq!(backed_off(Duration::MAX, 9, ms(3_000)), Duration::MAX);
     }
 
     #[test]

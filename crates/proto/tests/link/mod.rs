@@ -19,6 +19,8 @@ pub const MTU: u16 = 1200;
 const ACK_EVERY: u64 = 2;
 /// How long the receiver holds an acknowledgement back.
 const MAX_ACK_DELAY: Duration = Duration::from_millis(25);
+/// The default of a transport's configuration.
+const PTO_MAX: Duration = Duration::from_secs(3);
 
 /// The path.
 #[derive(Clone, Copy, Debug)]
@@ -263,7 +265,7 @@ impl World {
 
     fn pto(&self) -> Option<Instant> {
         let sent_at = self.packets.last_ack_eliciting_sent().filter(|_| self.packets.has_ack_eliciting_in_flight())?;
-        Some(sent_at + pto::backed_off(self.rtt.pto_base() + MAX_ACK_DELAY, self.pto_count))
+        Some(sent_at + pto::backed_off(self.rtt.pto_base() + MAX_ACK_DELAY, self.pto_count, PTO_MAX))
     }
 
     fn on_timers(&mut self) {
