@@ -35,7 +35,7 @@ const BACKENDS: [(&str, &[&str]); 6] = [
     ("xdp-busy-poll", &["--io", "xdp", "--interface", "wl0", "--xdp-busy-poll", "64", "--busy-poll", "50"]),
 ];
 /// The loads, with the figure that an operation is counted by.
-const LOADS: [(&str, &[&str], &str); 4] = [
+const LOADS: [(&str, &[&str], &str); 5] = [
     // Each connection has one small request under way: hardly two packets in a row go to the same peer.
     ("requests", &["--scenario", "reqresp", "--connections", "64", "--in-flight", "64"], "requests"),
     (
@@ -51,6 +51,7 @@ const LOADS: [(&str, &[&str], &str); 4] = [
     ),
     // Where the kernel's segmentation helps most.
     ("download", &["--scenario", "download", "--bytes", "100000000"], "bytes"),
+    ("handshakes", &["--scenario", "connect", "--in-flight", "8"], "requests"),
 ];
 
 /// Arguments of `veth`.
@@ -75,9 +76,12 @@ pub struct VethArgs {
     /// cores' busy time counts instead of the programs': nothing else may run on them.
     #[arg(long)]
     own_reception: bool,
-    /// Loads to measure, of requests, datagrams, large-datagrams and download; all by default.
+    /// Loads to measure, of requests, datagrams, large-datagrams, download and handshakes; all by default.
     #[arg(long, value_delimiter = ',')]
     loads: Vec<String>,
+    /// Back ends to measure beside udp, of uring, xdp, xdp-poll-sends, xdp-uring-sleeps and xdp-busy-poll; all by default.
+    #[arg(long, value_delimiter = ',')]
+    backends: Vec<String>,
     /// Write the results to this file, too.
     #[arg(long)]
     json: Option<PathBuf>,
@@ -112,19 +116,16 @@ struct Entry {
 
 /// Runs it; needs root.
 pub fn run(args: &VethArgs) -> Result<()> {
-    if let Some(unknown) = args.loads.iter().find(|load| !LOADS.iter().any(|(name, ..)| name == load)) {
-        return Err(format!("no load is called {unknown}").into());
-    }
+    let loads = chosen(&LOADS.map(|(name, ..)| name), &args.loads, None)?;
+    let backends = chosen(&BACKENDS.map(|(name, _)| name), &args.backends, Some(BACKENDS[0].0))?;
     let net = Pair::new()?;
     if args.own_reception {
         net.receive_on([args.server_core, args.client_core])?;
     }
     let mut entries: Vec<Entry> = Vec::new();
     for round in 1..=args.rounds {
-        for (load, ..) in
-            LOADS.iter().filter(|(name, ..)| args.loads.is_empty() || args.loads.iter().any(|l| l == name))
-        {
-            for (backend, _) in BACKENDS {
+        for &load in &loads {
+            for &backend in &backends {
                 eprintln!("round {round}: {load} over {backend}");
                 let run = one(&net, args, load, backend)?;
                 let index = entries.iter().position(|entry| (entry.load, entry.backend) == (load, backend));
@@ -165,6 +166,15 @@ pub fn run(args: &VethArgs) -> Result<()> {
         std::fs::write(path, serde_json::to_string_pretty(&results)?)?;
     }
     Ok(())
+}
+
+/// Of `all` the `wanted` ones and `always`, in their order; all if none are wanted.
+fn chosen(all: &[&'static str], wanted: &[String], always: Option<&str>) -> Result<Vec<&'static str>> {
+    if let Some(unknown) = wanted.iter().find(|name| !all.contains(&name.as_str())) {
+        return Err(format!("{unknown} is none of {}", all.join(", ")).into());
+    }
+    let is_chosen = |name: &&str| wanted.is_empty() || always == Some(*name) || wanted.iter().any(|w| w == name);
+    Ok(all.iter().copied().filter(|name| is_chosen(name)).collect())
 }
 
 fn print(entries: &[Entry]) {
@@ -236,4 +246,19 @@ fn one(net: &Pair, args: &VethArgs, load: &str, backend: &'static str) -> Result
         packets: number(&said["datagrams"])?,
         calls: number(&said["syscalls"])?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::chosen;
+
+    #[test]
+    fn names_are_chosen_in_their_order_or_refused() {
+        let all = ["udp", "uring", "xdp"];
+        let wanted = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        assert_eq!(chosen(&all, &[], None).unwrap(), all);
+        assert_eq!(chosen(&all, &wanted(&["xdp"]), Some("udp")).unwrap(), ["udp", "xdp"]);
+        assert_eq!(chosen(&all, &wanted(&["xdp", "uring"]), None).unwrap(), ["uring", "xdp"]);
+        assert!(chosen(&all, &wanted(&["tcp"]), None).is_err());
+    }
 }
