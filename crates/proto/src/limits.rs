@@ -47,14 +47,6 @@ pub const AMPLIFICATION_FACTOR: u64 = 3;
 /// Smallest UDP payload that carries an ack-eliciting Initial packet (RFC 9000 section 14.1).
 pub const INITIAL_DATAGRAM_MIN: usize = 1200;
 
-/// Bytes of each level of its first flight that a server sends again when the client asks: with a ServerHello two or three datagrams,
-/// which is what one datagram of the client allows (RFC 9000 section 8.1).
-pub const FLIGHT_REPEAT_LEN: usize = 2 * INITIAL_DATAGRAM_MIN;
-
-/// How often it does (RFC 9002 section 6.2.3 wants a limit): a client that doubles its timeout from 100 ms on, and sends two datagrams
-/// each time, has sent as many in half a minute.
-pub const FLIGHT_REPEATS_MAX: u8 = 16;
-
 /// Largest UDP payload ever sent or asked for.
 pub const DATAGRAM_MAX: u16 = 65_527;
 

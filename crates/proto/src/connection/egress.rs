@@ -177,12 +177,12 @@ impl Connection {
     /// Writes one datagram of coalesced packets; returns its length, 0 when there is nothing to send.
     fn write_datagram(&mut self, cx: &mut Cx<'_>, room: &mut [u8], budget: &mut Budget) -> usize {
         let limit = room.len().min(usize::try_from(budget.amplification).unwrap_or(usize::MAX));
-        // RFC 9000 section 14.1: a datagram with an Initial packet that elicits an acknowledgement has at least 1,200 bytes.
+        // RFC 9000 section 14.1: a datagram with an Initial packet has at least 1,200 bytes.
         let least = if self.spaces.initial.is_some() { INITIAL_DATAGRAM_MIN } else { PACKET_ROOM_MIN };
         if limit < least {
             return 0;
         }
-        let (mut len, mut is_padded) = (0, false);
+        let (mut len, mut has_initial) = (0, false);
         for level in Level::ALL {
             if level != Level::OneRtt && self.spaces.at(level).is_none() {
                 continue;
@@ -191,13 +191,13 @@ impl Connection {
             if !self.wants_packet(level, budget, limit) || limit - len < least {
                 continue;
             }
-            let padding = match is_padded || level == Level::Initial {
+            let padding = match has_initial || level == Level::Initial {
                 true => self.padding_for(level, len, limit, budget),
                 false => Padding::default(),
             };
             let built = self.write_packet(cx, &mut room[len..limit], level, budget, padding);
             len += built.len;
-            is_padded |= built.len > 0 && level == Level::Initial && self.pads_initial(built.eliciting);
+            has_initial |= built.len > 0 && level == Level::Initial;
             budget.train.at += built.len;
             if built.eliciting {
                 budget.eliciting = budget.eliciting.saturating_sub(built.len as u64);
@@ -209,13 +209,6 @@ impl Connection {
         }
         budget.amplification = budget.amplification.saturating_sub(len as u64);
         len
-    }
-
-    /// Whether an Initial packet makes its datagram one of at least 1,200 bytes: a client's always, a server's if it elicits an
-    /// acknowledgement (RFC 9000 section 14.1). What a server does not pad is left of what it may send to an address that is not
-    /// validated.
-    fn pads_initial(&self, eliciting: bool) -> bool {
-        eliciting || self.identity.side == Side::Client
     }
 
     /// How the packet at `level` is padded in a datagram with an Initial packet, which has at least 1,200 bytes (RFC 9000 section 14.1).
@@ -324,12 +317,8 @@ impl Connection {
         if builder.is_empty() {
             return Built { len: 0, eliciting: false };
         }
-        let is_padded = level != Level::Initial || self.pads_initial(eliciting);
-        let pad_to = if is_padded && builder.w.remaining() < padding.unless_room_for {
-            padding.to.max(for_paths)
-        } else {
-            for_paths
-        };
+        let pad_to =
+            if builder.w.remaining() < padding.unless_room_for { padding.to.max(for_paths) } else { for_paths };
         let padded = pad_to > builder.len();
         if padded {
             builder.pad_to(pad_to);
@@ -424,7 +413,7 @@ impl Connection {
             // Both probes of a handshake carry its data: whichever arrives moves it on, a PING alone would not
             // (RFC 9002 section 6.2.4).
             if level != Level::OneRtt && space.probes > 0 && !space.crypto.has_data() {
-                space.crypto.repeat(INITIAL_DATAGRAM_MIN);
+                space.crypto.repeat();
             }
             while let Some(range) = space.crypto.write(w) {
                 let len = (range.end - range.start) as u16;

@@ -11,7 +11,6 @@ use crate::crypto::{KeyLimits, Level, OneRttKeys, Session, SessionEvent, TokenKi
 use crate::cx::Cx;
 use crate::error::TransportError;
 use crate::event::Event;
-use crate::limits::{FLIGHT_REPEAT_LEN, FLIGHT_REPEATS_MAX};
 use crate::recovery::frequency::AckFrequency;
 use crate::space::PacketSpace;
 
@@ -58,8 +57,6 @@ pub(super) struct Handshake {
     pub(super) token: Vec<u8>,
     /// HANDSHAKE_DONE is to be sent.
     pub(super) send_done: bool,
-    /// How often the first flight went again because the client asked.
-    repeated: u8,
     /// NEW_TOKEN frames still to be sent.
     pub(super) new_tokens: u8,
     /// What only a client has.
@@ -79,7 +76,6 @@ impl Handshake {
             peer_params: None,
             token,
             send_done: false,
-            repeated: 0,
             new_tokens: 0,
             client: None,
             early: EarlyData::None,
@@ -150,30 +146,6 @@ impl Connection {
                         self.keys.one_rtt = Some(OneRttKeys::new(*keys, secrets, limits));
                     }
                 }
-            }
-        }
-    }
-
-    /// Bytes of the ClientHello that a server has; `None` for any other level than that of Initial packets.
-    #[inline]
-    pub(super) fn client_hello_len(&self, level: Level) -> Option<u64> {
-        if level != Level::Initial || self.identity.side == Side::Client {
-            return None;
-        }
-        self.spaces.initial.as_ref().map(|space| space.crypto.received_len())
-    }
-
-    /// A client asks for an answer at the level of Initial packets and has nothing new to say: its probe timeout has expired, and it
-    /// lacks something of the first flight. That goes again at once, not when this side's own timeout expires, for the client's next
-    /// datagram, and with it what may be sent to its address, may be far off (RFC 9002 section 6.2.3). What was never sent goes first.
-    pub(super) fn repeat_flight(&mut self) {
-        if self.handshake.repeated == FLIGHT_REPEATS_MAX {
-            return;
-        }
-        self.handshake.repeated += 1;
-        for level in [Level::Initial, Level::Handshake] {
-            if let Some(space) = self.spaces.at(level).filter(|space| !space.crypto.has_data()) {
-                space.crypto.repeat(FLIGHT_REPEAT_LEN);
             }
         }
     }

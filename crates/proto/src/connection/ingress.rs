@@ -208,11 +208,7 @@ impl Connection {
         }
         self.log_received(cx.now, header, &opened, memory);
         self.counters.packets_received += 1;
-        let known = self.client_hello_len(level);
         let summary = self.handle_frames(cx, meta, memory, &opened, header)?;
-        if summary.eliciting && known.is_some() && known == self.client_hello_len(level) {
-            self.repeat_flight();
-        }
         let config = AckConfig { immediate: level != Level::OneRtt, max_delay: self.config.max_ack_delay };
         let Some(space) = self.spaces.at(level) else { return Ok(()) };
         let is_newest = space.acks.largest().is_none_or(|largest| opened.number > largest);

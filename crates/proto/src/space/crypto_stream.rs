@@ -5,7 +5,7 @@ use core::ops::Range;
 use warpline_wire::{TransportErrorCode, Writer, frame, varint};
 
 use crate::error::TransportError;
-use crate::limits::{CRYPTO_BUFFER_MAX, CRYPTO_PIECES_MAX, CRYPTO_TOTAL_MAX};
+use crate::limits::{CRYPTO_BUFFER_MAX, CRYPTO_PIECES_MAX, CRYPTO_TOTAL_MAX, INITIAL_DATAGRAM_MIN};
 use crate::ranges::RangeSet;
 
 /// Least room in which a CRYPTO frame is begun: type, offset, length, and some bytes of data.
@@ -91,10 +91,10 @@ impl CryptoStream {
         }
     }
 
-    /// Sends the first `len` bytes that nobody has acknowledged once more, or what there is.
-    pub(crate) fn repeat(&mut self, len: usize) {
+    /// Sends the first bytes that nobody has acknowledged once more, as much as one packet holds.
+    pub(crate) fn repeat(&mut self) {
         let end = self.data.send_base + self.data.send.len() as u64;
-        self.on_lost(self.data.send_base..end.min(self.data.send_base + len as u64));
+        self.on_lost(self.data.send_base..end.min(self.data.send_base + INITIAL_DATAGRAM_MIN as u64));
     }
 
     /// Takes the data of a CRYPTO frame.
@@ -130,12 +130,6 @@ impl CryptoStream {
         Some(std::mem::replace(&mut self.data.receive, rest))
     }
 
-    /// Bytes that have arrived, in order or not.
-    pub(crate) fn received_len(&self) -> u64 {
-        let ahead = self.data.received.iter().map(|range| range.end - range.start.max(self.data.read_at));
-        self.data.read_at + ahead.sum::<u64>()
-    }
-
     /// Offset up to which bytes were read: data beyond it is new.
     pub(crate) fn read_offset(&self) -> u64 {
         self.data.read_at
@@ -154,7 +148,6 @@ fn exceeded(why: &'static str) -> TransportError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limits::INITIAL_DATAGRAM_MIN;
 
     #[test]
     fn bytes_arrive_in_order_whatever_the_order_of_frames() {
@@ -172,14 +165,14 @@ mod tests {
     #[test]
     fn what_is_repeated_is_the_beginning_of_what_nobody_acknowledged() {
         let mut s = CryptoStream::default();
-        s.repeat(INITIAL_DATAGRAM_MIN);
+        s.repeat();
         assert!(!s.has_data(), "nothing was ever sent");
         s.queue(&[7; 3_000]);
         let mut out = [0; 4_000];
         assert_eq!(s.write(&mut Writer::new(&mut out)), Some(0..3_000));
         s.on_acked(0..100);
         s.on_acked(200..300);
-        s.repeat(INITIAL_DATAGRAM_MIN);
+        s.repeat();
         let mut w = Writer::new(&mut out);
         assert_eq!((s.write(&mut w), s.write(&mut w), s.write(&mut w)), (Some(100..200), Some(300..1_300), None));
     }
